@@ -1,0 +1,59 @@
+"""The exceptions softac raises on purpose.
+
+Every message has three parts: what was given, what was expected, and what to do. The command
+prints it as one line and leaves with the exit code of the class.
+
+    SoftacError
+    ├── ConfigError        2   an argument, a hyperparameter or a space that cannot work
+    ├── CheckpointError    3   a file that is missing, damaged or not what it says
+    ├── EnvironmentFailed  4   the environment raised, or returned what it must not
+    ├── DiskError          5   nothing more could be written
+    └── NumericalError     6   a loss or a parameter is no longer finite
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class SoftacError(Exception):
+    """Base of all errors that softac raises on purpose; `exit_code` is what the command returns."""
+
+    exit_code = 1
+
+
+class ConfigError(SoftacError, ValueError):
+    """An argument, hyperparameter or space that cannot work."""
+
+    exit_code = 2
+
+
+class CheckpointError(SoftacError):
+    """A file that is missing, damaged, of another version, or not what it claims to be."""
+
+    exit_code = 3
+
+
+class EnvironmentFailed(SoftacError):  # noqa: N818 - "failed" is the word for it, not "error"
+    """An environment raised, or returned something that must not enter the replay."""
+
+    exit_code = 4
+
+
+class DiskError(SoftacError):
+    """The run folder could not be written any more."""
+
+    exit_code = 5
+
+
+class NumericalError(SoftacError):
+    """A loss, gradient or parameter is no longer finite."""
+
+    exit_code = 6
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str:
+    """Return "; did you mean 'X'?" for the candidates that look most like `word`, else ""."""
+    matches = get_close_matches(word, list(candidates), n=3, cutoff=0.6)
+    if not matches:
+        return ""
+    return "; did you mean " + " or ".join(repr(m) for m in matches) + "?"
