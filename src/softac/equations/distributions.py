@@ -1,9 +1,18 @@
 """Policies as distributions over actions: noise in, action and log-density out.
 
 All tensors are batch first: parameters and actions are `[..., D]`, log-densities are `[...]`.
+
+    Gaussian          u = mean + std noise                     rsample, log_prob, mode, entropy
+    SquashedGaussian  tanh of it                               rsample, log_prob, mode
+    SquashedMixture   tanh of one of K Gaussians               rsample, sample, log_prob, mode
+    Deterministic     one action                               rsample, log_prob, mode
+    Categorical       one of A actions                         sample, log_prob, mode, entropy
+
+`rsample` is differentiable in the parameters, `sample` is not. The noise is an argument of both.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +32,59 @@ def log_one_minus_tanh_squared(u: Tensor) -> Tensor:
     Source: arXiv:1812.05905, appendix C, eq. 21, in a stable arrangement.
     """
     return 2.0 * (LOG_2 - u - softplus(-2.0 * u))
+
+
+def change_of_variables(
+    bijection: Callable[[Tensor], Tensor], u: Tensor, log_prob: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Density of a = f(u) for an elementwise bijection f: log p_a(a) = log p_u(u) - sum_i log |f'(u_i)|.
+
+    The Jacobian of an elementwise map is diagonal, so the logarithm of its absolute determinant is a sum.
+    The absolute value matters for decreasing maps; tanh happens not to need it.
+
+    Args:
+        bijection: differentiable, strictly monotone, acting on each element alone.
+        u: `[..., D]`.
+        log_prob: `[...]`, the log-density of u.
+
+    Returns:
+        a `[..., D]` and its log-density `[...]`. The derivative is taken of f as float arithmetic has it: for
+        tanh it is 0 beyond |u| = 9 in float32, where `SquashedGaussian` stays exact.
+
+    Source: arXiv:1812.05905, appendix C, eq. 20, with the determinant where the text says Jacobian.
+    """
+    pushed = torch.func.jvp(bijection, (u,), (torch.ones_like(u),))
+    return pushed[0], log_prob - pushed[1].abs().log().sum(-1)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """a ~ N(mean, diag(std^2)): the unbounded policy of on-policy methods.
+
+    Args:
+        mean: `[..., D]`.
+        log_std: `[..., D]`, the logarithm of the standard deviation (not the variance).
+    """
+
+    mean: Tensor
+    log_std: Tensor
+
+    def rsample(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Map standard normal `noise [..., D]` to an action `[..., D]` and its log-density `[...]`."""
+        action = self.mean + self.log_std.exp() * noise
+        return action, (-0.5 * noise.square() - self.log_std - HALF_LOG_2PI).sum(-1)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Log-density `[...]` of given actions `[..., D]`; above 0 where the density exceeds 1."""
+        return _log_normal(action, self.mean, self.log_std)
+
+    def mode(self) -> Tensor:
+        """The mean `[..., D]`."""
+        return self.mean
+
+    def entropy(self) -> Tensor:
+        """Differential entropy in nats, `[...]`; it may be negative."""
+        return (0.5 + HALF_LOG_2PI + self.log_std).sum(-1)
 
 
 @dataclass(frozen=True)
@@ -60,11 +122,8 @@ class SquashedGaussian:
         number below 1 of its dtype (|u| <= 8.66 in float32, 18.7 in float64) and the value there
         is that of the clamp. Use `rsample` where the pre-tanh sample is known.
         """
-        largest = 1.0 - torch.finfo(action.dtype).eps / 2.0
-        u = action.clamp(-largest, largest).atanh()
-        standardised = (u - self.mean) * (-self.log_std).exp()
-        log_normal = -0.5 * standardised.square() - self.log_std - HALF_LOG_2PI
-        return (log_normal - log_one_minus_tanh_squared(u)).sum(-1)
+        u = _atanh(action)
+        return _log_normal(u, self.mean, self.log_std) - log_one_minus_tanh_squared(u).sum(-1)
 
     def mode(self) -> Tensor:
         """tanh(mean) `[..., D]`: the deterministic action used for evaluation.
@@ -73,3 +132,154 @@ class SquashedGaussian:
         the squashed variable itself can peak elsewhere.
         """
         return self.mean.tanh()
+
+
+@dataclass(frozen=True)
+class SquashedMixture:
+    """a = tanh(u), u ~ sum_k w_k N(mean_k, diag(std_k^2)), with the exact density of the mixture.
+
+    Args:
+        logits: `[..., K]`, w = softmax(logits).
+        means: `[..., K, D]`.
+        log_stds: `[..., K, D]`.
+
+    The log-density is that of the whole mixture, not of the component that was drawn: the latter
+    underestimates the entropy of overlapping components.
+    """
+
+    logits: Tensor
+    means: Tensor
+    log_stds: Tensor
+
+    def rsample(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw from every component at once, differentiably in the means and stds.
+
+        Args:
+            noise: `[..., K, D]`, drawn from N(0, 1).
+
+        Returns:
+            Actions `[..., K, D]`, one from each component, and the mixture's log-density at each, `[..., K]`.
+            E[f] under the policy is the sum over k of w_k f(action_k), which is differentiable in the logits
+            as well; a single draw from the mixture is not.
+        """
+        u = self.means + self.log_stds.exp() * noise
+        return u.tanh(), self._log_prob_before_tanh(u, extra_axis=True)
+
+    def sample(self, noise: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw one action.
+
+        Args:
+            noise: `[..., D]`, drawn from N(0, 1).
+            uniform: `[..., K]`, drawn from U(0, 1); it chooses the component.
+
+        Returns:
+            The action `[..., D]` and the mixture's log-density there, `[...]`.
+        """
+        chosen = _gumbel_argmax(self.logits, uniform)[..., None, None]
+        index = chosen.expand(*chosen.shape[:-1], self.means.shape[-1])
+        mean = self.means.gather(-2, index).squeeze(-2)
+        log_std = self.log_stds.gather(-2, index).squeeze(-2)
+        u = mean + log_std.exp() * noise
+        return u.tanh(), self._log_prob_before_tanh(u, extra_axis=False)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Log-density `[...]` of given actions `[..., D]`, clamped at the ends as in `SquashedGaussian`."""
+        return self._log_prob_before_tanh(_atanh(action), extra_axis=False)
+
+    def mode(self) -> Tensor:
+        """The tanh of the component mean where the mixture before the tanh is densest, `[..., D]`."""
+        log_density = self._log_mixture(self.means, extra_axis=True)
+        best = log_density.argmax(-1)[..., None, None]
+        return self.means.gather(-2, best.expand(*best.shape[:-1], self.means.shape[-1])).squeeze(-2).tanh()
+
+    def _log_mixture(self, u: Tensor, extra_axis: bool) -> Tensor:
+        """Log-density of u `[..., D]`, or of `[..., M, D]` with the extra axis, before the tanh."""
+        means, log_stds, log_weights = self.means, self.log_stds, self.logits.log_softmax(-1)
+        if extra_axis:
+            means, log_stds, log_weights = (
+                means.unsqueeze(-3),
+                log_stds.unsqueeze(-3),
+                log_weights.unsqueeze(-2),
+            )
+        return (log_weights + _log_normal(u.unsqueeze(-2), means, log_stds)).logsumexp(-1)
+
+    def _log_prob_before_tanh(self, u: Tensor, extra_axis: bool) -> Tensor:
+        return self._log_mixture(u, extra_axis) - log_one_minus_tanh_squared(u).sum(-1)
+
+
+@dataclass(frozen=True)
+class Deterministic:
+    """One action with certainty: the policy of DDPG and TD3.
+
+    Args:
+        action: `[..., D]`.
+
+    It has no density against volume (that would be infinite, and its differential entropy minus infinity, not
+    0), so probabilities are counted against the point itself: log 1 = 0 at the action, minus infinity
+    elsewhere. With temperature 0 the soft equations then hold as they stand.
+    """
+
+    action: Tensor
+
+    def rsample(self, noise: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002 - the face of the others
+        """The action `[..., D]` and log-probability 0 `[...]`, whatever the noise."""
+        return self.action, torch.zeros_like(self.action[..., 0])
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """0 where `action [..., D]` is exactly the action, minus infinity elsewhere, `[...]`."""
+        same = (action == self.action).all(-1)
+        return torch.zeros_like(self.action[..., 0]).masked_fill(~same, -math.inf)
+
+    def mode(self) -> Tensor:
+        """The action `[..., D]`."""
+        return self.action
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """One of A actions with probabilities softmax(logits).
+
+    Args:
+        logits: `[..., A]`, unnormalised; minus infinity forbids an action.
+    """
+
+    logits: Tensor
+
+    def log_probs(self) -> Tensor:
+        """Log-probabilities of all actions, `[..., A]`."""
+        return self.logits.log_softmax(-1)
+
+    def sample(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """Map `uniform [..., A]`, drawn from U(0, 1), to an action `[...]` (int64) and its log-probability.
+
+        Adds Gumbel noise -log(-log uniform) to the logits and takes the largest.
+        """
+        action = _gumbel_argmax(self.logits, uniform)
+        return action, self.log_prob(action)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Log-probability `[...]` of given actions `[...]` (integers)."""
+        return self.log_probs().gather(-1, action.long().unsqueeze(-1)).squeeze(-1)
+
+    def mode(self) -> Tensor:
+        """The most probable action `[...]` (int64)."""
+        return self.logits.argmax(-1)
+
+    def entropy(self) -> Tensor:
+        """-sum_a p log p in nats, `[...]`; forbidden actions count as 0 log 0 = 0."""
+        log_probs = self.log_probs()
+        return -(log_probs.exp() * log_probs.clamp_min(torch.finfo(log_probs.dtype).min)).sum(-1)
+
+
+def _log_normal(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    standardised = (u - mean) * (-log_std).exp()
+    return (-0.5 * standardised.square() - log_std - HALF_LOG_2PI).sum(-1)
+
+
+def _atanh(action: Tensor) -> Tensor:
+    largest = 1.0 - torch.finfo(action.dtype).eps / 2.0
+    return action.clamp(-largest, largest).atanh()
+
+
+def _gumbel_argmax(logits: Tensor, uniform: Tensor) -> Tensor:
+    return (logits - (-uniform.log()).log()).argmax(-1)
