@@ -13,7 +13,7 @@ from softac.tabular.mdp import FiniteMDP
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
 
 LAYOUTS = {
-    "bridge": ["######", "S....G", "#XXXX#", "#....#", "######"],
+    "bridge": ["#XXXX#", "S....G", "#XXXX#"],
     "cliff": ["............", "............", "............", "SXXXXXXXXXXG"],
     "empty": ["S....", ".....", ".....", ".....", "....G"],
     "four-rooms": [
