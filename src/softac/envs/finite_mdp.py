@@ -52,9 +52,7 @@ class FiniteMDPEnv(gym.Env[np.int64, np.int64]):
             ConfigError: for an action that the MDP does not have.
         """
         if self._state is None:
-            raise ResetNeeded(
-                "step was called without an episode; an episode starts with reset(); call reset()"
-            )
+            raise ResetNeeded("step was called without an episode; an episode starts with reset(); call reset()")
         if not self.action_space.contains(action):
             raise ConfigError(
                 f"the action is {action!r}; it must be an integer from 0 to {self.mdp.n_actions - 1}; "
@@ -113,9 +111,7 @@ def from_toy_text(env_id: str, gamma: float, **env_kwargs: Any) -> FiniteMDP:
     return FiniteMDP(P, r, gamma, terminal, start)
 
 
-def toy_text_grid(
-    env_id: str, **env_kwargs: Any
-) -> tuple[NDArray[np.intp], tuple[tuple[int, int], ...]] | None:
+def toy_text_grid(env_id: str, **env_kwargs: Any) -> tuple[NDArray[np.intp], tuple[tuple[int, int], ...]] | None:
     """Cells `[S, 2]` and the step of each action, if the environment is a grid that is walked; else None.
 
     Raises:

@@ -53,8 +53,9 @@ def change_of_variables(
 
     Source: arXiv:1812.05905, appendix C, eq. 20, with the determinant where the text says Jacobian.
     """
-    pushed = torch.func.jvp(bijection, (u,), (torch.ones_like(u),))
-    return pushed[0], log_prob - pushed[1].abs().log().sum(-1)
+    a, pull_back = torch.func.vjp(bijection, u)[:2]
+    (slope,) = pull_back(torch.ones_like(u))
+    return a, log_prob - slope.abs().log().sum(-1)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,182 @@
+"""From an environment id, object or callable to a Gymnasium environment, quietly and carefully."""
+
+import importlib
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.error import DependencyNotInstalled, UnregisteredEnv
+
+from softac.envs.vector import InProcessVectorEnv
+from softac.errors import ConfigError, EnvironmentFailed, nearest
+
+Env = gym.Env[Any, Any]
+EnvLike = str | Env | Callable[..., Env]
+
+log = logging.getLogger("softac.mujoco")
+
+
+def make_env(
+    env: EnvLike,
+    env_kwargs: Mapping[str, Any] | None = None,
+    *,
+    render_mode: str | None = None,
+    trust_module: bool = False,
+) -> Env:
+    """Make one environment.
+
+    Args:
+        env: a registered id such as "Pendulum-v1", a function that returns an environment, or an
+            environment, which is returned as it is.
+        env_kwargs: keyword arguments for the environment.
+        render_mode: Gymnasium's render mode, e.g. "rgb_array".
+        trust_module: accept "module:Env-v0", which imports the module. Pass True only for an id
+            that the user typed, never for one read from a file.
+
+    Raises:
+        ConfigError: no such environment, or something it needs is not installed.
+        EnvironmentFailed: its constructor raised.
+    """
+    kwargs = dict(env_kwargs or {})
+    if render_mode is not None:
+        kwargs["render_mode"] = render_mode
+    if isinstance(env, gym.vector.VectorEnv):
+        raise ConfigError(
+            f"a vector environment ({type(env).__name__}) was given; expected an id, a function or a single "
+            "environment, which softac steps itself so that every episode has its own seed and ends exactly "
+            "where it ends; pass the single environment's id and n_envs"
+        )
+    if isinstance(env, gym.Env):
+        if kwargs:
+            raise ConfigError(
+                f"env_kwargs {sorted(kwargs)} were given with an environment that exists already; expected "
+                "an id or a function; pass one, or make the environment with these arguments"
+            )
+        return env
+    if isinstance(env, str):
+        _require_registered(env, trust_module)
+    try:
+        made = gym.make(env, disable_env_checker=True, **kwargs) if isinstance(env, str) else env(**kwargs)
+    except DependencyNotInstalled as error:
+        raise ConfigError(
+            f"{env} needs a package that is not installed ({_one_line(error)}); expected it beside softac; "
+            "install it with pip"
+        ) from None
+    except Exception as error:
+        raise EnvironmentFailed(
+            f"{_name(env)} could not be made with {kwargs or 'no arguments'}: {type(error).__name__}: "
+            f"{_one_line(error)}; expected a Gymnasium environment; check --env-kwargs and the environment"
+        ) from error
+    if not isinstance(made, gym.Env):
+        raise ConfigError(f"{_name(env)} returned a {type(made).__name__}; expected a gymnasium.Env; return one")
+    return made
+
+
+@dataclass(frozen=True)
+class EnvSource:
+    """Where environments come from: an id, a function, or one environment that exists.
+
+    Args:
+        env: as for `make_env`.
+        kwargs: keyword arguments of the environment; plain data, since they go into config.json.
+        trust_module: as for `make_env`.
+    """
+
+    env: EnvLike
+    kwargs: dict[str, Any]
+    trust_module: bool = False
+
+    @property
+    def name(self) -> str:
+        """The id, or the name of the function or class."""
+        return _name(self.env)
+
+    @property
+    def registered(self) -> bool:
+        """Whether the name alone is enough to make it again."""
+        return isinstance(self.env, str)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether a second environment can be made."""
+        return not isinstance(self.env, gym.Env)
+
+    def make(self, render_mode: str | None = None) -> Env:
+        """One environment; raises as `make_env`."""
+        return make_env(self.env, self.kwargs, render_mode=render_mode, trust_module=self.trust_module)
+
+    def vector(self, num_envs: int) -> InProcessVectorEnv:
+        """Several, ready to be stepped.
+
+        Raises:
+            ConfigError: more than one of an environment that exists, or a space that cannot be
+                learned on.
+            EnvironmentFailed: the environment could not be made.
+        """
+        if num_envs > 1 and not self.repeatable:
+            raise ConfigError(
+                f"n_envs={num_envs} was given with one environment object; expected an id or a function, which "
+                "can be called for each; pass one"
+            )
+        return InProcessVectorEnv(self.make, num_envs)
+
+
+def registered_ids() -> list[str]:
+    """All environment ids Gymnasium knows now."""
+    return list(gym.registry)
+
+
+def _require_registered(env_id: str, trust_module: bool) -> None:
+    module, _, name = env_id.rpartition(":")
+    if module:
+        if not trust_module:
+            raise ConfigError(
+                f"{env_id!r} would import the module {module!r} because a file says so; expected an id "
+                f"without a module; name it yourself with --env {env_id} if you trust it"
+            )
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            raise ConfigError(
+                f"the module {module!r} of {env_id!r} cannot be imported ({_one_line(error)}); expected an "
+                "installed module that registers the environment; install it or correct its name"
+            ) from None
+    try:
+        spec = gym.spec(name)
+    except (UnregisteredEnv, gym.error.Error) as error:
+        hint = nearest(name, gym.registry)
+        raise ConfigError(
+            f"unknown environment {env_id!r}{hint or f' ({_one_line(error)})'}; expected a Gymnasium id such "
+            "as Pendulum-v1, or module:Env-v0 for one of your own; correct the id"
+        ) from None
+    if "mujoco" in str(spec.entry_point):
+        _quiet_mujoco()
+
+
+def _quiet_mujoco() -> None:
+    """Render without a display, and send the engine's warnings to `logging` instead of a file here."""
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        os.environ.setdefault("MUJOCO_GL", "egl")
+    try:
+        import mujoco
+    except ImportError:
+        return  # gym.make says what is missing
+    if mujoco.get_mju_user_warning() is None:
+        mujoco.set_mju_user_warning(_on_mujoco_warning)
+
+
+def _on_mujoco_warning(message: str) -> None:
+    # About half_cheetah.xml, which comes with Gymnasium: nothing its users can act on.
+    if "settotalmass" not in message:
+        log.warning("MuJoCo: %s", message)
+
+
+def _name(env: Any) -> str:
+    return env if isinstance(env, str) else getattr(env, "__name__", type(env).__name__)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,137 @@
+"""Several copies of one environment, each reset explicitly and with a seed of its own.
+
+Nothing here resets by itself. The collector decides when an episode begins and with which seed,
+so there is no reset row to drop and no final observation to look up.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+
+from softac.envs.spaces import Spaces
+from softac.types import FloatArray
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+log = logging.getLogger("softac.envs")
+
+
+class EnvFault(Exception):  # noqa: N818
+    """What an environment did wrong; whoever stepped it knows where and when, and says so."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one environment answered to one action."""
+
+    obs: FloatArray  # [O]
+    reward: float
+    terminated: bool
+    truncated: bool
+
+
+class VectorEnv(Protocol):
+    """`num_envs` environments; a pool of processes can stand behind the same face."""
+
+    num_envs: int
+    spaces: Spaces
+
+    def reset(self, index: int, seed: int) -> FloatArray:
+        """Begin an episode in one environment; its first observation `[O]`."""
+        ...
+
+    def step(self, first: int, actions: FloatArray) -> Iterator[Step]:
+        """Advance environments first, first + 1, ... by one action `[A]` in [-1, 1] each.
+
+        Yields one `Step` for each action, in order. Where an environment fails, those before it
+        have been advanced and the rest have not been.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the environments."""
+        ...
+
+
+class InProcessVectorEnv:
+    """A `VectorEnv` in this process, one environment after the other.
+
+    Everything the environments return is checked before it is handed on.
+
+    Args:
+        make: makes one environment.
+        num_envs: how many.
+
+    Raises:
+        ConfigError: a space that cannot be learned on.
+        EnvFault: (from `reset` and `step`) an environment raised, or returned NaN, infinity or a
+            wrong shape.
+    """
+
+    def __init__(self, make: Callable[[], gym.Env[Any, Any]], num_envs: int) -> None:
+        self.num_envs = num_envs
+        self.envs: list[gym.Env[Any, Any]] = []
+        try:
+            for _ in range(num_envs):
+                self.envs.append(make())
+            self.spaces = Spaces(self.envs[0].observation_space, self.envs[0].action_space)
+        except BaseException:
+            self.close()
+            raise
+
+    def reset(self, index: int, seed: int) -> FloatArray:
+        """Begin an episode in one environment; its first observation `[O]`."""
+        try:
+            obs, _ = self.envs[index].reset(seed=seed)
+        except Exception as error:
+            raise EnvFault(f"raised {_described(error)} in reset") from error
+        return self._checked(obs)
+
+    def step(self, first: int, actions: FloatArray) -> Iterator[Step]:
+        """Advance environments first, first + 1, ... by one action `[A]` in [-1, 1] each."""
+        for env, action in zip(self.envs[first:], actions, strict=False):
+            try:
+                answer: Any = env.step(self.spaces.to_env(action))
+            except Exception as error:
+                raise EnvFault(f"raised {_described(error)} in step") from error
+            yield self._read(answer)
+
+    def close(self) -> None:
+        """Close every environment, also after one of them failed to."""
+        for env in self.envs:
+            try:
+                env.close()
+            except Exception as error:
+                log.warning("an environment raised %s in close", _described(error))
+
+    def _read(self, answer: Any) -> Step:
+        if not isinstance(answer, tuple) or len(answer) != 5:
+            size = f"{len(answer)} values" if isinstance(answer, tuple) else f"a {type(answer).__name__}"
+            raise EnvFault(f"returned {size} from step, not 5")
+        obs, reward, terminated, truncated, _ = answer
+        if not (isinstance(terminated, bool | np.bool) and isinstance(truncated, bool | np.bool)):
+            raise EnvFault(f"returned terminated={terminated!r}, truncated={truncated!r}, not booleans")
+        try:
+            reward = float(reward)
+        except (TypeError, ValueError):
+            raise EnvFault(f"returned the reward {reward!r}, not a number") from None
+        if not abs(reward) <= FLOAT32_MAX:
+            raise EnvFault(f"returned the reward {reward}, not a finite float32")
+        return Step(self._checked(obs), reward, bool(terminated), bool(truncated))
+
+    def _checked(self, obs: Any) -> FloatArray:
+        try:
+            flat = self.spaces.flatten(obs)
+        except (TypeError, ValueError, KeyError, IndexError) as error:
+            raise EnvFault(f"returned {_described(error)}") from None
+        if not np.isfinite(flat).all():
+            raise EnvFault(f"returned an observation with {flat[~np.isfinite(flat)][0]} in it")
+        return flat
+
+
+def _described(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

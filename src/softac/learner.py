@@ -1,0 +1,100 @@
+"""A learner: a module, its parameters and their Adam state."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adam import adam
+
+from softac.errors import CheckpointError
+
+
+class Learner:
+    """What learns: a module, its parameters, and the Adam moments of these parameters.
+
+    A loss is differentiated with respect to the parameters of the learner that descends on it and
+    of no other, so the actor's step cannot touch the critics it looks through.
+
+    Args:
+        module: its parameters are updated in place.
+        learning_rate: Adam's step size; beta = (0.9, 0.999) and epsilon = 1e-8 as published.
+    """
+
+    def __init__(self, module: nn.Module, learning_rate: float) -> None:
+        self.module = module
+        self.learning_rate = learning_rate
+        self.parameters: list[Tensor] = list(module.parameters())
+        self.exp_avgs = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
+        self.exp_avg_sqs = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
+        self.steps = [torch.zeros((), dtype=torch.float32, device=p.device) for p in self.parameters]
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """What the module says of `inputs`."""
+        return self.module(*inputs)
+
+    def descend(self, loss: Tensor) -> None:
+        """One step of Adam on the scalar `loss`, for these parameters alone.
+
+        Source: arXiv:1412.6980, algorithm 1.
+        """
+        gradients = torch.autograd.grad(loss, self.parameters)
+        with torch.no_grad():
+            adam(
+                self.parameters,
+                list(gradients),
+                self.exp_avgs,
+                self.exp_avg_sqs,
+                [],
+                self.steps,
+                fused=True,
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.999,
+                lr=self.learning_rate,
+                weight_decay=0.0,
+                eps=1e-8,
+                maximize=False,
+            )
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """The live tensors by key: `name.*` the parameters, `optim.name.*` the Adam state."""
+        keys = [key for key, _ in self.module.named_parameters()]
+        state = {f"{name}.{k}": p.detach() for k, p in zip(keys, self.parameters, strict=True)}
+        moments = (("exp_avg", self.exp_avgs), ("exp_avg_sq", self.exp_avg_sqs), ("step", self.steps))
+        for moment, tensors in moments:
+            state |= {f"optim.{name}.{k}.{moment}": t for k, t in zip(keys, tensors, strict=True)}
+        return state
+
+
+def polyak_(target: Iterable[Tensor], online: Iterable[Tensor], tau: float) -> None:
+    """Target <- (1 - tau) target + tau online, in place.
+
+    Source: arXiv:1812.05905, algorithm 1, last line.
+    """
+    with torch.no_grad():
+        torch._foreach_lerp_(list(target), list(online), tau)
+
+
+def copy_state_(live: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Copy `state` into the tensors of `live`.
+
+    Raises:
+        CheckpointError: a name is missing or unknown, or a shape or dtype differs.
+    """
+    if live.keys() != state.keys():
+        odd = sorted(live.keys() ^ state.keys())
+        raise CheckpointError(
+            f"the saved agent and this configuration differ in {len(odd)} tensors, first {odd[0]!r}; "
+            "expected the same names; load it with the configuration it was saved with"
+        )
+    for name, tensor in live.items():
+        given = state[name]
+        if given.shape != tensor.shape or given.dtype != tensor.dtype:
+            raise CheckpointError(
+                f"{name} was saved as {given.dtype} {tuple(given.shape)}; expected {tensor.dtype} "
+                f"{tuple(tensor.shape)}; load it with the configuration it was saved with"
+            )
+    with torch.no_grad():
+        for name, tensor in live.items():
+            tensor.copy_(state[name])

@@ -1,0 +1,475 @@
+"""The model a user holds: environment, agent, replay and run together."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from softac.agents.registry import algorithm_name, find_agent
+from softac.agents.sac import SACAgent
+from softac.config import make_config
+from softac.envs import EnvSource, InProcessVectorEnv, Spaces
+from softac.envs.make import EnvLike
+from softac.errors import CheckpointError, ConfigError, DiskError, EnvironmentFailed, SoftacError
+from softac.replay import Segment, require_memory
+from softac.run.checkpoint import (
+    OPTIM_PREFIX,
+    Snapshot,
+    checkpoints,
+    prune,
+    read_newest,
+    write_checkpoint,
+)
+from softac.run.config import RecordConfig, RunConfig
+from softac.run.evaluate import Returns, act, evaluate
+from softac.run.folder import (
+    BEST,
+    CHECKPOINTS,
+    CONFIG,
+    REPLAY,
+    RunFolder,
+    config_sha256,
+    read_config,
+    write_description,
+)
+from softac.run.numerics import numerics
+from softac.run.recorder import Recorder
+from softac.run.seeding import Purpose, generator
+from softac.run.training import Training, train
+from softac.types import Agent, Sink
+
+Callback = Callable[["Model", dict[str, float]], bool | None]
+
+log = logging.getLogger("softac")
+
+
+class Model:
+    """An agent together with the environment it learns in.
+
+    Args:
+        agent_class: a class with the members of `softac.types.Agent`, e.g. one of `softac.agents`.
+        env: a Gymnasium id, a function that makes an environment, or an environment (which then
+            belongs to the model: nothing else may step it).
+        seed: of everything random, 0 to 2^32 - 1.
+        n_envs: environments stepped in each round; more than one needs an id or a function.
+        env_kwargs: keyword arguments of the environment.
+        device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:0".
+        engine: "auto" or "eager".
+        precision: "float32".
+        trust_module: accept an id "module:Env-v0", which imports the module.
+        config: hyperparameters; `softac defaults` lists them.
+
+    Raises:
+        ConfigError: an argument, hyperparameter or space that cannot work.
+        EnvironmentFailed: the environment could not be made.
+    """
+
+    def __init__(
+        self,
+        agent_class: type[Any],
+        env: EnvLike,
+        *,
+        seed: int = 0,
+        n_envs: int = 1,
+        env_kwargs: Mapping[str, Any] | None = None,
+        device: str = "auto",
+        engine: str = "auto",
+        precision: str = "float32",
+        trust_module: bool = False,
+        **config: Any,
+    ) -> None:
+        settings = {"seed": seed, "n_envs": n_envs, "device": device, "engine": engine}
+        run = make_config(RunConfig, {**settings, "precision": precision})
+        hyperparameters = make_config(agent_class.Config, config)
+        find_device(device)
+        source = EnvSource(env, dict(env_kwargs or {}), trust_module)
+        envs = source.vector(run.n_envs)
+        self._assemble(agent_class, hyperparameters, run, envs.spaces, source, envs)
+
+    def _assemble(
+        self,
+        agent_class: type[Any],
+        config: Any,
+        run: RunConfig,
+        spaces: Spaces,
+        source: EnvSource,
+        envs: InProcessVectorEnv | None,
+        threads: int | None = None,
+    ) -> None:
+        self.run, self.spaces, self.source = run, spaces, source
+        self.threads = threads or torch.get_num_threads()
+        with numerics(self.threads):
+            weights = generator(Purpose.INITIAL_WEIGHTS, run.seed)
+            self.agent: Agent = agent_class(spaces.spec, config, generator=weights, device=find_device(run.device))
+        self._envs = envs
+        self._no_env = ""  # why there is none
+        self._training: Training | None = None
+        self._loaded: Snapshot | None = None
+        self._home: Path | None = None  # the folder whose files this state belongs to
+        self._segments: list[Segment] = []
+        self._prediction_noise = generator(Purpose.PREDICTION, run.seed)
+
+    @property
+    def num_timesteps(self) -> int:
+        """Environment steps made so far."""
+        if self._training is not None:
+            return self._training.steps
+        return 0 if self._loaded is None else self._loaded.step
+
+    def learn(
+        self,
+        total_timesteps: int,
+        *,
+        callback: Callback | None = None,
+        run_dir: str | Path | None = None,
+        eval_freq: int = 5_000,
+        n_eval_episodes: int = 10,
+        save_freq: int = 10_000,
+    ) -> Self:
+        """Train for exactly `total_timesteps` further environment steps.
+
+        Args:
+            total_timesteps: at least 1.
+            callback: called with this model and the metrics every 1,000 steps and at the end;
+                returning False ends the training.
+            run_dir: a folder for metrics, evaluations and checkpoints: a new one, or the one this
+                model was loaded from or trained in. Without it no file is written.
+            eval_freq: environment steps between evaluations; 0: only at the end.
+            n_eval_episodes: episodes per evaluation; 0: no evaluation.
+            save_freq: environment steps between checkpoints; 0: only at the end.
+
+        Raises:
+            ConfigError: an argument that cannot work, or a replay that does not fit in memory.
+            EnvironmentFailed: the environment raised or returned what it must not.
+            DiskError: the folder could not be written.
+            NumericalError: a loss or parameter is no longer finite.
+        """
+        frequencies = {"eval_freq": eval_freq, "n_eval_episodes": n_eval_episodes, "save_freq": save_freq}
+        record = make_config(RecordConfig, frequencies)
+        if not isinstance(total_timesteps, int) or total_timesteps < 1:
+            raise ConfigError(
+                f"total_timesteps={total_timesteps!r} was given; expected a whole number of environment steps, "
+                "at least 1; give 100_000, say"
+            )
+        folder = None if run_dir is None else Path(run_dir)
+        return self.train(self.num_timesteps + total_timesteps, record, folder, callback=callback)
+
+    def train(
+        self,
+        until: int,
+        record: RecordConfig,
+        folder: Path | None = None,
+        *,
+        callback: Callback | None = None,
+        sinks: Sequence[Sink] = (),
+        heartbeat: Callable[[Training], None] = lambda _: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Self:
+        """Train until `until` environment steps have been made in total; `learn` in full.
+
+        Args:
+            until: total environment steps.
+            record: when to evaluate and save.
+            folder: the run folder, or None.
+            callback: as in `learn`.
+            sinks: get every row of metrics.
+            heartbeat: called after every round.
+            stop: asked in every loop; True saves and ends the training.
+
+        Raises:
+            SoftacError: as `learn`.
+        """
+        training = self._ready(until)
+        with ExitStack() as stack:
+            stack.enter_context(numerics(self.threads))
+            continued = False
+            if folder is not None:
+                stack.enter_context(RunFolder(folder))
+                continued = self._settle(folder, until, record)
+            eval_envs = None
+            if folder is not None and record.n_eval_episodes > 0 and self.source.repeatable:
+                eval_envs = stack.enter_context(closing(self.source.vector(1)))
+            recorder = Recorder(
+                training,
+                folder,
+                eval_envs,
+                record=record,
+                config_sha256=config_sha256(self.description()),
+                resume_step=training.steps if continued else None,
+                segments=self._segments if continued else (),
+                sinks=sinks,
+                callback=None if callback is None else partial(callback, self),
+                stop=stop,
+            )
+            stack.callback(recorder.close)
+
+            def after_round() -> bool:
+                heartbeat(training)
+                return recorder.after_round()
+
+            try:
+                recorder.begin()
+                train(training, until, after_round, stop)
+            except EnvironmentFailed:
+                recorder.save(last=True)
+                raise
+            recorder.finish()
+            self._home, self._segments = folder, recorder.segments
+        return self
+
+    def _ready(self, until: int) -> Training:
+        """The training state, made or restored when it is first needed."""
+        if self._training is not None:
+            return self._training
+        if self._envs is None:
+            raise ConfigError(
+                f"this model has no environment to learn in ({self._no_env}); expected one; pass env= to load"
+            )
+        if self._loaded is not None and not self._loaded.state:
+            raise ConfigError(
+                f"the agent of the best evaluation (step {self._loaded.step}) was loaded, which can only act; "
+                "expected a whole checkpoint to learn on from; load without best"
+            )
+        require_memory(min(self.agent.config.buffer_size, until), self.spaces.spec)
+        training = Training(self.agent, self._envs, self.run.seed)
+        if self._loaded is None or self._home is None:
+            training.collector.begin()
+        else:
+            for sentence in training.restore(self._loaded, self._home / REPLAY):
+                log.warning("%s", sentence)
+        self._training = training
+        return training
+
+    def _settle(self, folder: Path, until: int, record: RecordConfig) -> bool:
+        """Write the description of the run; True if the folder's files belong to this state."""
+        continued = self._home is not None and folder.resolve() == self._home.resolve()
+        if not continued and (folder / CONFIG).exists() and checkpoints(folder / CHECKPOINTS):
+            raise ConfigError(
+                f"{folder} holds a run already; expected a new folder, or the one this model was loaded from; "
+                "choose another, or continue that run with `softac resume`"
+            )
+        plan = {"record": asdict(record), "total_timesteps": until}
+        try:
+            write_description(folder, self.description() | plan)
+        except OSError as error:
+            raise DiskError(
+                f"{folder} cannot be written ({error.strerror}); expected a folder with space of your own; "
+                "choose another"
+            ) from None
+        return continued
+
+    def predict(self, obs: Any, deterministic: bool = False) -> tuple[NDArray[Any], None]:
+        """The policy's action for one observation or a batch of them.
+
+        Args:
+            obs: as the environment returns it, or with one leading dimension more.
+            deterministic: the mode of the policy; otherwise a sampled action.
+
+        Returns:
+            The action in the environment's own bounds, shape and dtype (with the leading dimension
+            of the batch, if there was one), and None for recurrent state.
+
+        Raises:
+            ConfigError: the observation is not of the environment's shape.
+        """
+        try:
+            flat, batched = self.spaces.flatten_batch(obs)
+        except (TypeError, ValueError, KeyError, IndexError) as error:
+            raise ConfigError(
+                f"an observation that does not fit was given ({error}); expected {self.spaces.observation_space} "
+                "or a batch of such; pass it as the environment returns it"
+            ) from None
+        actions = act(self.agent, flat, None if deterministic else self._prediction_noise)
+        scaled = np.stack([self.spaces.to_env(action) for action in actions])
+        return (scaled if batched else scaled[0]), None
+
+    def evaluate(self, env: EnvLike | None, n_eval_episodes: int, *, deterministic: bool, seed: int) -> Returns:
+        """Returns of whole episodes; `env` None: the kind this model learns in. See `evaluate_policy`."""
+        used = self._envs.envs if self._envs is not None else []
+        if any(env is e for e in used) or (env is None and not self.source.repeatable):
+            raise ConfigError(
+                "the environment this model trains in was given; expected another, since evaluating would end "
+                "its episode; pass its id, a function, or a second one"
+            )
+        source = self.source if env is None else EnvSource(env, {})
+        with closing(source.vector(1)) as envs, numerics(self.threads):
+            _require_same_spaces(source, envs.spaces, self.spaces)
+            return evaluate(self.agent, envs, n_eval_episodes, deterministic=deterministic, seed=seed)
+
+    def description(self) -> dict[str, Any]:
+        """What `config.json` says of this model."""
+        return {
+            "algorithm": algorithm_name(type(self.agent)),
+            "env": {
+                "id": self.source.name,
+                "registered": self.source.registered,
+                "kwargs": self.source.kwargs,
+                "spaces": self.spaces.to_json(),
+            },
+            "hyperparameters": asdict(self.agent.config),
+            "run": asdict(self.run) | {"threads": self.threads},
+        }
+
+    def save(self, folder: str | Path) -> None:
+        """Write everything `load` and `learn` need to go on, replay included.
+
+        Args:
+            folder: made if it does not exist. Saving there again keeps the last two.
+
+        Raises:
+            DiskError: it cannot be written.
+            NumericalError: a parameter is not finite.
+        """
+        path = Path(folder)
+        description = self.description()
+        with RunFolder(path):
+            try:
+                write_description(path, description)
+                snapshot = self._ready(1).snapshot(path / REPLAY, [])
+                write_checkpoint(path / CHECKPOINTS, snapshot, config_sha256(description))
+                prune(path / CHECKPOINTS, path / REPLAY)
+            except OSError as error:
+                raise DiskError(
+                    f"the model could not be written to {path} ({error.strerror}); expected a disk that takes "
+                    "it; free some space or choose another folder"
+                ) from None
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        env: EnvLike | None = None,
+        *,
+        agent_class: type[Any] | None = None,
+        best: bool = False,
+        verify_replay: bool = False,
+        trust_module: bool = False,
+    ) -> Self:
+        """The model of a run folder, or of a folder that `save` wrote, at its newest checkpoint.
+
+        Nothing in the folder is executed. Where the newest checkpoint is damaged, the one before
+        is used and a warning logged. The replay is read when `learn` is called.
+
+        Args:
+            folder: of a run or a saved model.
+            env: as for a new model; None: the registered environment it was trained in.
+            agent_class: for an agent that is not one of softac's.
+            best: the agent of the best evaluation instead; it can act but not go on learning.
+            verify_replay: pass over a checkpoint whose replay files are damaged, too.
+            trust_module: accept "module:Env-v0" for `env`, which imports the module.
+
+        Raises:
+            CheckpointError: a file is missing, damaged or hostile.
+            ConfigError: `env` does not have the spaces the model was trained with.
+        """
+        path = Path(folder)
+        config = read_config(path)
+        try:
+            settings = dict(config["run"])
+            threads = int(settings.pop("threads"))
+            run = make_config(RunConfig, settings)
+            found = agent_class or find_agent(str(config["algorithm"]))
+            hyperparameters = make_config(found.Config, config["hyperparameters"])
+            name, kwargs = str(config["env"]["id"]), dict(config["env"]["kwargs"])
+            spaces = Spaces.from_json(config["env"]["spaces"])
+        except (ConfigError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{path / CONFIG} cannot be used ({error}); expected what softac wrote; restore the file"
+            ) from None
+        snapshot, failures = read_newest(
+            path / (BEST if best else CHECKPOINTS),
+            config_sha256(config),
+            spaces.spec.action_dim,
+            replay=path / REPLAY if verify_replay else None,
+        )
+        for sentence in failures:
+            log.warning("%s; using the checkpoint of step %d", sentence, snapshot.step)
+        source = EnvSource(name if env is None else env, kwargs if env is None else {}, trust_module)
+        envs, no_env = None, ""
+        try:
+            envs = source.vector(run.n_envs)
+            _require_same_spaces(source, envs.spaces, spaces)
+        except SoftacError as error:
+            if env is not None:
+                raise
+            envs, no_env = None, str(error)
+        model = cls.__new__(cls)
+        model._assemble(found, hyperparameters, run, spaces, source, envs, threads)
+        model._no_env = no_env
+        networks = {k: v for k, v in snapshot.tensors.items() if not k.startswith(OPTIM_PREFIX)}
+        optim = {k: v for k, v in model.agent.state_dict().items() if k.startswith(OPTIM_PREFIX)}
+        model.agent.load_state_dict(networks | optim)
+        model._loaded, model._home, model._segments = snapshot, path, snapshot.segments
+        return model
+
+    def close(self) -> None:
+        """Close the environments; the model can still predict."""
+        if self._envs is not None:
+            self._envs.close()
+
+
+class SAC(Model):
+    """Soft actor-critic; see `Model` for the arguments and `softac.agents.sac` for the algorithm."""
+
+    def __init__(self, env: EnvLike, **arguments: Any) -> None:
+        super().__init__(SACAgent, env, **arguments)
+
+
+def evaluate_policy(
+    model: Model,
+    env: EnvLike,
+    n_eval_episodes: int = 10,
+    deterministic: bool = True,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Mean and standard deviation of the undiscounted return over whole episodes.
+
+    Args:
+        model: acts; its training is left as it is.
+        env: an id, a function, or an environment that nothing else uses meanwhile.
+        n_eval_episodes: at least 1.
+        deterministic: the mode of the policy; otherwise sampled actions.
+        seed: of the start states; the same seed gives every model the same ones.
+
+    Raises:
+        ConfigError: the environment has other spaces than the model, or is the one it trains in.
+        EnvironmentFailed: the environment raised or returned what it must not.
+    """
+    returns = model.evaluate(env, n_eval_episodes, deterministic=deterministic, seed=seed)
+    return returns.mean, returns.std
+
+
+def find_device(name: str) -> torch.device:
+    """The device a user means.
+
+    Raises:
+        ConfigError: it does not exist here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise ConfigError(
+            f"device={name!r} was given; expected auto, cpu, or a CUDA device that is present "
+            f"({torch.cuda.device_count()} here); leave it out for auto"
+        ) from None
+    return device
+
+
+def _require_same_spaces(source: EnvSource, given: Spaces, expected: Spaces) -> None:
+    if given.to_json() != expected.to_json():
+        raise ConfigError(
+            f"{source.name} has other spaces than the environment of this model; expected "
+            f"{expected.observation_space} and {expected.action_space}; pass one that has"
+        )

@@ -1,0 +1,101 @@
+"""A preallocated ring of transitions."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from softac.errors import ConfigError
+from softac.types import EnvSpec, FloatArray, Transition
+
+
+class Replay:
+    """The last `capacity` transitions, one float32 row each: obs | action | reward | discount | next obs.
+
+    One table means one gather per batch, and a segment on disk is a slice of it. Rows are raw:
+    nothing is normalised or clipped on the way in. Memory is reserved at once but only touched,
+    hence only used, as rows arrive.
+
+    Args:
+        capacity: rows kept; the oldest is overwritten first.
+        spec: sizes of observations and actions.
+        device: where batches are delivered; the table itself lives in main memory.
+    """
+
+    def __init__(self, capacity: int, spec: EnvSpec, device: torch.device) -> None:
+        o, a = spec.obs_dim, spec.action_dim
+        self.capacity, self.device = capacity, device
+        self.rows = torch.empty(capacity, row_width(spec), dtype=torch.float32)
+        self.added = 0
+        self._widths = [o, a, 1, 1, o]
+        table = self.rows.numpy()
+        self._obs, self._action = table[:, :o], table[:, o : o + a]
+        self._reward, self._discount = table[:, o + a], table[:, o + a + 1]
+        self._next_obs = table[:, o + a + 2 :]
+
+    def __len__(self) -> int:
+        return min(self.added, self.capacity)
+
+    def add(
+        self, obs: FloatArray, action: FloatArray, reward: float, discount: float, next_obs: FloatArray
+    ) -> None:
+        """Append one transition; obs `[O]`, action `[A]` in [-1, 1], next_obs `[O]`."""
+        slot = self.added % self.capacity
+        self._obs[slot] = obs
+        self._action[slot] = action
+        self._reward[slot] = reward
+        self._discount[slot] = discount
+        self._next_obs[slot] = next_obs
+        self.added += 1
+
+    def sample(self, batch_size: int, generator: torch.Generator) -> Transition:
+        """`batch_size` rows drawn uniformly with replacement, as a `Transition` on the device."""
+        index = torch.randint(len(self), (batch_size,), generator=generator)
+        return self.unpack(self.rows[index].to(self.device))
+
+    def unpack(self, rows: Tensor) -> Transition:
+        """Views of `[B, width]` rows as a `Transition`."""
+        obs, action, reward, discount, next_obs = torch.split(rows, self._widths, dim=1)
+        return Transition(obs, action, reward.squeeze(1), discount.squeeze(1), next_obs)
+
+
+def row_width(spec: EnvSpec) -> int:
+    """Numbers in one row: two observations, an action, a reward and a discount."""
+    return 2 * spec.obs_dim + spec.action_dim + 2
+
+
+def require_memory(rows: int, spec: EnvSpec, available: int | None = None) -> int:
+    """Forecast the bytes that `rows` rows will fill.
+
+    Args:
+        rows: rows the run can reach: the lesser of the capacity and the budget.
+        spec: sizes of observations and actions.
+        available: free bytes; None: ask the operating system.
+
+    Raises:
+        ConfigError: they do not fit into the memory that is free now.
+    """
+    needed = rows * row_width(spec) * 4
+    free = available_memory() if available is None else available
+    if needed > free:
+        fitting = int(0.9 * free) // (row_width(spec) * 4)
+        raise ConfigError(
+            f"the replay needs {_gigabytes(needed)} for {rows:,} transitions of {row_width(spec)} numbers; "
+            f"expected at most the {_gigabytes(free)} of memory free now; lower buffer_size to {fitting:,} "
+            "or free memory"
+        )
+    return needed
+
+
+def available_memory() -> int:
+    """Bytes this process can still take: free memory, or less where a control group limits it."""
+    meminfo = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    available = next(int(line.split()[1]) for line in meminfo if line.startswith("MemAvailable")) * 1024
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and used.exists() and (text := limit.read_text(encoding="ascii").strip()) != "max":
+        available = min(available, int(text) - int(used.read_text(encoding="ascii")))
+    return max(available, 0)
+
+
+def _gigabytes(n: int) -> str:
+    return f"{n / 1e9:.2f} GB"

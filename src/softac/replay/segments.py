@@ -1,0 +1,90 @@
+"""The replay on disk: immutable `.npy` segments, written once and named by their content.
+
+A ring only gains rows, so a checkpoint costs the rows that are new since the one before. Row
+number k is the k-th transition ever added; a segment holds the rows [start, stop).
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from softac.errors import CheckpointError
+from softac.files import npy_bytes, parse_npy, read_hashed, write_durably
+from softac.replay.ring import Replay
+
+ROWS_PER_SEGMENT = 50_000
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The rows [start, stop) in one file, with the size and SHA-256 of its bytes."""
+
+    start: int
+    stop: int
+    size: int
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        """Unique to these rows and this content, so that no file is ever written twice."""
+        return f"seg-{self.start:012d}-{self.stop:012d}-{self.sha256[:16]}.npy"
+
+
+def write_segments(replay: Replay, folder: Path, written: list[Segment]) -> list[Segment]:
+    """Write the rows that `written` lacks; return the segments that hold the ring as it is now.
+
+    Every new file is complete and flushed to the disk before this returns.
+
+    Raises:
+        OSError: a file could not be written; what was there before is untouched.
+    """
+    oldest = max(0, replay.added - replay.capacity)
+    kept = [s for s in written if s.stop > oldest]
+    start = max(oldest, kept[-1].stop if kept else 0)
+    table = replay.rows.numpy()
+    for first in range(start, replay.added, ROWS_PER_SEGMENT):
+        stop = min(first + ROWS_PER_SEGMENT, replay.added)
+        data = npy_bytes(table[np.arange(first, stop) % replay.capacity])
+        segment = Segment(first, stop, len(data), hashlib.sha256(data).hexdigest())
+        path = folder / segment.file_name
+        if not path.exists():
+            partial = folder / f".tmp-{os.getpid()}-{segment.file_name}"
+            write_durably(partial, data)
+            partial.rename(path)
+        kept.append(segment)
+    return kept
+
+
+def read_segments(replay: Replay, folder: Path, segments: list[Segment], added: int) -> None:
+    """Fill the ring from `segments`, which must reach from its oldest row to `added`.
+
+    Raises:
+        CheckpointError: a segment is missing, damaged, of another shape, or leaves a gap.
+    """
+    expected = max(0, added - replay.capacity)
+    table = replay.rows.numpy()
+    for segment in segments:
+        if not segment.start <= expected < segment.stop or segment.stop > added:
+            break
+        path = folder / segment.file_name
+        rows = parse_npy(read_hashed(path, segment.size, segment.sha256), replay.rows.shape[1], path)
+        if len(rows) != segment.stop - segment.start:
+            break
+        table[np.arange(expected, segment.stop) % replay.capacity] = rows[expected - segment.start :]
+        expected = segment.stop
+    if expected != added:
+        raise CheckpointError(
+            f"the replay segments reach row {expected}; expected {added}; "
+            "use an earlier checkpoint or load without the replay"
+        )
+    replay.added = added
+
+
+def forget_segments(folder: Path, needed: set[str]) -> None:
+    """Delete the segment files that no remaining checkpoint needs."""
+    for path in folder.glob("*seg-*.npy"):
+        if path.name not in needed:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""The run: collector, loop, evaluation, checkpoints, run folder."""

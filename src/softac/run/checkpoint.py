@@ -1,0 +1,302 @@
+"""Checkpoints: folders without pickle, hashed, written aside and renamed once.
+
+    step-000050000/
+      manifest.json          format, step, every file with size and SHA-256, the replay's segments
+      networks.safetensors   what `predict` needs
+      optim.safetensors      Adam moments, running means, generator states
+      state.json             counters and the episodes in flight
+      episode_actions.npy    the actions of the episodes in flight
+
+A folder appears complete or not at all. Nothing read from it is executed, and nothing in it is
+trusted before its hash, names, shapes and finiteness have been checked.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from softac._version import __version__
+from softac.errors import CheckpointError
+from softac.files import npy_bytes, parse_npy, read_hashed, read_regular, sync_folder, write_durably
+from softac.replay import Segment, forget_segments
+from softac.types import FloatArray
+
+FORMAT = "softac-checkpoint-1"
+JSON_LIMIT = 8 * 2**20
+JSON_DEPTH = 32
+KEEP = 2
+FILE_LIMIT = 4 * 2**30
+NETWORKS, OPTIM = "networks.safetensors", "optim.safetensors"
+STATE, ACTIONS = "state.json", "episode_actions.npy"
+MANIFEST = "manifest.json"
+PACKAGES = ("torch", "numpy", "gymnasium", "mujoco")
+OPTIM_PREFIX = "optim."
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything a run needs to go on, replay rows apart.
+
+    Attributes:
+        step: environment steps made.
+        tensors: every tensor by name; those under `optim.` are not needed to act.
+        state: plain data.
+        actions: the actions of the episodes in flight, `[sum of lengths, A]`.
+        segments: the replay's files, oldest first.
+        made_on: the fingerprint of the machine that wrote it.
+    """
+
+    step: int
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+    actions: FloatArray
+    segments: list[Segment]
+    made_on: dict[str, Any] = field(default_factory=dict)
+
+
+def write_checkpoint(folder: Path, snapshot: Snapshot, config_sha256: str) -> Path:
+    """Write `folder`/step-..., complete on disk when this returns.
+
+    Nothing is ever replaced: if this step exists with other content, the new one gets a number.
+
+    Args:
+        folder: where checkpoints lie.
+        snapshot: what to write.
+        config_sha256: identifies the configuration these tensors belong to.
+
+    Raises:
+        OSError: it could not be written; nothing new remains.
+    """
+    networks = {k: v for k, v in snapshot.tensors.items() if not k.startswith(OPTIM_PREFIX)}
+    optim = {k: v for k, v in snapshot.tensors.items() if k.startswith(OPTIM_PREFIX)}
+    files = {NETWORKS: safetensors.torch.save(networks)}
+    if optim:
+        files |= {
+            OPTIM: safetensors.torch.save(optim),
+            STATE: _json(snapshot.state),
+            ACTIONS: npy_bytes(snapshot.actions),
+        }
+    manifest = {
+        "format": FORMAT,
+        "softac": __version__,
+        "step": snapshot.step,
+        "config_sha256": config_sha256,
+        "fingerprint": fingerprint(),
+        "files": {
+            name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
+        },
+        "segments": [asdict(segment) for segment in snapshot.segments],
+    }
+    partial = folder / f".tmp-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+        for name, data in (files | {MANIFEST: _json(manifest)}).items():
+            write_durably(partial / name, data)
+        sync_folder(partial)
+        final, n = folder / f"step-{snapshot.step:09d}", 1
+        while final.exists():
+            final, n = folder / f"step-{snapshot.step:09d}.{n:03d}", n + 1
+        partial.rename(final)
+        sync_folder(folder)
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return final
+
+
+def prune(folder: Path, replay: Path) -> None:
+    """Delete all but the newest checkpoints, and the replay segments that none of them lists."""
+    for old in checkpoints(folder)[KEEP:]:
+        shutil.rmtree(old, ignore_errors=True)
+    needed: set[str] = set()
+    for path in checkpoints(folder):
+        try:
+            needed |= {_segment(entry).file_name for entry in read_manifest(path)["segments"]}
+        except (CheckpointError, KeyError, TypeError, ValueError):
+            return  # what a damaged checkpoint needs is not known
+    forget_segments(replay, needed)
+
+
+def fingerprint() -> dict[str, Any]:
+    """What the bits of a run on a CPU depend on besides its configuration."""
+    return {
+        **{name: _version(name) for name in PACKAGES},
+        "threads": torch.get_num_threads(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints below `folder`, newest first; not verified."""
+    if not folder.is_dir():
+        return []
+    return sorted((p for p in folder.glob("step-*") if (p / MANIFEST).is_file()), reverse=True)
+
+
+def read_newest(
+    folder: Path, config_sha256: str, action_dim: int, *, replay: Path | None = None
+) -> tuple[Snapshot, list[str]]:
+    """The newest checkpoint below `folder` that verifies; with `replay` its segments there too.
+
+    Returns:
+        The snapshot, and one sentence for each newer checkpoint that had to be passed over.
+
+    Raises:
+        CheckpointError: none verifies; the message is that of the newest.
+    """
+    failures: list[str] = []
+    for path in checkpoints(folder):
+        try:
+            snapshot = read_checkpoint(path, config_sha256, action_dim)
+            if replay is not None:
+                for segment in snapshot.segments:
+                    read_hashed(replay / segment.file_name, segment.size, segment.sha256)
+        except CheckpointError as error:
+            failures.append(str(error))
+        else:
+            return snapshot, failures
+    if failures:
+        raise CheckpointError(failures[0])
+    raise CheckpointError(
+        f"{folder} holds no checkpoint; expected at least one folder step-...; train first, or name the "
+        "folder of a run"
+    )
+
+
+def read_checkpoint(path: Path, config_sha256: str, action_dim: int) -> Snapshot:
+    """Read and verify one checkpoint; one with networks only has an empty state.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or hostile, of another format, or belongs to
+            another configuration.
+    """
+    manifest = read_manifest(path)
+    if manifest.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} has format {str(manifest.get('format'))[:40]!r}; expected {FORMAT!r}; read it with the "
+            f"softac that wrote it ({str(manifest.get('softac'))[:20]})"
+        )
+    if manifest.get("config_sha256") != config_sha256:
+        raise CheckpointError(
+            f"{path} was written with another configuration than the config.json beside it; expected the "
+            "one it was trained with; restore that config.json"
+        )
+    try:
+        step = int(manifest["step"])
+        segments = [_segment(s) for s in manifest["segments"]]
+        files = manifest["files"]
+        names = [n for n in (NETWORKS, OPTIM, STATE, ACTIONS) if n in files or n == NETWORKS]
+        listed = {name: (_size(files[name]["size"]), str(files[name]["sha256"])) for name in names}
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise _damaged(path / MANIFEST, error) from None
+    data = {name: read_hashed(path / name, *size_and_hash) for name, size_and_hash in listed.items()}
+    tensors = _tensors(data[NETWORKS], path / NETWORKS)
+    if OPTIM not in data or STATE not in data or ACTIONS not in data:
+        return Snapshot(step, tensors, {}, np.zeros((0, action_dim), np.float32), segments)
+    tensors |= _tensors(data[OPTIM], path / OPTIM)
+    state = _object(parse_json(data[STATE], path / STATE))
+    actions = parse_npy(data[ACTIONS], action_dim, path / ACTIONS)
+    return Snapshot(step, tensors, state, actions, segments, _object(manifest.get("fingerprint")))
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint, parsed but not verified.
+
+    Raises:
+        CheckpointError: it is missing or not JSON.
+    """
+    return _object(parse_json(read_regular(path / MANIFEST, JSON_LIMIT), path / MANIFEST))
+
+
+def parse_json(data: bytes, path: Path) -> Any:
+    """Parse untrusted JSON: no duplicate keys, no NaN, at most 32 levels deep.
+
+    Raises:
+        CheckpointError: it is anything else.
+    """
+    try:
+        value = json.loads(data, object_pairs_hook=_unique, parse_constant=_no_constant)
+        _require_depth(value, JSON_DEPTH)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, error) from None
+    return value
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, indent=1, allow_nan=False).encode()
+
+
+def _tensors(data: bytes, path: Path) -> dict[str, Tensor]:
+    try:
+        tensors = safetensors.torch.load(data)
+    except (SafetensorError, ValueError, KeyError, RuntimeError, OverflowError, MemoryError) as error:
+        raise _damaged(path, error) from None
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(
+                f"{path} holds a {name} that is not finite; expected finite numbers; use an earlier checkpoint"
+            )
+    return tensors
+
+
+def _segment(entry: Mapping[str, Any]) -> Segment:
+    segment = Segment(int(entry["start"]), int(entry["stop"]), _size(entry["size"]), str(entry["sha256"]))
+    if not 0 <= segment.start < segment.stop or set(segment.sha256) - set("0123456789abcdef"):
+        raise ValueError(f"segment {segment}")
+    return segment
+
+
+def _size(value: Any) -> int:
+    if not 0 <= int(value) <= FILE_LIMIT:
+        raise ValueError(f"a file of {value} bytes")
+    return int(value)
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"the constant {name}")
+
+
+def _require_depth(value: Any, depth: int) -> None:
+    if depth == 0:
+        raise ValueError("nested too deeply")
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            _require_depth(part, depth - 1)
+
+
+def _damaged(path: Path, error: BaseException) -> CheckpointError:
+    detail = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return CheckpointError(
+        f"{path} is damaged ({detail}); expected what softac writes; restore it or use an earlier checkpoint"
+    )
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

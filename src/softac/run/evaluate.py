@@ -1,0 +1,90 @@
+"""Evaluation: whole episodes from fixed start states, in environments of their own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from softac.envs import EnvFault, VectorEnv
+from softac.errors import ConfigError, EnvironmentFailed
+from softac.run.seeding import Purpose, derive_seed, generator
+from softac.types import Agent, FloatArray
+
+
+@dataclass(frozen=True)
+class Returns:
+    """The undiscounted returns and lengths of some episodes."""
+
+    returns: list[float]
+    lengths: list[int]
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(np.mean(self.returns))
+
+    @property
+    def std(self) -> float:
+        """Standard deviation over the episodes (not over seeds), as numpy's default computes it."""
+        return float(np.std(self.returns))
+
+
+def evaluate(
+    agent: Agent,
+    envs: VectorEnv,
+    n_episodes: int,
+    *,
+    deterministic: bool,
+    seed: int = 0,
+    stop: Callable[[], bool] = lambda: False,
+) -> Returns:
+    """Run `n_episodes` episodes in the first environment of `envs`.
+
+    Episode i begins with reset(seed derived from `seed` and i): the same `seed` gives the same
+    start states to every agent at every time, and they are none of training's.
+
+    Args:
+        agent: acts.
+        envs: an environment that nothing else uses meanwhile.
+        n_episodes: at least 1.
+        deterministic: the mode of the policy; otherwise sampled actions.
+        seed: of the start states and of the sampled actions.
+        stop: asked at every step; True ends the evaluation after the episodes finished so far.
+
+    Raises:
+        EnvironmentFailed: the environment raised or returned something that is not finite.
+    """
+    if n_episodes < 1:
+        raise ConfigError(f"n_eval_episodes={n_episodes} was given; expected at least 1; give 10, say")
+    noise = None if deterministic else generator(Purpose.EVALUATION_NOISE, seed)
+    returns: list[float] = []
+    lengths: list[int] = []
+    for episode in range(n_episodes):
+        start = derive_seed(Purpose.EVALUATION_EPISODE, seed, episode)
+        total, length = 0.0, 0
+        try:
+            obs, ended = envs.reset(0, start), False
+            while not ended:
+                if stop():
+                    return Returns(returns, lengths)
+                (step,) = envs.step(0, act(agent, obs[None], noise))
+                obs, ended = step.obs, step.terminated or step.truncated
+                total, length = total + step.reward, length + 1
+        except EnvFault as fault:
+            raise EnvironmentFailed(
+                f"the evaluation environment {fault} at step {length + 1} of the episode with seed {start}; "
+                "expected a finite answer of the declared shape; correct the environment"
+            ) from fault
+        returns.append(total)
+        lengths.append(length)
+    return Returns(returns, lengths)
+
+
+def act(agent: Agent, obs: FloatArray, noise: torch.Generator | None) -> FloatArray:
+    """Actions `[B, A]` in [-1, 1] for observations `[B, O]`; without a generator the mode."""
+    batch = torch.from_numpy(obs).to(agent.device)
+    drawn: Tensor | None = None if noise is None else agent.act_noise(len(obs), noise)
+    actions: FloatArray = agent.act(batch, drawn).cpu().numpy()
+    return actions

@@ -1,0 +1,139 @@
+"""The run folder: its name, its lock, and the plain files that describe the run."""
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import shlex
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from softac._version import __version__
+from softac.errors import CheckpointError, ConfigError, DiskError
+from softac.files import read_regular, write_durably
+from softac.run.checkpoint import fingerprint, parse_json
+
+CONFIG, LOCK = "config.json", ".lock"
+CHECKPOINTS, REPLAY, BEST = "checkpoints", "replay", "best"
+FORMAT = "softac-run-1"
+IDENTITY = ("algorithm", "env", "hyperparameters", "run")
+
+
+class RunFolder:
+    """A run folder, locked against other processes while it is held.
+
+    Args:
+        path: the folder; made if it does not exist.
+
+    Raises:
+        ConfigError: another process holds it.
+        DiskError: it cannot be made or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._made = [p for p in (path, *path.parents) if not p.exists()]
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = (path / LOCK).open("w")
+        except OSError as error:
+            raise DiskError(
+                f"{path} cannot be written ({error.strerror}); expected a folder of your own; "
+                "choose another with --run-dir"
+            ) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise ConfigError(
+                f"{path} is in use by another process; expected a run that nobody is writing; wait for it, "
+                "stop it, or choose another folder"
+            ) from None
+
+    def release(self, *, discard: bool = False) -> None:
+        """Let go of the folder; with `discard` remove what this object made, if it is still empty."""
+        (self.path / LOCK).unlink(missing_ok=True)
+        self._lock.close()
+        if discard:
+            for folder in self._made:
+                try:
+                    folder.rmdir()
+                except OSError:
+                    return
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def new_run_path(root: Path, env_id: str, algorithm: str, seed: int) -> Path:
+    """`root`/{env}__{algo}__{seed}__{time}, with a number behind it if that exists."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", env_id)
+    base = f"{name}__{algorithm}__{seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+    path, n = root / base, 2
+    while path.exists():
+        path, n = root / f"{base}-{n}", n + 1
+    return path
+
+
+def write_description(path: Path, config: dict[str, Any]) -> None:
+    """Write `config.json`, `command.txt` and `system.json`, each complete or not at all.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    whole = {"format": FORMAT, "softac": __version__, **config}
+    texts = {
+        CONFIG: json.dumps(whole, indent=2),
+        "command.txt": shlex.join(sys.argv),
+        "system.json": json.dumps(system(), indent=2),
+    }
+    path.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        partial = path / f".tmp-{name}"
+        write_durably(partial, (text + "\n").encode())
+        partial.replace(path / name)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The `config.json` of a run or a saved model.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or of another format.
+    """
+    config = parse_json(read_regular(path / CONFIG, 2**20), path / CONFIG)
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path / CONFIG} is not the description of a run; expected format {FORMAT!r}; name the folder "
+            "of a run or model that this version wrote"
+        )
+    return config
+
+
+def config_sha256(config: dict[str, Any]) -> str:
+    """The hash of what the tensors of a run depend on: algorithm, environment, hyperparameters, run."""
+    identity = {name: config.get(name) for name in IDENTITY}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def system() -> dict[str, Any]:
+    """The machine and the versions, for the record."""
+    return {
+        "softac": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "cuda": torch.version.cuda,
+        **fingerprint(),
+    }

@@ -1,0 +1,166 @@
+"""Metrics: running means of what updates report, and the files they end in.
+
+`metrics.jsonl` is the truth: one JSON object a line, environment steps first. `progress.csv` and
+`evaluations.csv` are made from it; TensorBoard mirrors it.
+"""
+
+import csv
+import io
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softac.types import Metrics
+
+METRICS = "metrics.jsonl"
+Row = dict[str, Any]
+
+log = logging.getLogger("softac")
+
+
+class Means:
+    """Means of the metrics since the last reset, summed on the device without waiting for it."""
+
+    def __init__(self) -> None:
+        self.names: tuple[str, ...] = ()
+        self.sums = torch.zeros(0)
+        self.count = 0
+
+    def add(self, metrics: Metrics) -> None:
+        """Take the metrics of one update, all 0-D tensors."""
+        values = torch.stack(list(metrics.values()))
+        if self.count == 0:
+            self.names, self.sums = tuple(metrics), values
+        else:
+            self.sums = self.sums + values
+        self.count += 1
+
+    def means(self) -> dict[str, float]:
+        """The means by name; empty before the first update."""
+        if self.count == 0:
+            return {}
+        return dict(zip(self.names, (self.sums / self.count).tolist(), strict=True))
+
+    def reset(self) -> None:
+        """Begin a new interval."""
+        self.count = 0
+
+    def state(self) -> tuple[dict[str, Any], Tensor]:
+        """Plain data, and the sums."""
+        return {"names": list(self.names), "count": self.count}, self.sums.cpu()
+
+    def load_state(self, plain: Mapping[str, Any], sums: Tensor, device: torch.device) -> None:
+        """The inverse of `state`."""
+        self.names, self.count = tuple(map(str, plain["names"])), int(plain["count"])
+        self.sums = sums.to(device)
+
+
+class MetricsFile:
+    """The rows of `metrics.jsonl`, appended whole or not at all.
+
+    A row of a run that ended between two log intervals is marked "final". When the run goes on,
+    such rows are dropped, so that the file becomes that of a run that was never stopped.
+
+    Args:
+        folder: the run folder.
+        resume_step: drop the rows after this step; None: a new file.
+    """
+
+    def __init__(self, folder: Path, resume_step: int | None) -> None:
+        self.folder, self.path = folder, folder / METRICS
+        kept = [] if resume_step is None else rows_until(self.path, resume_step)
+        text = "".join(json.dumps(row) + "\n" for row in kept)
+        self._replace(self.path, text)
+        self._size = len(text.encode())
+        self._waiting: list[Row] = []
+
+    def append(self, row: Row) -> None:
+        """Add a row, and those that could not be added before.
+
+        Raises:
+            OSError: the disk refused; the rows wait for the next call.
+        """
+        self._waiting.append(row)
+        data = "".join(json.dumps(r) + "\n" for r in self._waiting).encode()
+        with self.path.open("r+b") as file:
+            file.truncate(self._size)  # half a line may be left from a write that failed
+            file.seek(self._size)
+            file.write(data)
+        self._size += len(data)
+        self._waiting.clear()
+
+    def derive(self) -> None:
+        """Write `progress.csv` and `evaluations.csv` from the rows.
+
+        Raises:
+            OSError: the disk refused; the old files remain.
+        """
+        rows = read_rows(self.path)
+        evaluations = [r for r in rows if "eval/returns" in r]
+        for row in evaluations:
+            row["eval/returns"] = " ".join(map(repr, row["eval/returns"]))
+        self._replace(self.folder / "progress.csv", _csv([r for r in rows if "eval/returns" not in r]))
+        self._replace(self.folder / "evaluations.csv", _csv(evaluations))
+
+    @staticmethod
+    def _replace(path: Path, text: str) -> None:
+        partial = path.with_name(f".tmp-{path.name}")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+
+
+class TensorBoard:
+    """A `Sink` that mirrors the metrics into TensorBoard event files.
+
+    Args:
+        folder: the run folder.
+        resume_step: hide what an earlier process wrote after this step.
+    """
+
+    def __init__(self, folder: Path, resume_step: int | None) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        purge = None if resume_step is None else resume_step + 1
+        self.writer: Any = SummaryWriter(str(folder), purge_step=purge)
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Take the metrics of environment step `step`."""
+        for name, value in metrics.items():
+            self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush and let go."""
+        self.writer.close()
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a `metrics.jsonl`; a last line that was cut off is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            log.warning("a damaged line in %s was left out", path)
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            rows.append(row)
+    return rows
+
+
+def rows_until(path: Path, step: int) -> list[Row]:
+    """The rows a run keeps when it goes on from `step`."""
+    return [r for r in read_rows(path) if r["step"] <= step and not r.get("final")]
+
+
+def _csv(rows: list[Row]) -> str:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

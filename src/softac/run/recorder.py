@@ -1,0 +1,261 @@
+"""The recorder: logs, evaluates and saves while a run advances, and keeps its folder in order."""
+
+import json
+import logging
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from softac.envs import VectorEnv
+from softac.errors import DiskError, NumericalError
+from softac.replay import Segment
+from softac.run.checkpoint import (
+    Snapshot,
+    checkpoints,
+    parse_json,
+    prune,
+    write_checkpoint,
+)
+from softac.run.config import RecordConfig
+from softac.run.evaluate import Returns, evaluate
+from softac.run.folder import BEST, CHECKPOINTS, REPLAY
+from softac.run.metrics import MetricsFile, TensorBoard
+from softac.run.training import Training
+from softac.types import Sink
+
+LOG_FREQ = 1_000  # environment steps
+DISK_ATTEMPTS = 3
+
+log = logging.getLogger("softac")
+
+
+class Recorder:
+    """What happens besides training: metrics every 1,000 steps, evaluations, checkpoints.
+
+    None of it draws from training's random streams or changes its state, so that a run gives the
+    same bits with any of it on or off.
+
+    Args:
+        training: what is recorded.
+        folder: the run folder, or None to write no files.
+        eval_envs: environments for evaluation, or None for no evaluation.
+        record: when to evaluate, on how many episodes (each evaluation once deterministic and once
+            stochastic), and when to save.
+        config_sha256: identifies the configuration in checkpoints.
+        resume_step: the step this process goes on from, or None for a new run.
+        segments: the replay files written so far.
+        sinks: get every row of metrics.
+        callback: gets every row of metrics; returning False ends the training.
+        stop: whether the process has been asked to stop.
+    """
+
+    def __init__(
+        self,
+        training: Training,
+        folder: Path | None,
+        eval_envs: VectorEnv | None,
+        *,
+        record: RecordConfig,
+        config_sha256: str = "",
+        resume_step: int | None = None,
+        segments: Sequence[Segment] = (),
+        sinks: Sequence[Sink] = (),
+        callback: Callable[[dict[str, float]], bool | None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.training, self.folder, self.eval_envs = training, folder, eval_envs
+        self.record, self.config_sha256 = record, config_sha256
+        self.callback, self.stop = callback, stop
+        self.sinks = list(sinks)
+        self.metrics: MetricsFile | None = None
+        if folder is not None:
+            self.metrics = MetricsFile(folder, resume_step)
+            self.sinks.append(TensorBoard(folder, resume_step))
+        self.segments = list(segments)
+        self.failed_writes = 0
+        self._began = self._logged = time.monotonic()
+        self._logged_steps = training.steps
+
+    def begin(self) -> None:
+        """Do the evaluation that a stop interrupted, if there is one."""
+        if self.training.evaluation_due:
+            self._evaluate(final=False)
+
+    def after_round(self) -> bool:
+        """Do what is due after a round; False ends the training."""
+        training, going = self.training, True
+        if training.crossed(LOG_FREQ):
+            going = self._log(final=False)
+            training.means.reset()
+        training.evaluation_due |= training.crossed(self.record.eval_freq)
+        if training.evaluation_due:
+            self._evaluate(final=False)
+        if training.crossed(self.record.save_freq):
+            self.save()
+        return going and not self.stop()
+
+    def finish(self) -> None:
+        """Save, then log and evaluate what the intervals have not; called when training ends.
+
+        Raises:
+            DiskError: the last checkpoint could not be written.
+        """
+        self.save(last=True)
+        if not self.training.crossed(LOG_FREQ) or self.training.collector.cursor:
+            self._log(final=True)
+        at_interval = self.training.crossed(self.record.eval_freq) and not self.training.collector.cursor
+        if not at_interval and not self.stop():
+            self._evaluate(final=True)
+        if self.metrics is not None:
+            self._to_disk(self.metrics.derive, "the metrics", last=True)
+
+    def close(self) -> None:
+        """Close every sink."""
+        for sink in self.sinks:
+            sink.close()
+
+    def save(self, *, last: bool = False) -> None:
+        """Write a checkpoint and forget those no longer needed; nothing without a folder.
+
+        Raises:
+            DiskError: it failed for the third time in a row, or it was the last.
+            NumericalError: a parameter is not finite.
+        """
+        self.training.seconds += time.monotonic() - self._began
+        self._began = time.monotonic()
+        if self.folder is not None:
+            self._to_disk(self._save, f"the checkpoint of step {self.training.steps}", last=last)
+
+    def _save(self) -> None:
+        assert self.folder is not None  # noqa: S101 - for the type checker; `save` has returned otherwise
+        replay = self.folder / REPLAY
+        snapshot = self.training.snapshot(replay, self.segments)
+        require_finite(snapshot)
+        write_checkpoint(self.folder / CHECKPOINTS, snapshot, self.config_sha256)
+        self.segments = snapshot.segments
+        prune(self.folder / CHECKPOINTS, replay)
+        if self.metrics is not None:
+            self.metrics.derive()
+
+    def _log(self, *, final: bool) -> bool:
+        training, now = self.training, time.monotonic()
+        means = training.means.means()
+        for name, value in means.items():
+            if not math.isfinite(value):
+                raise NumericalError(
+                    f"{name} is {value} at step {training.steps}; expected finite numbers; lower the learning "
+                    "rate or scale the rewards down, then resume from the last checkpoint"
+                )
+        recent = training.collector.recent
+        row: dict[str, float] = {}
+        if recent:
+            row["rollout/ep_rew_mean"] = sum(r for r, _ in recent) / len(recent)
+            row["rollout/ep_len_mean"] = sum(n for _, n in recent) / len(recent)
+        row |= means
+        row["train/n_updates"] = training.updates
+        row["time/total_timesteps"] = training.steps
+        row["time/episodes"] = training.collector.episodes_done
+        row["time/fps"] = (training.steps - self._logged_steps) / max(now - self._logged, 1e-9)
+        row["time/time_elapsed"] = training.seconds + now - self._began
+        self._logged, self._logged_steps = now, training.steps
+        self._write(row, final=final)
+        return self.callback is None or self.callback(row) is not False
+
+    def _evaluate(self, *, final: bool) -> None:
+        if self.eval_envs is None or self.record.n_eval_episodes == 0:
+            self.training.evaluation_due = False
+            return
+        mode, sampled = (self._episodes(deterministic=d) for d in (True, False))
+        if len(sampled.returns) < self.record.n_eval_episodes:
+            return  # asked to stop; the evaluation stays due
+        self.training.evaluation_due = False
+        row = {
+            "eval/mean_reward": mode.mean,
+            "eval/std_reward": mode.std,
+            "eval/mean_ep_length": sum(mode.lengths) / len(mode.lengths),
+            "eval/stochastic_mean_reward": sampled.mean,
+            "eval/stochastic_std_reward": sampled.std,
+        }
+        self._write(row, final=final, returns=mode.returns)
+        if self.folder is not None:
+            self._to_disk(lambda: self._save_best(mode.mean), "the best agent", last=False)
+
+    def _episodes(self, *, deterministic: bool) -> Returns:
+        assert self.eval_envs is not None  # noqa: S101 - for the type checker
+        return evaluate(
+            self.training.agent,
+            self.eval_envs,
+            self.record.n_eval_episodes,
+            deterministic=deterministic,
+            stop=self.stop,
+        )
+
+    def _save_best(self, mean: float) -> None:
+        assert self.folder is not None  # noqa: S101 - for the type checker
+        best = self.folder / BEST
+        score = best / "score.json"
+        if score.exists() and mean <= float(parse_json(score.read_bytes(), score)["mean_reward"]):
+            return
+        networks = {k: v for k, v in self.training.agent.state_dict().items() if not k.startswith("optim.")}
+        snapshot = Snapshot(self.training.steps, networks, {}, self.training.collector.state()[1], [])
+        require_finite(snapshot)
+        written = write_checkpoint(best, snapshot, self.config_sha256)
+        partial = best / ".tmp-score.json"
+        partial.write_text(json.dumps({"step": self.training.steps, "mean_reward": mean}), encoding="utf-8")
+        partial.replace(score)
+        for old in checkpoints(best):
+            if old != written:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def _write(self, row: Mapping[str, float], *, final: bool, returns: list[float] | None = None) -> None:
+        step = self.training.steps
+        if self.metrics is not None:
+            whole: dict[str, Any] = {"step": step, **row}
+            if returns is not None:
+                whole["eval/returns"] = returns
+            if final:
+                whole["final"] = True
+            metrics = self.metrics
+            self._to_disk(lambda: metrics.append(whole), "the metrics", last=False)
+        for sink in list(self.sinks):
+            try:
+                sink.write(step, row)
+            except Exception as error:
+                log.warning("%s failed and is left out from now on: %s", type(sink).__name__, error)
+                self.sinks.remove(sink)
+
+    def _to_disk(self, write: Callable[[], None], what: str, *, last: bool) -> None:
+        try:
+            write()
+        except OSError as error:
+            self.failed_writes += 1
+            folder = self.folder or Path()
+            free = shutil.disk_usage(folder).free / 1e6
+            message = (
+                f"{what} could not be written to {folder} ({error.strerror}, {free:.1f} MB free there); expected "
+                "a disk that takes it; free some space, then `softac resume` goes on from the last checkpoint"
+            )
+            if last or self.failed_writes >= DISK_ATTEMPTS:
+                raise DiskError(message) from None
+            log.warning("%s", message)
+        else:
+            self.failed_writes = 0
+
+
+def require_finite(snapshot: Snapshot) -> None:
+    """Refuse to save what could not be loaded.
+
+    Raises:
+        NumericalError: a tensor holds NaN or infinity.
+    """
+    for name, tensor in snapshot.tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise NumericalError(
+                f"{name} is not finite at step {snapshot.step}; expected finite parameters; lower the learning "
+                "rate or scale the rewards down, then resume from the last checkpoint"
+            )
