@@ -74,8 +74,7 @@ def check_finite(array: Array, name: str) -> None:
     if not finite.all():
         where = first_index(~finite)
         raise ConfigError(
-            f"{name}{at(where)} is {array[where]}; every entry must be a finite number; "
-            "look at what computed it"
+            f"{name}{at(where)} is {array[where]}; every entry must be a finite number; look at what computed it"
         )
 
 

@@ -92,9 +92,7 @@ def grid_cells(layout: Sequence[str]) -> NDArray[np.intp]:
 
 def _letters(layout: Sequence[str]) -> NDArray[np.str_]:
     if not layout or not layout[0]:
-        raise ConfigError(
-            "the layout is empty; it must have a row with a cell; draw one with the letters .#SGX"
-        )
+        raise ConfigError("the layout is empty; it must have a row with a cell; draw one with the letters .#SGX")
     for i, row in enumerate(layout):
         if len(row) != len(layout[0]):
             raise ConfigError(
@@ -113,9 +111,7 @@ def _letters(layout: Sequence[str]) -> NDArray[np.str_]:
     return letters
 
 
-def _neighbours(
-    cells: NDArray[np.intp], number: NDArray[np.int32], move: tuple[int, int]
-) -> NDArray[np.int32]:
+def _neighbours(cells: NDArray[np.intp], number: NDArray[np.int32], move: tuple[int, int]) -> NDArray[np.int32]:
     """The state reached from each cell by one move, itself where the move is blocked."""
     there = cells + np.array(move)
     inside = ((there >= 0) & (there < number.shape)).all(-1)

@@ -171,12 +171,7 @@ def check_candidates(candidates: ArrayLike, shape: tuple[int, ...]) -> Array:
     array = np.asarray(candidates, dtype=np.float64)
     if array.ndim == 2:
         array = array[:, None, :]
-    if (
-        array.ndim != 3
-        or len(array) == 0
-        or array.shape[2] != shape[1]
-        or array.shape[1] not in (1, shape[0])
-    ):
+    if array.ndim != 3 or len(array) == 0 or array.shape[2] != shape[1] or array.shape[1] not in (1, shape[0]):
         raise ConfigError(
             f"candidates has shape {np.shape(candidates)}; with Q of shape {shape} it must be "
             f"[K, {shape[1]}] or [K, {shape[0]}, {shape[1]}] with K >= 1; "
@@ -211,9 +206,7 @@ def _soft_value(Q: Array, alpha: float) -> Array:
 
 def _improve(Q: Array, alpha: float) -> Array:
     top = Q.max(-1)
-    weights = (
-        (top[..., None] == Q).astype(np.float64) if alpha == 0.0 else _shifted_exponentials(Q, top, alpha)
-    )
+    weights = (top[..., None] == Q).astype(np.float64) if alpha == 0.0 else _shifted_exponentials(Q, top, alpha)
     return np.asarray(weights / weights.sum(-1, keepdims=True))
 
 

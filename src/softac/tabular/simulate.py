@@ -93,7 +93,5 @@ class _RowSampler:
     def __call__(self, row: NDArray[np.intp], generator: np.random.Generator) -> NDArray[np.intp]:
         first, last = self.indptr[row], self.indptr[row + 1]
         low, high = self.running[first], self.running[last]
-        drawn = (
-            np.searchsorted(self.running, low + generator.random(len(row)) * (high - low), side="right") - 1
-        )
+        drawn = np.searchsorted(self.running, low + generator.random(len(row)) * (high - low), side="right") - 1
         return np.asarray(self.indices[np.clip(drawn, first, last - 1)], dtype=np.intp)
