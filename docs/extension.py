@@ -1,0 +1,115 @@
+"""What softac's documentation adds to Sphinx: figures made by the build, MathML, plain-text docstrings.
+
+- `{themed} NAME` shows `theory/figures/NAME-light.svg` or `-dark.svg`, whichever suits the reader's theme;
+  all figures are drawn by `figures.py` before the pages are read.
+- Equations become MathML, which browsers draw themselves: no script, no font, no network.
+- Docstrings are plain text with Google sections. Characters that reStructuredText would take for markup
+  (`max |Q|`, `update_`, `T*`) are escaped, and indented paragraphs become literal blocks.
+"""
+
+import logging as std_logging
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from docutils.utils.math import MathError, wrap_math_code
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.application import Sphinx
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+log = logging.getLogger(__name__)
+
+SECTIONS = re.compile(r"(Args|Attributes|Returns|Raises|Yields|Warns|Note|Example|Examples|Warning):")
+
+
+class Themed(SphinxDirective):
+    """A figure in a light and a dark version, with its caption as content."""
+
+    required_arguments = 1
+    has_content = True
+    option_spec: ClassVar[dict[str, Any]] = {"alt": directives.unchanged_required}
+
+    def run(self) -> list[nodes.Node]:
+        name = self.arguments[0]
+        figure = nodes.figure(align="center")
+        for theme in ("light", "dark"):
+            uri = f"/theory/figures/{name}-{theme}.svg"
+            image = nodes.image(uri=uri, alt=self.options["alt"], classes=[f"only-{theme}"])
+            figure += image
+        caption = nodes.caption()
+        figure += caption
+        children, messages = self.parse_inline("\n".join(self.content))
+        caption += children
+        return [figure, *messages]
+
+
+def draw_figures(app: Sphinx) -> None:
+    import figures
+
+    figures.draw_all(Path(app.srcdir) / "theory" / "figures")
+
+
+def mathml(writer: Any, node: nodes.Element, *, as_block: bool) -> None:
+    """Write the LaTeX of `node` as MathML; a command it does not know is an error of the build."""
+    text = node.astext()
+    code = wrap_math_code(text, as_block=False) if as_block else text
+    try:
+        math = tex2mathml(code, as_block=as_block)
+    except MathError as error:
+        log.warning("%s in the equation %r", error, text, location=node)
+        math = f"<code>{writer.encode(text)}</code>"
+    if as_block and node.get("number"):
+        math = f'<div id="{node["ids"][0]}">{math}</div>'
+    writer.body.append(math)
+    raise nodes.SkipNode
+
+
+def inline(writer: Any, node: nodes.Element) -> None:
+    mathml(writer, node, as_block=False)
+
+
+def block(writer: Any, node: nodes.Element) -> None:
+    mathml(writer, node, as_block=True)
+
+
+def clean_docstring(_app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
+    """Make reStructuredText of a plain-text docstring, in place and before napoleon reads its sections."""
+    cleaned: list[str] = []
+    in_section = in_block = False
+    for i, line in enumerate(lines):
+        indented = line.startswith("    ")
+        if line and not indented:
+            in_section, in_block = bool(SECTIONS.fullmatch(line)), False
+        after_blank = i == 0 or not lines[i - 1].strip()
+        if indented and not in_section and after_blank and not in_block:
+            cleaned += [".. code-block:: text", ""]
+            in_block = True
+        cleaned.append(line if in_block else _escape(line))
+    lines[:] = cleaned
+
+
+def _escape(line: str) -> str:
+    parts = re.split(r"(``.*?``|`[^`]*`)", line)
+    for i in range(0, len(parts), 2):
+        text = parts[i].replace("\\", r"\\").replace("|", r"\|")
+        text = re.sub(r"(?<!^    )(?<!^    \*)\*", r"\*", text)  # not the stars of **kwargs in Args
+        parts[i] = re.sub(r"(?<=\w)_(?!\w)", r"\_", text)
+    return "".join(parts)
+
+
+def allow_empty_globs() -> None:
+    """Let the index name folders before every page of them is written; suppress_warnings cannot (no type)."""
+    other = std_logging.getLogger("sphinx.sphinx.directives.other")
+    other.addFilter(lambda record: getattr(record, "subtype", "") != "empty_glob")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    allow_empty_globs()
+    app.add_directive("themed", Themed)
+    app.add_html_math_renderer("mathml", (inline, None), (block, None))
+    app.connect("builder-inited", draw_figures)
+    app.connect("autodoc-process-docstring", clean_docstring, priority=400)  # napoleon's is 500
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
