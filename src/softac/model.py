@@ -23,6 +23,7 @@ from softac.run.checkpoint import (
     OPTIM_PREFIX,
     Snapshot,
     checkpoints,
+    differences,
     prune,
     read_newest,
     write_checkpoint,
@@ -186,16 +187,16 @@ class Model:
         Raises:
             SoftacError: as `learn`.
         """
-        training = self._ready(until)
         with ExitStack() as stack:
             stack.enter_context(numerics(self.threads))
+            training = self._ready(until)
+            eval_envs = None
+            if folder is not None and record.n_eval_episodes > 0 and self.source.repeatable:
+                eval_envs = stack.enter_context(closing(self.source.vector(1)))
             continued = False
             if folder is not None:
                 stack.enter_context(RunFolder(folder))
                 continued = self._settle(folder, until, record)
-            eval_envs = None
-            if folder is not None and record.n_eval_episodes > 0 and self.source.repeatable:
-                eval_envs = stack.enter_context(closing(self.source.vector(1)))
             recorder = Recorder(
                 training,
                 folder,
@@ -244,6 +245,8 @@ class Model:
         else:
             for sentence in training.restore(self._loaded, self._home / REPLAY):
                 log.warning("%s", sentence)
+            if changed := differences(self._loaded.made_on):
+                log.warning("continuing, not bit for bit: %s", changed)
         self._training = training
         return training
 

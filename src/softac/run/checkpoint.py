@@ -295,6 +295,13 @@ def _damaged(path: Path, error: BaseException) -> CheckpointError:
     )
 
 
+def differences(made_on: Mapping[str, Any]) -> str:
+    """In words, where this process differs from the one with the fingerprint `made_on`; "" if nowhere."""
+    here = fingerprint()
+    changed = [name for name in here if name in made_on and made_on[name] != here[name]]
+    return ", ".join(f"{name} was {str(made_on[name])[:40]} and is {here[name]}" for name in changed)
+
+
 def _version(name: str) -> str:
     try:
         return version(name)

@@ -61,12 +61,11 @@ class RunFolder:
         """Let go of the folder; with `discard` remove what this object made, if it is still empty."""
         (self.path / LOCK).unlink(missing_ok=True)
         self._lock.close()
-        if discard:
-            for folder in self._made:
-                try:
-                    folder.rmdir()
-                except OSError:
-                    return
+        for folder in self._made if discard else ():
+            try:
+                folder.rmdir()
+            except OSError:
+                return  # something was written into it
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -74,7 +73,7 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.release()
+        self.release(discard=error is not None)
 
 
 def new_run_path(root: Path, env_id: str, algorithm: str, seed: int) -> Path:

@@ -11,7 +11,15 @@ from scipy.special import xlogy
 
 from softac.tabular.checks import Array, check_alpha, check_policy, check_tol, rounding_floor
 from softac.tabular.mdp import FiniteMDP
-from softac.tabular.operators import _improve, _policy_value, _project, _soft_value, back_up, check_candidates
+from softac.tabular.operators import (
+    _improve,
+    _policy_value,
+    _project,
+    _soft_value,
+    back_up,
+    check_candidates,
+    sum_actions,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +79,7 @@ def soft_policy_evaluation(mdp: FiniteMDP, pi: ArrayLike, alpha: float, tol: flo
     bonus = -alpha * xlogy(policy, policy).sum(-1)
     Q, residuals = np.zeros_like(mdp.r), []
     for _ in range(_sweep_limit(tol, mdp.gamma)):
-        previous, Q = Q, back_up(mdp, (policy * Q).sum(-1) + bonus)
+        previous, Q = Q, back_up(mdp, sum_actions(policy * Q) + bonus)
         residuals.append(_largest(Q - previous))
         if _close(residuals[-1], Q, tol, mdp.gamma):
             break

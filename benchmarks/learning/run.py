@@ -1,0 +1,112 @@
+"""Learning benchmarks: train with the command, evaluate on fixed starts, collect the raw numbers.
+
+    python benchmarks/learning/run.py SUITE [--workers 2] [--runs FOLDER] [--only JOB ...]
+
+Each job is a run folder made by `softac train` with one thread; a job that was interrupted is
+resumed, a finished one is not repeated. Results are collected in results/: one CSV of learning curves
+and one of the returns of the final agent for each suite, and the versions and the processor.
+"""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).parent
+MUJOCO = ("Hopper-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5", "Swimmer-v5")
+
+
+def jobs(suite: str) -> dict[str, tuple[list[str], int]]:
+    """Job name -> (arguments of `softac train`, episodes of the final evaluation)."""
+    cheetah = ["sac", "HalfCheetah-v5", "-n", "100000", "--eval-freq", "10000", "--save-freq", "20000"]
+    match suite:
+        case "pendulum":
+            return {
+                f"pendulum-{seed}": (["sac", "Pendulum-v1", "-n", "10000", "--seed", str(seed)], 100)
+                for seed in range(5)
+            }
+        case "halfcheetah":
+            return {f"preset-{seed}": ([*cheetah, "--preset", "--seed", str(seed)], 10) for seed in range(3)}
+        case "halfcheetah-choices":
+            choices = {
+                "warmup100": ["--learning-starts", "100"],
+                "warmup5000": ["--learning-starts", "5000"],
+                "mean": ["--preset", "--actor-q", "mean"],
+                "log_alpha": ["--preset", "--alpha-loss", "log_alpha"],
+                "tanh": ["--preset", "--log-std", "tanh"],
+            }
+            return {f"{name}-0": ([*cheetah, *flags, "--seed", "0"], 10) for name, flags in choices.items()}
+        case "mujoco":
+            return {env: (["sac", env, "-n", "5000", "--preset", "--learning-starts", "1000"], 3) for env in MUJOCO}
+        case _:
+            raise SystemExit(f"unknown suite {suite!r}; expected pendulum, halfcheetah, halfcheetah-choices or mujoco")
+
+
+def softac(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command with one thread."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "softac", *words], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def run(name: str, arguments: list[str], folder: Path) -> None:
+    """Train one job, or go on with it."""
+    began = time.monotonic()
+    if (folder / "config.json").exists():
+        done = softac("resume", str(folder))
+        if "expected a larger total" in done.stderr:
+            return
+    else:
+        done = softac("train", *arguments, "--run-dir", str(folder))
+    if done.returncode != 0 or done.stderr:
+        print(f"{name}: exit {done.returncode}: {done.stderr.strip()}", flush=True)
+    print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
+
+
+def main() -> None:
+    """Run a suite and collect its results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("suite")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--runs", type=Path, default=Path("runs/learning"))
+    parser.add_argument("--only", nargs="+")
+    args = parser.parse_args()
+    todo = {n: j for n, j in jobs(args.suite).items() if not args.only or n in args.only}
+    with ThreadPoolExecutor(args.workers) as pool:
+        list(pool.map(lambda job: run(job[0], job[1][0], args.runs / job[0]), todo.items()))
+    collect(args.suite, args.runs)
+
+
+def collect(suite: str, runs: Path) -> None:
+    """Write the CSVs of the finished jobs of a suite."""
+    results = HERE / "results"
+    results.mkdir(exist_ok=True)
+    curves, finals = [], []
+    for name, (arguments, episodes) in jobs(suite).items():
+        folder = runs / name
+        if not (folder / "evaluations.csv").exists():
+            continue
+        (results / f"{suite}-system.json").write_text((folder / "system.json").read_text())
+        seed = json.loads((folder / "config.json").read_text())["run"]["seed"]
+        with (folder / "evaluations.csv").open() as file:
+            curves += [{"job": name, "seed": seed, **row} for row in csv.DictReader(file)]
+        printed = softac("eval", str(folder), "--n-eval-episodes", str(episodes)).stdout.splitlines()
+        for line in printed[:-1]:
+            _, episode, _, total, _, length = line.replace(",", "").split()
+            finals.append({"job": name, "seed": seed, "episode": episode, "return": total, "length": length})
+        print(f"{name}: {printed[-1]}  (train {' '.join(arguments)})", flush=True)
+    for kind, rows in (("curves", curves), ("final", finals)):
+        with (results / f"{suite}-{kind}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()

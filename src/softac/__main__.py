@@ -1,0 +1,5 @@
+"""`python -m softac`."""
+
+from softac.cli.main import entry
+
+entry()

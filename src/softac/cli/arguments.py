@@ -1,0 +1,97 @@
+"""Arguments that several commands share, and flags made from configurations."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from softac.config import as_text, default, expected, fields
+from softac.errors import ConfigError
+
+
+def add_config(parser: argparse.ArgumentParser, config: type[Any], title: str) -> None:
+    """One flag for each field of a configuration; values stay text until the configuration reads them."""
+    group = parser.add_argument_group(title)
+    for name, field in fields(config).items():
+        is_list = "tuple" in str(field.annotation)
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            default=None,
+            nargs="+" if is_list else None,
+            metavar="N" if is_list else name.upper().split("_")[-1],
+            help=f"{field.description}; {expected(field)} (default: {as_text(default(config, name))})".replace(
+                "%", "%%"
+            ),
+        )
+
+
+def given(args: argparse.Namespace, config: type[Any]) -> dict[str, Any]:
+    """The fields of a configuration that were given on the command line."""
+    return {name: value for name in fields(config) if (value := getattr(args, name)) is not None}
+
+
+def steps(text: str) -> int:
+    """A number of environment steps: 100000, 100_000 or 1e5."""
+    try:
+        number = float(text)
+        if number < 1 or number != int(number) or number > 1e12:
+            raise ValueError
+    except (ValueError, OverflowError):
+        raise ConfigError(
+            f"--total-timesteps {text} was given; expected a whole number of environment steps, at least 1; "
+            "give 100000, say"
+        ) from None
+    return int(number)
+
+
+def add_env_kwargs(parser: argparse.ArgumentParser) -> None:
+    """`--env-kwargs name=value ...`."""
+    parser.add_argument(
+        "--env-kwargs",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="keyword arguments of the environment; values are read as JSON, else as text",
+    )
+
+
+def env_kwargs(pairs: list[str]) -> dict[str, Any]:
+    """`["g=9.8", "mode=easy"]` as keyword arguments."""
+    kwargs: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not name.isidentifier() or not equals:
+            raise ConfigError(
+                f"--env-kwargs {pair} was given; expected NAME=VALUE; write for instance --env-kwargs g=9.8"
+            )
+        try:
+            kwargs[name] = json.loads(text)
+        except ValueError:
+            kwargs[name] = text
+    return kwargs
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """The run folder, and `--env` for environments that a file may not name."""
+    parser.add_argument("run_dir", metavar="RUN", type=Path, help="the folder of a run")
+    add_env(parser)
+
+
+def add_env(parser: argparse.ArgumentParser) -> None:
+    """`--env`, for environments that a file may not name."""
+    parser.add_argument(
+        "--env",
+        metavar="ENV",
+        help="the environment, where config.json must not name it: module:Env-v0 imports the module",
+    )
+
+
+def require_run(path: Path) -> Path:
+    """The folder, if it is one."""
+    if not path.is_dir():
+        raise ConfigError(
+            f"{path} is not a folder; expected the folder of a run, such as runs/Pendulum-v1__sac__0__...; "
+            "`softac train` prints it"
+        )
+    return path

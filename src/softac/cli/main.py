@@ -1,0 +1,130 @@
+"""The command: finds the verb, imports what it needs and no more, and turns errors into one line."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from softac._version import __version__
+from softac.errors import ConfigError, SoftacError, nearest
+
+COMMANDS = {
+    "train": "train an agent in an environment",
+    "resume": "go on with a run where it stopped",
+    "eval": "returns of a trained agent over whole episodes",
+    "enjoy": "watch a trained agent, or film it",
+    "plot": "learning curves of one or several runs, as a picture",
+    "solve": "soft policy iteration on a finite MDP",
+    "list": "the algorithms, one line each",
+    "defaults": "the hyperparameters of an algorithm: default, range, meaning",
+    "check": "run an environment and say what soft actor-critic will and will not like about it",
+    "doctor": "check the installation, or the health of a run",
+}
+MODULES = {"eval": "evaluate", "list": "inform", "defaults": "inform", "resume": "train"}
+
+DESCRIPTION = "Maximum-entropy reinforcement learning: soft actor-critic, measured and never lost."
+EPILOG = """first steps:
+  softac train                             SAC on Pendulum-v1, about a minute
+  softac train HalfCheetah-v5 -n 100000    another environment, more steps
+  softac resume RUN                        after an interruption, bit for bit
+  softac eval RUN ; softac enjoy RUN       what it has learned
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose mistakes are `ConfigError`s of one line."""
+
+    verb: tuple[str, ...] = ()  # the command in use, which argparse does not name for unknown arguments
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print over several lines."""
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown != message:
+            word = unknown.split()[0]
+            known = [o for action in self._all_actions() for o in action.option_strings]
+            message = f"unknown argument {word!r}{nearest(word, known)}"
+        prog = " ".join([self.prog, *self.verb])
+        raise ConfigError(f"{message}; expected what `{prog} --help` lists; correct it")
+
+    def _all_actions(self) -> list[argparse.Action]:
+        actions = list(self._actions)
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                actions += [a for parser in action.choices.values() for a in parser._actions]
+        return actions
+
+
+def build_parser(argv: Sequence[str]) -> Parser:
+    """The parser for this command line: only the verb that is used gets its arguments."""
+    parser = Parser(
+        prog="softac",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"softac {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    used = next((word for word in argv if not word.startswith("-")), None)
+    if used is not None and used not in COMMANDS:
+        raise ConfigError(
+            f"unknown command {used!r}{nearest(used, COMMANDS)}; expected one of: {', '.join(COMMANDS)}; "
+            "`softac --help` says what each does"
+        )
+    parser.verb = (used,) if used else ()
+    for name, what in COMMANDS.items():
+        if name == used:
+            module = import_module(f"softac.cli.{MODULES.get(name, name)}")
+            if name == "train":
+                module.add_train_parser(subparsers, argv)
+            else:
+                (getattr(module, f"add_{name}_parser", None) or module.add_parser)(subparsers)
+        else:
+            subparsers.add_parser(name, help=what)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments; returns its exit code and prints errors as one line."""
+    _log_to_stderr()
+    words = [_dashed(word) for word in (sys.argv[1:] if argv is None else argv)]
+    try:
+        parser = build_parser(words)
+        args = parser.parse_args(words)
+        if args.command is None:
+            parser.print_help()
+            return 0
+        code: int = args.run(args)
+    except SoftacError as error:
+        print(f"softac: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader has left, as `softac list | head` does; nothing more can be printed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def entry() -> NoReturn:
+    """What the installed command calls."""
+    sys.exit(main())
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("softac: %(message)s"))
+    logger = logging.getLogger("softac")
+    logger.handlers, logger.propagate = [handler], False
+
+
+def _dashed(word: str) -> str:
+    """--learning_rate means --learning-rate."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value

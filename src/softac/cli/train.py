@@ -1,0 +1,201 @@
+"""`softac train` and `softac resume`."""
+
+import argparse
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from softac.agents.registry import AGENTS, find_agent
+from softac.cli.arguments import add_config, add_env_kwargs, add_run, env_kwargs, given, require_run, steps
+from softac.cli.display import Display
+from softac.config import as_text, make_config
+from softac.errors import CheckpointError, ConfigError, nearest
+from softac.model import Model
+from softac.plots import learning_curves, save_figure
+from softac.presets import preset
+from softac.run.checkpoint import checkpoints
+from softac.run.config import RecordConfig, RunConfig
+from softac.run.folder import CHECKPOINTS, new_run_path, read_config
+from softac.run.metrics import METRICS, read_rows
+from softac.run.signals import StopSignals
+
+DEFAULT_ENV = "Pendulum-v1"
+FIRST_RUN_STEPS, USUAL_STEPS = 10_000, 100_000
+SUMMARY = "learning_curve.png"
+
+log = logging.getLogger("softac")
+
+
+def add_train_parser(subparsers: Any, words: Sequence[str]) -> None:
+    """Add `train`, with one flag for each hyperparameter of the algorithm that the command line names."""
+    algorithm = next((word for word in words if word in AGENTS), "sac")
+    parser = subparsers.add_parser(
+        "train",
+        help="train an agent in an environment",
+        description="Train an agent; alone, `softac train` trains SAC on Pendulum-v1 for 10,000 steps.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "what", nargs="*", metavar="[ALGO] [ENV]", help="default: sac Pendulum-v1; a lone ENV is understood"
+    )
+    parser.add_argument("-n", "--total-timesteps", type=steps, metavar="N", help="environment steps")
+    add_env_kwargs(parser)
+    parser.add_argument(
+        "--run-dir", type=Path, metavar="DIR", help="the run's own folder (default: runs/ENV__ALGO__SEED__TIME)"
+    )
+    parser.add_argument(
+        "--preset", action="store_true", help="start from the tuned settings for ENV, and print them"
+    )
+    add_config(parser, RunConfig, "run")
+    add_config(parser, RecordConfig, "evaluation and saving")
+    add_config(parser, AGENTS[algorithm].Config, f"hyperparameters of {algorithm}")
+    parser.set_defaults(run=run_train)
+
+
+def add_resume_parser(subparsers: Any) -> None:
+    """Add `resume`."""
+    parser = subparsers.add_parser(
+        "resume",
+        help="go on with a run where it stopped",
+        description="Go on with a run from its last checkpoint, bit for bit; before its first, start it again.",
+        allow_abbrev=False,
+    )
+    add_run(parser)
+    parser.add_argument(
+        "-n", "--total-timesteps", type=steps, metavar="N", help="the new total of environment steps"
+    )
+    parser.set_defaults(run=run_resume)
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Train from the beginning; returns the exit code."""
+    algorithm, env_id = _algorithm_and_env(args.what)
+    agent_class = find_agent(algorithm)
+    hyperparameters = given(args, agent_class.Config)
+    if args.preset:
+        tuned = preset(algorithm, env_id)
+        hyperparameters = tuned | hyperparameters
+    total = args.total_timesteps or (USUAL_STEPS if args.what else FIRST_RUN_STEPS)
+    record = make_config(RecordConfig, given(args, RecordConfig))
+    kwargs = env_kwargs(args.env_kwargs)
+    settings = asdict(make_config(RunConfig, given(args, RunConfig)))
+    model = Model(agent_class, env_id, env_kwargs=kwargs, trust_module=True, **settings, **hyperparameters)
+    if args.preset:
+        changed = ", ".join(f"{k}={as_text(v)}" for k, v in hyperparameters.items())
+        print(f"preset for {env_id}: {changed}; everything else as in `softac defaults {algorithm}`")  # noqa: T201
+    if model.agent.config.learning_starts >= total:
+        log.warning(
+            "learning_starts=%d is not below the %d steps of this run: it ends before the first update",
+            model.agent.config.learning_starts,
+            total,
+        )
+    path = args.run_dir or new_run_path(Path("runs"), env_id, algorithm, model.run.seed)
+    return _train(model, total, record, path)
+
+
+def run_resume(args: argparse.Namespace) -> int:
+    """Go on with a run; returns the exit code."""
+    path = require_run(args.run_dir)
+    config = read_config(path)
+    try:
+        record = make_config(RecordConfig, config["record"])
+        total = args.total_timesteps or int(config["total_timesteps"])
+    except (ConfigError, KeyError, TypeError, ValueError):
+        raise CheckpointError(
+            f"{path} is a saved model, not a run: its config.json has no plan to go on with; expected the folder "
+            "of a run; train one with `softac train`"
+        ) from None
+    if checkpoints(path / CHECKPOINTS):
+        model = Model.load(path, args.env, verify_replay=True, trust_module=args.env is not None)
+    else:
+        model = _from_config(config, args.env)
+    if model.num_timesteps >= total:
+        raise ConfigError(
+            f"{path} has made {model.num_timesteps} of {total} steps; expected a larger total to go on to; give "
+            f"one with -n, for instance -n {2 * model.num_timesteps}"
+        )
+    return _train(model, total, record, path)
+
+
+def _from_config(config: dict[str, Any], env: str | None) -> Model:
+    """The model of a run that has no checkpoint yet, as at its beginning."""
+    env_id, kwargs = str(config["env"]["id"]), dict(config["env"]["kwargs"])
+    settings = {k: v for k, v in config["run"].items() if k != "threads"}
+    return Model(
+        find_agent(str(config["algorithm"])),
+        env or env_id,
+        env_kwargs=kwargs,
+        trust_module=env is not None,
+        **settings,
+        **config["hyperparameters"],
+    )
+
+
+def _train(model: Model, total: int, record: RecordConfig, path: Path) -> int:
+    name = model.description()["algorithm"]
+    title = f"{name} on {model.source.name}, seed {model.run.seed}"
+    file = logging.FileHandler(path / "log.txt", delay=True)
+    with StopSignals() as stop, Display(title, str(path), total) as display, messages_to(display, file):
+        model.train(total, record, path, sinks=[display], heartbeat=display.heartbeat, stop=stop)
+    rows = read_rows(path / METRICS)
+    if stop.received is not None:
+        print(f"stopped and saved at step {model.num_timesteps:,}; go on with: softac resume {path}")  # noqa: T201
+        return 128 + stop.received
+    return _summary(path, rows, model.num_timesteps)
+
+
+@contextmanager
+def messages_to(*handlers: logging.Handler) -> Iterator[None]:
+    """Send what the library logs to these handlers and nowhere else."""
+    logger = logging.getLogger("softac")
+    before, logger.handlers = logger.handlers, list(handlers)
+    try:
+        yield
+    finally:
+        logger.handlers = before
+        for handler in handlers:
+            handler.close()
+
+
+def _summary(path: Path, rows: list[dict[str, Any]], steps_made: int) -> int:
+    evaluations = [row for row in rows if "eval/mean_reward" in row]
+    lines = []
+    if evaluations:
+        last = evaluations[-1]
+        save_figure(learning_curves([path]), path / SUMMARY)
+        lines += [
+            f"return {last['eval/mean_reward']:,.1f} +- {last['eval/std_reward']:,.1f} over "
+            f"{len(last['eval/returns'])} evaluation episodes at step {last['step']:,} "
+            f"(stochastic {last['eval/stochastic_mean_reward']:,.1f})",
+            f"picture  {path / SUMMARY}",
+        ]
+    lines += [
+        f"run      {path}",
+        f"go on    softac resume {path} -n {2 * steps_made}",
+        f"watch    softac enjoy {path}",
+    ]
+    print("\n".join(lines))  # noqa: T201
+    return 0
+
+
+def _algorithm_and_env(words: list[str]) -> tuple[str, str]:
+    match words:
+        case []:
+            return "sac", DEFAULT_ENV
+        case [algorithm] if algorithm in AGENTS:
+            return algorithm, DEFAULT_ENV
+        case [word]:
+            if nearest(word, AGENTS):
+                find_agent(word)  # raises: a misspelt algorithm, not an environment
+            return "sac", word
+        case [algorithm, env_id]:
+            find_agent(algorithm)
+            return algorithm, env_id
+        case _:
+            raise ConfigError(
+                f"{' '.join(words)} was given; expected an algorithm and an environment; write for instance "
+                "softac train sac Pendulum-v1"
+            )

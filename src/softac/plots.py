@@ -1,0 +1,123 @@
+"""Learning curves as pictures."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from softac.agents.registry import AGENTS
+from softac.config import as_text, default, fields
+from softac.errors import ConfigError, DiskError
+from softac.run.folder import read_config
+from softac.run.metrics import METRICS, read_rows
+
+COLOURS = ("#3366cc", "#dd6b20", "#2f855a", "#9f3fbf", "#c53030", "#0d8f9c", "#8a6d00", "#555555")
+PICTURES = (".png", ".svg", ".pdf")
+
+
+def learning_curves(runs: list[Path]) -> Figure:
+    """Evaluated return against environment steps, one panel per environment.
+
+    Runs of one algorithm on one environment that differ in the seed only become one line: their mean,
+    with the 95 % t-interval of that mean as a band. A single run has the standard deviation over its
+    evaluation episodes as its band, and the return of its training episodes as a thin line.
+
+    Args:
+        runs: run folders.
+
+    Raises:
+        CheckpointError: a folder does not hold a run.
+        ConfigError: no run has been evaluated yet.
+    """
+    panels: dict[str, dict[str, list[list[dict[str, Any]]]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        config = read_config(run)
+        rows = read_rows(run / METRICS)
+        if any("eval/mean_reward" in row for row in rows):
+            panels[str(config["env"]["id"])][label(config)].append(rows)
+    if not panels:
+        raise ConfigError(
+            f"no evaluation was found in {', '.join(map(str, runs))}; expected at least one; train for longer "
+            "or with a smaller --eval-freq"
+        )
+    figure = Figure(figsize=(6.4 * len(panels), 4.2), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (env_id, groups) in zip(axes, sorted(panels.items()), strict=True):
+        for colour, (name, group) in zip(_cycle(len(groups)), sorted(groups.items()), strict=True):
+            _draw(axis, name, group, colour)
+        axis.set_title(env_id)
+        axis.set_xlabel("environment steps")
+        axis.set_ylabel("return")
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(frameon=False, loc="best")
+    return figure
+
+
+def label(config: dict[str, Any]) -> str:
+    """What a line is called: the algorithm, and whatever hyperparameter is not at its default."""
+    name = str(config["algorithm"])
+    if name not in AGENTS:
+        return name
+    known, given = AGENTS[name].Config, config["hyperparameters"]
+    changed = [
+        f"{field}={as_text(given[field])}"
+        for field in fields(known)
+        if field in given and as_text(_plain(given[field])) != as_text(_plain(default(known, field)))
+    ]
+    return ", ".join([name, *changed])
+
+
+def _draw(axis: Any, name: str, group: list[list[dict[str, Any]]], colour: str) -> None:
+    curves = [
+        {row["step"]: row["eval/mean_reward"] for row in rows if "eval/mean_reward" in row} for rows in group
+    ]
+    steps = sorted(set.intersection(*(set(curve) for curve in curves)))
+    values = np.array([[curve[step] for step in steps] for curve in curves])
+    mean, n = values.mean(0), len(values)
+    if n == 1:
+        rows = group[0]
+        band = np.array([row["eval/std_reward"] for row in rows if "eval/mean_reward" in row])
+        training = [(row["step"], row["rollout/ep_rew_mean"]) for row in rows if "rollout/ep_rew_mean" in row]
+        if training:
+            axis.plot(
+                *zip(*training, strict=True), color=colour, linewidth=0.8, alpha=0.6, label=f"{name}: training"
+            )
+        title = f"{name}: evaluation ± std over episodes"
+    else:
+        from scipy.stats import t
+
+        band = t.ppf(0.975, n - 1) * values.std(0, ddof=1) / np.sqrt(n)
+        title = f"{name}: mean of {n} seeds, 95 % interval"
+    axis.plot(steps, mean, color=colour, linewidth=2, marker="o" if len(steps) < 30 else None, ms=4, label=title)
+    axis.fill_between(steps, mean - band, mean + band, color=colour, alpha=0.18, linewidth=0)
+
+
+def _cycle(n: int) -> list[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(n)]
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a picture; its kind follows from the ending.
+
+    Raises:
+        ConfigError: the ending is none of .png, .svg and .pdf.
+        DiskError: it cannot be written.
+    """
+    if path.suffix not in PICTURES:
+        raise ConfigError(
+            f"{path} was given for a picture; expected a name that ends in {', '.join(PICTURES)}; rename it"
+        )
+    try:
+        figure.savefig(path, dpi=130)
+    except OSError as error:
+        raise DiskError(
+            f"{path} cannot be written ({error.strerror}); expected a folder that exists, with space; choose "
+            "another"
+        ) from None
