@@ -227,7 +227,10 @@ class Model:
 
     def _ready(self, until: int) -> Training:
         """The training state, made or restored when it is first needed."""
+        rows = min(self.agent.config.buffer_size, until)
         if self._training is not None:
+            # Rows that hold something already are not counted as free any more.
+            require_memory(max(0, rows - len(self._training.replay)), self.spaces.spec)
             return self._training
         if self._envs is None:
             raise ConfigError(
@@ -238,7 +241,7 @@ class Model:
                 f"the agent of the best evaluation (step {self._loaded.step}) was loaded, which can only act; "
                 "expected a whole checkpoint to learn on from; load without best"
             )
-        require_memory(min(self.agent.config.buffer_size, until), self.spaces.spec)
+        require_memory(rows, self.spaces.spec)
         training = Training(self.agent, self._envs, self.run.seed)
         if self._loaded is None or self._home is None:
             training.collector.begin()
