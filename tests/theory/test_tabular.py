@@ -272,16 +272,15 @@ def test_numerical_range(alpha, scale, gamma):
     assert np.abs(solution.Q - Q).max() <= 1e-9 * size(Q)
     at_fixed_point = soft_policy_evaluation_linear(mdp, solution.pi, alpha)
     assert np.abs(at_fixed_point.Q - Q).max() <= 1e-9 * size(Q)
-    sweeps_are_few = gamma < 0.9 or (alpha, scale) in {(1e-6, 1e6), (1e6, 1e6)}
-    if sweeps_are_few:
+    if gamma < 0.9 or (alpha, scale) == (1e-6, 1e6):  # 200,000 sweeps take seconds: one corner is enough
         swept = soft_value_iteration(mdp, alpha)
         assert np.abs(swept.Q - Q).max() <= 1e-9 * size(Q)
 
 
 def test_evaluation_by_sweeps_at_gamma_0_9999():
     mdp = random_mdp(3, 2, 0.9999, np.random.default_rng(11))
-    pi = soft_policy_iteration(mdp, 1.0).pi
-    exact, swept = soft_policy_evaluation_linear(mdp, pi, 1.0), soft_policy_evaluation(mdp, pi, 1.0)
+    pi = np.array([[0.9, 0.1], [0.5, 0.5], [1.0, 0.0]])
+    exact, swept = soft_policy_evaluation_linear(mdp, pi, 1e6), soft_policy_evaluation(mdp, pi, 1e6)
     assert np.abs(swept.Q - exact.Q).max() <= 1e-9 * size(exact.Q)
 
 

@@ -1,6 +1,7 @@
 """Finite Markov decision processes: the transition table, checked once and then trusted."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -143,7 +144,7 @@ def _check_terminal(terminal: ArrayLike | None, r: Array) -> NDArray[np.bool_]:
     return ends
 
 
-def _check_dense(P: ArrayLike, S: int, A: int, terminal: NDArray[np.bool_]) -> Array:
+def _check_dense(P: Any, S: int, A: int, terminal: NDArray[np.bool_]) -> Array:
     table = np.array(P, dtype=np.float64)
     if table.shape != (S, A, S):
         raise ConfigError(
@@ -162,15 +163,13 @@ def _check_dense(P: ArrayLike, S: int, A: int, terminal: NDArray[np.bool_]) -> A
     return table
 
 
-def _check_sparse(
-    P: sparse.sparray | sparse.spmatrix, S: int, A: int, terminal: NDArray[np.bool_]
-) -> sparse.csr_array:
+def _check_sparse(P: Any, S: int, A: int, terminal: NDArray[np.bool_]) -> sparse.csr_array:
     if P.shape != (S * A, S):
         raise ConfigError(
             f"P is sparse with shape {P.shape}; with r of shape {(S, A)} it must be {(S * A, S)}; "
             "give state s and action a the row s * A + a"
         )
-    table = sparse.csr_array(P, dtype=np.float64, copy=True)
+    table: sparse.csr_array = sparse.csr_array(P, dtype=np.float64, copy=True)
     table.sum_duplicates()
     table.eliminate_zeros()
     rows = np.repeat(np.arange(S * A), np.diff(table.indptr))
@@ -190,7 +189,9 @@ def _check_sparse(
     if over.any():
         table.data[over] = 0.0
         table.eliminate_zeros()
-    _check_rows(np.asarray(table.sum(1)).reshape(S, A), terminal, int(np.diff(table.indptr).max()))
+    _check_rows(
+        np.asarray(table.sum(1), dtype=np.float64).reshape(S, A), terminal, int(np.diff(table.indptr).max())
+    )
     return table
 
 

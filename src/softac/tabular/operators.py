@@ -14,6 +14,9 @@ from softac.errors import ConfigError, NumericalError
 from softac.tabular.checks import Array, at, check_alpha, check_finite, check_policy, check_table, first_index
 from softac.tabular.mdp import FiniteMDP
 
+# Rows handled at a time in sweeps over large tables: the temporaries then stay in the processor's cache.
+BLOCK = 8192
+
 
 def log_partition_function(Q: ArrayLike, alpha: float) -> Array:
     """The logarithm of Z(s) = sum_a exp(Q(s, a) / alpha), `[S]`, finite wherever Q / alpha is.
@@ -165,7 +168,10 @@ def soft_optimality_backup(mdp: FiniteMDP, Q: ArrayLike, alpha: float) -> Array:
 
 def back_up(mdp: FiniteMDP, V: Array) -> Array:
     """The backup r + gamma E[V(s')], `[S, A]`, where terminal states count as 0 whatever V says."""
-    return np.asarray(mdp.r + mdp.gamma * mdp.expected_next(np.where(mdp.terminal, 0.0, V)))
+    Q = mdp.expected_next(np.where(mdp.terminal, 0.0, V))
+    Q *= mdp.gamma
+    Q += mdp.r
+    return Q
 
 
 def check_candidates(candidates: ArrayLike, shape: tuple[int, ...]) -> Array:
@@ -212,6 +218,8 @@ def _shifted_exponentials(Q: Array, top: Array, alpha: float) -> Array:
 
 
 def _soft_value(Q: Array, alpha: float) -> Array:
+    if Q.ndim > 1 and len(Q) > BLOCK:
+        return np.concatenate([_soft_value(Q[i : i + BLOCK], alpha) for i in range(0, len(Q), BLOCK)])
     top = _largest_action(Q)
     if alpha == 0.0:
         return np.asarray(top)

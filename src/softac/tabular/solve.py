@@ -157,7 +157,8 @@ def soft_value_iteration(mdp: FiniteMDP, alpha: float, tol: float = 1e-10) -> So
     for _ in range(_sweep_limit(tol, mdp.gamma)):
         previous, Q = Q, back_up(mdp, _soft_value(Q, alpha))
         sweeps += 1
-        if _close(_largest(Q - previous), Q, tol, mdp.gamma):
+        previous -= Q
+        if _close(_largest(previous), Q, tol, mdp.gamma):
             break
     V = np.where(mdp.terminal, 0.0, _soft_value(Q, alpha))
     return Solution(_uniform_at_end(mdp, _improve(Q, alpha)), Q, V, sweeps)
