@@ -154,7 +154,7 @@ class DictEnv(Probe):
         {
             "position": spaces.Box(-10.0, 10.0, (2,), np.float64),
             "mode": spaces.Discrete(3, start=1),
-            "flags": spaces.MultiBinary(2),
+            "flags": spaces.MultiBinary([2]),
             "inner": spaces.Dict({"speed": spaces.Box(-np.inf, np.inf, (), np.float32)}),
         }
     )

@@ -17,6 +17,7 @@ from softac.types import EnvSpec, FloatArray
 # Beyond this a bound says "any number": the policy covers the whole range from its first step.
 LARGEST_BOUND = 1e6
 DEPTH_LIMIT = 8
+NOTHING = np.zeros(0, np.float32)
 
 
 class Spaces:
@@ -63,7 +64,8 @@ class Spaces:
         scaled = self.low + 0.5 * (action.astype(np.float64) + 1.0) * (self.high - self.low)
         # Rounding to float32 may step over a bound.
         space = self.action_space
-        return np.clip(scaled.reshape(space.shape).astype(space.dtype), space.low, space.high)
+        # np.clip turns an array without dimensions into a number, which a Box does not contain.
+        return np.asarray(np.clip(scaled.reshape(space.shape).astype(space.dtype), space.low, space.high))
 
     def to_json(self) -> dict[str, Any]:
         """Both spaces as plain data."""
@@ -161,9 +163,10 @@ def _flatten(space: gym.Space[Any], obs: Any) -> FloatArray:
                 raise ValueError(f"an observation of shape {array.shape} where the space says {space.shape}")
             return array.ravel()
         case spaces.Dict():
-            return np.concatenate([_flatten(part, obs[key]) for key, part in sorted(space.spaces.items())])
+            parts = sorted(space.spaces.items())
+            return np.concatenate([NOTHING, *(_flatten(part, obs[key]) for key, part in parts)])
         case spaces.Tuple():
-            return np.concatenate([_flatten(part, o) for part, o in zip(space.spaces, obs, strict=True)])
+            return np.concatenate([NOTHING, *(_flatten(s, o) for s, o in zip(space.spaces, obs, strict=True))])
         case spaces.Discrete():
             return _one_hot(int(obs) - int(space.start), int(space.n))
         case spaces.MultiDiscrete():
@@ -179,10 +182,11 @@ def _flatten(space: gym.Space[Any], obs: Any) -> FloatArray:
 def _first_leaf(space: gym.Space[Any], obs: Any) -> tuple[gym.Space[Any], Any]:
     match space:
         case spaces.Dict():
-            key = next(iter(space.spaces))
+            key = next(k for k, part in space.spaces.items() if _flat_size(part))
             return _first_leaf(space[key], obs[key])
         case spaces.Tuple():
-            return _first_leaf(space[0], obs[0])
+            i = next(i for i, part in enumerate(space.spaces) if _flat_size(part))
+            return _first_leaf(space[i], obs[i])
         case _:
             return space, obs
 
@@ -267,4 +271,4 @@ def _array(numbers: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
     size = int(np.prod(shape, dtype=np.int64))
     if values.size not in (1, size) or size > 10_000_000:
         raise ValueError(shape)
-    return np.broadcast_to(values if values.size == 1 else values.reshape(shape), shape).astype(dtype)
+    return np.broadcast_to(values.reshape(shape) if values.size == size else values, shape).astype(dtype)
