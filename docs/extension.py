@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
-from docutils.utils.math import MathError, wrap_math_code
+from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 from sphinx.util import logging
@@ -55,9 +55,8 @@ def draw_figures(app: Sphinx) -> None:
 def mathml(writer: Any, node: nodes.Element, *, as_block: bool) -> None:
     """Write the LaTeX of `node` as MathML; a command it does not know is an error of the build."""
     text = node.astext()
-    code = wrap_math_code(text, as_block=False) if as_block else text
     try:
-        math = tex2mathml(code, as_block=as_block)
+        math = tex2mathml(text, as_block=as_block)
     except MathError as error:
         log.warning("%s in the equation %r", error, text, location=node)
         math = f"<code>{writer.encode(text)}</code>"

@@ -4,13 +4,18 @@ A page is one program: its ```python blocks run in order, in one namespace, in a
 (```console) are not run. A single block is left out by a comment right before it that says why:
 
     <!-- not run: trains for an hour -->
+
+A comment `#> text` behind a print is what that print must show.
 """
 
 import ast
 import re
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(page for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")] if "_build" not in page.parts)
@@ -48,6 +53,18 @@ def functions_of_the_suite() -> dict[str, set[str]]:
     }
 
 
+def checking_print(text: str):
+    """A print that compares what it is given with the comment `#> ...` on the line of the page it stands on."""
+    lines = text.splitlines()
+
+    def check(*values: object, sep: str = " ", **_: object) -> None:
+        _, marker, expected = lines[sys._getframe(1).f_lineno - 1].partition("#> ")
+        shown = sep.join(map(str, values))
+        assert not marker or shown == expected.strip(), f"the page says {expected.strip()!r}, not {shown!r}"
+
+    return check
+
+
 TESTS = functions_of_the_suite()
 
 
@@ -55,8 +72,9 @@ TESTS = functions_of_the_suite()
 def test_code_of_the_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
-    namespace: dict[str, object] = {"__name__": "__main__"}
-    for line, code in python_blocks(page.read_text(encoding="utf-8")):
+    text = page.read_text(encoding="utf-8")
+    namespace: dict[str, object] = {"__name__": "__main__", "print": checking_print(text)}
+    for line, code in python_blocks(text):
         # Blank lines in front make tracebacks point into the page.
         exec(compile("\n" * line + code, str(page), "exec"), namespace)  # noqa: S102
 
@@ -86,3 +104,21 @@ def test_blocks_are_found_and_skipped():
     assert python_blocks(text) == [(2, "x = 1\n")]
     assert python_blocks(text.replace("slow", ""))[1:] == [(6, "y\n")]  # a reason is required
     assert prose(text) == "a\n\n<!-- not run: slow -->\n\n\n"
+
+
+def test_the_variational_autoencoder_reconstructs_and_generates():
+    vae = runpy.run_path(str(ROOT / "docs/theory/vae.py"))
+    generator = torch.Generator().manual_seed(0)
+    model = vae["train"](generator)
+    unseen = vae["pictures"](500, generator)
+    blank = unseen.square().mean().sqrt()
+    assert (model.reconstruct(unseen) - unseen).square().mean().sqrt() < 0.1 * blank
+    generated = model.generate(torch.randn(500, vae["LATENT"], generator=generator))
+    assert vae["spot_error"](generated).mean() < 0.15 * blank
+    assert generated.std(0).max() > 0.5 * unseen.std(0).max()  # they differ from each other
+    torch.testing.assert_close(
+        vae["train"](torch.Generator().manual_seed(5), 3).reconstruct(unseen),
+        vae["train"](torch.Generator().manual_seed(5), 3).reconstruct(unseen),
+        rtol=0,
+        atol=0,
+    )
