@@ -56,7 +56,7 @@ def mathml(writer: Any, node: nodes.Element, *, as_block: bool) -> None:
     """Write the LaTeX of `node` as MathML; a command it does not know is an error of the build."""
     text = node.astext()
     try:
-        math = tex2mathml(text, as_block=as_block)
+        math = tex2mathml(text, as_block=as_block).replace(">'<", ">′<")  # docutils writes an apostrophe
     except MathError as error:
         log.warning("%s in the equation %r", error, text, location=node)
         math = f"<code>{writer.encode(text)}</code>"
