@@ -42,9 +42,10 @@ def jobs(suite: str) -> dict[str, tuple[list[str], int]]:
             }
             return {f"{name}-0": ([*cheetah, *flags, "--seed", "0"], 10) for name, flags in choices.items()}
         case "mujoco":
-            return {env: (["sac", env, "-n", "5000", "--preset", "--learning-starts", "1000"], 3) for env in MUJOCO}
+            short = ["-n", "5000", "--preset", "--learning-starts", "1000"]
+            return {env: (["sac", env, *short], 3) for env in MUJOCO}
         case _:
-            raise SystemExit(f"unknown suite {suite!r}; expected pendulum, halfcheetah, halfcheetah-choices or mujoco")
+            raise SystemExit(f"unknown suite {suite!r}; see the cases above")
 
 
 def softac(*words: str) -> subprocess.CompletedProcess[str]:

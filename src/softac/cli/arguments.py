@@ -31,7 +31,7 @@ def given(args: argparse.Namespace, config: type[Any]) -> dict[str, Any]:
     return {name: value for name in fields(config) if (value := getattr(args, name)) is not None}
 
 
-def steps(text: str) -> int:
+def steps(text: str | int) -> int:
     """A number of environment steps: 100000, 100_000 or 1e5."""
     try:
         number = float(text)

@@ -39,13 +39,9 @@ class Display(logging.Handler):
         self.live: Live | None = None
         self.steps = 0
         self._next = 0.0
+        self._begun = False
 
     def __enter__(self) -> "Display":
-        if self.console.is_terminal:
-            self.live = Live(console=self.console, auto_refresh=False, transient=False)
-            self.live.start()
-        else:
-            self.console.print(f"{self.title} -> {self.where}", soft_wrap=True, highlight=False)
         return self
 
     def __exit__(
@@ -62,6 +58,7 @@ class Display(logging.Handler):
         if now < self._next:
             return
         self._next = now + REFRESH
+        self._begin()
         self._count(now, training.steps)
         if training.collector.recent:
             recent = training.collector.recent
@@ -71,6 +68,7 @@ class Display(logging.Handler):
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Take the metrics of environment step `step`."""
+        self._begin()
         self.latest |= metrics
         self._count(time.monotonic(), step)
         if self.live is not None:
@@ -88,6 +86,17 @@ class Display(logging.Handler):
             self.live.console.print(Text(text, style="yellow"))
         else:
             print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+    def _begin(self) -> None:
+        """Show the title once training has begun; a run that is refused never gets here."""
+        if self._begun:
+            return
+        self._begun = True
+        if self.console.is_terminal:
+            self.live = Live(console=self.console, auto_refresh=False)
+            self.live.start()
+        else:
+            self.console.print(f"{self.title} -> {self.where}", soft_wrap=True, highlight=False)
 
     def _count(self, now: float, steps: int) -> None:
         self.steps = steps

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     episodes = make_config(RecordConfig, {"n_eval_episodes": args.n_eval_episodes}).n_eval_episodes
     seed = make_config(RunConfig, {"seed": args.seed}).seed
     model = Model.load(require_run(args.run_dir), args.env, best=args.best, trust_module=args.env is not None)
-    returns = model.evaluate(args.env, episodes, deterministic=not args.stochastic, seed=seed)
+    returns = model.evaluate(None, episodes, deterministic=not args.stochastic, seed=seed)
     for i, (total, length) in enumerate(zip(returns.returns, returns.lengths, strict=True)):
         print(f"episode {i:>4}  return {total:>12,.3f}  length {length:>6,}")  # noqa: T201
     kind = "stochastic" if args.stochastic else "deterministic"

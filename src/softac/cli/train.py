@@ -41,7 +41,7 @@ def add_train_parser(subparsers: Any, words: Sequence[str]) -> None:
     parser.add_argument(
         "what", nargs="*", metavar="[ALGO] [ENV]", help="default: sac Pendulum-v1; a lone ENV is understood"
     )
-    parser.add_argument("-n", "--total-timesteps", type=steps, metavar="N", help="environment steps")
+    parser.add_argument("-n", "--total-timesteps", metavar="N", help="environment steps")
     add_env_kwargs(parser)
     parser.add_argument(
         "--run-dir", type=Path, metavar="DIR", help="the run's own folder (default: runs/ENV__ALGO__SEED__TIME)"
@@ -64,9 +64,7 @@ def add_resume_parser(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     add_run(parser)
-    parser.add_argument(
-        "-n", "--total-timesteps", type=steps, metavar="N", help="the new total of environment steps"
-    )
+    parser.add_argument("-n", "--total-timesteps", metavar="N", help="the new total of environment steps")
     parser.set_defaults(run=run_resume)
 
 
@@ -78,7 +76,7 @@ def run_train(args: argparse.Namespace) -> int:
     if args.preset:
         tuned = preset(algorithm, env_id)
         hyperparameters = tuned | hyperparameters
-    total = args.total_timesteps or (USUAL_STEPS if args.what else FIRST_RUN_STEPS)
+    total = steps(args.total_timesteps or (USUAL_STEPS if args.what else FIRST_RUN_STEPS))
     record = make_config(RecordConfig, given(args, RecordConfig))
     kwargs = env_kwargs(args.env_kwargs)
     settings = asdict(make_config(RunConfig, given(args, RunConfig)))
@@ -102,12 +100,13 @@ def run_resume(args: argparse.Namespace) -> int:
     config = read_config(path)
     try:
         record = make_config(RecordConfig, config["record"])
-        total = args.total_timesteps or int(config["total_timesteps"])
+        planned = int(config["total_timesteps"])
     except (ConfigError, KeyError, TypeError, ValueError):
         raise CheckpointError(
             f"{path} is a saved model, not a run: its config.json has no plan to go on with; expected the folder "
             "of a run; train one with `softac train`"
         ) from None
+    total = steps(args.total_timesteps or planned)
     if checkpoints(path / CHECKPOINTS):
         model = Model.load(path, args.env, verify_replay=True, trust_module=args.env is not None)
     else:

@@ -3,8 +3,10 @@
 import importlib
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -137,6 +139,8 @@ def _require_registered(env_id: str, trust_module: bool) -> None:
                 f"{env_id!r} would import the module {module!r} because a file says so; expected an id "
                 f"without a module; name it yourself with --env {env_id} if you trust it"
             )
+        # A module in the folder one stands in, which an installed command would not find.
+        sys.path.append(str(Path.cwd()))
         try:
             importlib.import_module(module)
         except Exception as error:
@@ -144,6 +148,8 @@ def _require_registered(env_id: str, trust_module: bool) -> None:
                 f"the module {module!r} of {env_id!r} cannot be imported ({_one_line(error)}); expected an "
                 "installed module that registers the environment; install it or correct its name"
             ) from None
+        finally:
+            sys.path.pop()
     try:
         spec = gym.spec(name)
     except (UnregisteredEnv, gym.error.Error) as error:

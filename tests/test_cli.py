@@ -1,0 +1,212 @@
+"""The command as a user meets it: what it prints, its exit codes, and that mistakes are one line."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from softac.cli.main import main
+
+SMALL = ["--net-arch", "16", "16", "--batch-size", "32", "--n-eval-episodes", "1"]
+
+
+def train(folder: Path, *words: str) -> int:
+    return main(["train", "Pendulum-v1", "--run-dir", str(folder), *SMALL, *words])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    assert train(folder, "-n", "450", "--eval-freq", "200", "--save-freq", "200") == 0
+    return folder
+
+
+def test_a_run_folder_holds_what_the_documentation_says(run: Path) -> None:
+    names = {path.name for path in run.iterdir()}
+    assert names >= {
+        "config.json",
+        "command.txt",
+        "system.json",
+        "metrics.jsonl",
+        "progress.csv",
+        "evaluations.csv",
+        "checkpoints",
+        "replay",
+        "best",
+        "learning_curve.png",
+    }
+    assert any(name.startswith("events.") for name in names)
+    assert ".lock" not in names
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step-000000400", "step-000000450"]
+    assert json.loads((run / "config.json").read_text())["hyperparameters"]["net_arch"] == [16, 16]
+
+
+def test_without_a_terminal_there_are_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(tmp_path / "run", "-n", "300", "--eval-freq", "200", "--seed", "3") == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert printed.out.startswith("sac on Pendulum-v1, seed 3 -> ")
+    assert "step       200 / 300 | evaluation: -" in printed.out
+    assert f"go on    softac resume {tmp_path / 'run'} -n 600" in printed.out
+    assert "\x1b" not in printed.out
+
+
+def test_resume_goes_on_to_the_new_total(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["resume", str(run), "-n", "500"]) == 0
+    assert "at step 500" in capsys.readouterr().out
+    assert main(["resume", str(run)]) == 2
+    assert "has made 500 of 500 steps; expected a larger total" in capsys.readouterr().err
+
+
+def test_eval_prints_each_return_their_mean_and_std(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", str(run), "--n-eval-episodes", "2", "--seed", "5"]) == 0
+    first = capsys.readouterr().out
+    assert first.count("episode ") == 2
+    assert "over 2 deterministic episodes" in first
+    assert main(["eval", str(run), "--n-eval-episodes", "2", "--seed", "5"]) == 0
+    assert capsys.readouterr().out == first
+    assert main(["eval", str(run), "--best", "--stochastic", "--n-eval-episodes", "1"]) == 0
+    assert "over 1 stochastic episodes" in capsys.readouterr().out
+
+
+def test_plot_draws_one_line_for_runs_that_differ_in_the_seed(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tmp_path / "other", "-n", "400", "--eval-freq", "200", "--seed", "1") == 0
+    picture = tmp_path / "curves.svg"
+    capsys.readouterr()
+    assert main(["plot", str(run), str(tmp_path / "other"), "-o", str(picture)]) == 0
+    assert capsys.readouterr().out == f"{picture}\n"
+    assert picture.read_text().startswith("<?xml")
+    assert main(["plot", str(run), "-o", "curves.doc"]) == 2
+    assert "curves.doc was given for a picture; expected a name that ends in .png, .svg, .pdf" in (
+        capsys.readouterr().err
+    )
+
+
+def test_list_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    assert capsys.readouterr().out.startswith("sac           Soft actor-critic")
+    assert main(["defaults"]) == 0
+    printed = capsys.readouterr().out
+    for word in ("learning_rate", "0.0003", "target_entropy", "net_arch", "256 256"):
+        assert word in printed
+
+
+def test_a_preset_is_printed_and_applied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "Hopper-v5", "--preset", "-n", "60", "--run-dir", str(tmp_path / "run"), *SMALL]
+    assert main(words) == 0
+    printed = capsys.readouterr()
+    assert "preset for Hopper-v5: learning_starts=10000" in printed.out
+    assert "learning_starts=10000 is not below the 60 steps of this run" in printed.err
+    assert json.loads((tmp_path / "run/config.json").read_text())["hyperparameters"]["learning_starts"] == 10_000
+
+
+def test_underscores_work_in_flags(tmp_path: Path) -> None:
+    assert train(tmp_path / "run", "-n", "1e2", "--learning_starts=50") == 0
+    assert json.loads((tmp_path / "run/config.json").read_text())["hyperparameters"]["learning_starts"] == 50
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["trian"], "unknown command 'trian'; did you mean 'train'?"),
+        (["train", "--lerning-rate", "1"], "unknown argument '--lerning-rate'; did you mean '--learning-rate'"),
+        (["train", "Pendulm-v1"], "unknown environment 'Pendulm-v1'; did you mean 'Pendulum-v1'"),
+        (["train", "sacc", "Pendulum-v1"], "unknown algorithm 'sacc'; did you mean 'sac'?"),
+        (["train", "sca"], "unknown algorithm 'sca'; did you mean 'sac'?"),
+        (["train", "a", "b", "c"], "a b c was given; expected an algorithm and an environment"),
+        (["train", "CartPole-v1"], "actions are of kind Discrete; expected a Box of finite bounds"),
+        (["train", "nosuch:Env-v0"], "the module 'nosuch' of 'nosuch:Env-v0' cannot be imported"),
+        (["train", "--gamma", "1.5"], "gamma='1.5' was given; expected a number >= 0 and <= 1"),
+        (["train", "-n", "0"], "--total-timesteps 0 was given; expected a whole number"),
+        (["train", "-n", "many"], "--total-timesteps many was given"),
+        (["train", "--env-kwargs", "g"], "--env-kwargs g was given; expected NAME=VALUE"),
+        (["train", "--device", "tpu"], "device='tpu' was given; expected auto, cpu, or a CUDA device"),
+        (["train", "--engine", "warp"], "engine='warp' was given; expected"),
+        (["train", "--n-envs", "0"], "n_envs='0' was given; expected a whole number >= 1"),
+        (["train", "--seed", "-1"], "seed='-1' was given; expected a whole number >= 0"),
+        (["train", "--preset"], "--preset was given for sac on Pendulum-v1, which has none"),
+        (["train", "--buffer-size", "900000000"], "buffer_size"),
+        (["resume", "nowhere"], "nowhere is not a folder; expected the folder of a run"),
+        (["eval", "."], "config.json cannot be read"),
+        (["defaults", "sca"], "unknown algorithm 'sca'; did you mean 'sac'?"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_no_folder(
+    words: list[str],
+    text: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if words == ["train", "--buffer-size", "900000000"]:
+        monkeypatch.setattr("softac.replay.ring.available_memory", lambda: 10_000)
+    code = main(words)
+    printed = capsys.readouterr()
+    assert code == (3 if words[0] == "eval" else 2)
+    assert printed.out == ""
+    assert printed.err.startswith("softac: ")
+    assert printed.err.count("\n") == 1
+    assert text in printed.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_environment_that_fails_while_it_is_made_is_code_4(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "Pendulum-v1", "--env-kwargs", "gravitas=9"]) == 4
+    assert "Pendulum-v1 could not be made with {'gravitas': 9}: TypeError" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_in_use_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from softac.run.folder import RunFolder
+
+    with RunFolder(run):
+        assert main(["resume", str(run), "-n", "2000"]) == 2
+    assert "is in use by another process; expected a run that nobody is writing" in capsys.readouterr().err
+
+
+def test_a_folder_that_holds_a_run_is_not_trained_over(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(run, "-n", "300") == 2
+    assert "holds a run already; expected a new folder" in capsys.readouterr().err
+
+
+def test_help_answers_at_once() -> None:
+    def seconds() -> float:
+        began = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "softac", "--help"], capture_output=True, text=True, check=True
+        )
+        assert "train an agent" in done.stdout
+        return time.perf_counter() - began
+
+    assert min(seconds() for _ in range(5)) < 0.5
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_save_and_leave_with_their_code(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = ["train", "-n", "1000000", "--run-dir", str(folder), *SMALL]
+    with subprocess.Popen(
+        [sys.executable, "-m", "softac", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            while not (folder / "metrics.jsonl").exists():
+                time.sleep(0.05)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, err) == (code, "")
+    assert "stopped and saved at step" in out
+    assert f"go on with: softac resume {folder}" in out
+    assert len(list((folder / "checkpoints").glob("step-*"))) == 1
+    assert not (folder / ".lock").exists()
