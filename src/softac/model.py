@@ -294,18 +294,24 @@ class Model:
             ) from None
         actions = act(self.agent, flat, None if deterministic else self._prediction_noise)
         scaled = np.stack([self.spaces.to_env(action) for action in actions])
-        return (scaled if batched else scaled[0]), None
+        # The ellipsis keeps an action without dimensions an array.
+        return (scaled if batched else scaled[0, ...]), None
 
     def evaluate(self, env: EnvLike | None, n_eval_episodes: int, *, deterministic: bool, seed: int) -> Returns:
         """Returns of whole episodes; `env` None: the kind this model learns in. See `evaluate_policy`."""
-        used = self._envs.envs if self._envs is not None else []
-        if any(env is e for e in used) or (env is None and not self.source.repeatable):
+        used = [e.unwrapped for e in self._envs.envs] if self._envs is not None else []
+        inner = getattr(env, "unwrapped", env)  # a wrapper around it would step it just as well
+        if any(inner is e for e in used) or (env is None and not self.source.repeatable):
             raise ConfigError(
                 "the environment this model trains in was given; expected another, since evaluating would end "
                 "its episode; pass its id, a function, or a second one"
             )
         source = self.source if env is None else EnvSource(env, {})
-        with closing(source.vector(1)) as envs, numerics(self.threads):
+        with ExitStack() as stack:
+            envs = source.vector(1)
+            if source.repeatable:  # made here; an environment that was given stays open
+                stack.enter_context(closing(envs))
+            stack.enter_context(numerics(self.threads))
             _require_same_spaces(source, envs.spaces, self.spaces)
             return evaluate(self.agent, envs, n_eval_episodes, deterministic=deterministic, seed=seed)
 

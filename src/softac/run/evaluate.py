@@ -54,10 +54,13 @@ def evaluate(
         stop: asked at every step; True ends the evaluation after the episodes finished so far.
 
     Raises:
+        ConfigError: a number of episodes or a seed that cannot be.
         EnvironmentFailed: the environment raised or returned something that is not finite.
     """
-    if n_episodes < 1:
-        raise ConfigError(f"n_eval_episodes={n_episodes} was given; expected at least 1; give 10, say")
+    if not isinstance(n_episodes, int) or n_episodes < 1:
+        raise ConfigError(f"n_eval_episodes={n_episodes!r} was given; expected a whole number >= 1; give 10, say")
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ConfigError(f"seed={seed!r} was given; expected a whole number from 0 to 4294967295; give 0, say")
     noise = None if deterministic else generator(Purpose.EVALUATION_NOISE, seed)
     returns: list[float] = []
     lengths: list[int] = []

@@ -13,14 +13,20 @@ def numerics(threads: int) -> Iterator[None]:
     The Adam moments of units that have died decay into denormal numbers, which make an update up
     to 13 times slower. PyTorch's worker threads take the mode over when they are started, so the
     first entry should come before other work in PyTorch; the calling thread gets its own back.
+    May be nested: a callback that evaluates leaves the training around it as it was.
     """
-    before = torch.get_num_threads()
+    before, flushing = torch.get_num_threads(), flushes_denormals()
     torch.set_flush_denormal(True)
     if threads != before:
         torch.set_num_threads(threads)
     try:
         yield
     finally:
-        torch.set_flush_denormal(False)
+        torch.set_flush_denormal(flushing)
         if threads != before:
             torch.set_num_threads(before)
+
+
+def flushes_denormals() -> bool:
+    """Whether the calling thread takes denormal numbers for zero; PyTorch sets the mode but cannot tell."""
+    return bool((torch.full((1,), 2.0**-130, dtype=torch.float32) * 2.0 == 0.0).item())
