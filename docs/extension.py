@@ -11,6 +11,7 @@ import logging as std_logging
 import re
 from pathlib import Path
 from typing import Any, ClassVar
+from xml.etree import ElementTree
 
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -22,6 +23,8 @@ from sphinx.util.docutils import SphinxDirective
 
 log = logging.getLogger(__name__)
 
+MATHML = "http://www.w3.org/1998/Math/MathML"
+ACCENTS = set("ˉˆ˜˙")  # of \bar, \hat, \tilde and \dot
 SECTIONS = re.compile(r"(Args|Attributes|Returns|Raises|Yields|Warns|Note|Example|Examples|Warning):")
 
 
@@ -56,7 +59,7 @@ def mathml(writer: Any, node: nodes.Element, *, as_block: bool) -> None:
     """Write the LaTeX of `node` as MathML; a command it does not know is an error of the build."""
     text = node.astext()
     try:
-        math = tex2mathml(text, as_block=as_block).replace(">'<", ">′<")  # docutils writes an apostrophe
+        math = repair(tex2mathml(text, as_block=as_block))
     except MathError as error:
         log.warning("%s in the equation %r", error, text, location=node)
         math = f"<code>{writer.encode(text)}</code>"
@@ -64,6 +67,22 @@ def mathml(writer: Any, node: nodes.Element, *, as_block: bool) -> None:
         math = f'<div id="{node["ids"][0]}">{math}</div>'
     writer.body.append(math)
     raise nodes.SkipNode
+
+
+def repair(math: str) -> str:
+    """Put right what docutils 0.22 gets wrong: primes as apostrophes, subscripts below an accent."""
+    ElementTree.register_namespace("", MATHML)
+    root = ElementTree.fromstring(  # noqa: S314 - its text is docutils's own
+        math.replace("&ApplyFunction;", "\u2061").replace(">'<", ">′<")
+    )
+    for element in root.iter(f"{{{MATHML}}}munderover"):
+        base, below, above = element
+        if above.text in ACCENTS:
+            element.tag = f"{{{MATHML}}}msub"
+            accented = ElementTree.Element(f"{{{MATHML}}}mover", {"accent": "true"})
+            accented.extend([base, above])
+            element[:] = [accented, below]
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def inline(writer: Any, node: nodes.Element) -> None:
