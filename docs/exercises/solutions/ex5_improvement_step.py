@@ -1,0 +1,14 @@
+"""Exercise 5. The improvement step, when all policies are allowed."""
+
+import torch
+from torch import Tensor
+
+
+def improve(Q: Tensor, alpha: float) -> Tensor:
+    """The new policy, [S, A], for Q [S, A]; entries of Q / alpha may be in the thousands."""
+    return (Q / alpha).softmax(-1)
+
+
+def improved_value(Q: Tensor, alpha: float) -> Tensor:
+    """E_{a ~ pi}[Q(s, a) - alpha log pi(a|s)] under the new policy, [S], for the same Q."""
+    return alpha * torch.logsumexp(Q / alpha, -1)
