@@ -14,11 +14,21 @@ prints it as one line and leaves with the exit code of the class.
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST_MESSAGE = 2_000
+
 
 class SoftacError(Exception):
-    """Base of all errors that softac raises on purpose; `exit_code` is what the command returns."""
+    """Base of all errors that softac raises on purpose; `exit_code` is what the command returns.
+
+    Args:
+        message: becomes one line of printable characters, cut in the middle if it is very long,
+            since names from files and the texts of other errors are part of many messages.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message, LONGEST_MESSAGE))
 
 
 class ConfigError(SoftacError, ValueError):
@@ -49,6 +59,15 @@ class NumericalError(SoftacError):
     """A loss, gradient or parameter is no longer finite."""
 
     exit_code = 6
+
+
+def one_line(text: str, longest: int) -> str:
+    """`text` as one line of printable characters, at most `longest` of them."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
+    if len(line) <= longest:
+        return line
+    half = (longest - 5) // 2
+    return f"{line[:half]} ... {line[-half:]}"
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:
