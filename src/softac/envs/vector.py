@@ -117,8 +117,8 @@ class InProcessVectorEnv:
             raise EnvFault(f"returned terminated={terminated!r}, truncated={truncated!r}, not booleans")
         try:
             reward = float(reward)
-        except (TypeError, ValueError):
-            raise EnvFault(f"returned the reward {reward!r}, not a number") from None
+        except (TypeError, ValueError, OverflowError):
+            raise EnvFault(f"returned the reward {reward!r:.100}, not a number") from None
         if not abs(reward) <= FLOAT32_MAX:
             raise EnvFault(f"returned the reward {reward}, not a finite float32")
         return Step(self._checked(obs), reward, bool(terminated), bool(truncated))
@@ -126,8 +126,8 @@ class InProcessVectorEnv:
     def _checked(self, obs: Any) -> FloatArray:
         try:
             flat = self.spaces.flatten(obs)
-        except (TypeError, ValueError, KeyError, IndexError) as error:
-            raise EnvFault(f"returned {_described(error)}") from None
+        except Exception as error:  # an observation may be any object, and raise anything when looked at
+            raise EnvFault(f"returned an observation that does not fit its space: {_described(error)}") from None
         if not np.isfinite(flat).all():
             raise EnvFault(f"returned an observation with {flat[~np.isfinite(flat)][0]} in it")
         return flat

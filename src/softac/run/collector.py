@@ -92,6 +92,7 @@ class Collector:
         self.recent: deque[tuple[float, int]] = deque(maxlen=RECENT_EPISODES)
         self.cursor = 0
         self.actions = np.zeros((envs.num_envs, envs.spaces.spec.action_dim), np.float32)
+        self.chosen = False  # whether `actions` are those of a round that has not ended
         self.episodes: list[Episode] = []
 
     def begin(self) -> None:
@@ -114,8 +115,8 @@ class Collector:
             EnvironmentFailed: an environment failed; the steps before it are kept, and calling
                 again tries the same action again.
         """
-        if self.cursor == 0:
-            self.actions = choose(self.observations)
+        if not self.chosen:
+            self.actions, self.chosen = choose(self.observations), True
         first = self.cursor
         results = self.envs.step(first, self.actions[first : first + budget])
         try:
@@ -123,7 +124,8 @@ class Collector:
                 self._record(self.cursor, step)
         except EnvFault as fault:
             raise self._located(fault) from fault
-        self.cursor %= self.envs.num_envs
+        if self.cursor == self.envs.num_envs:
+            self.cursor, self.chosen = 0, False
 
     def _record(self, i: int, step: Step) -> None:
         episode = self.episodes[i]
@@ -170,6 +172,7 @@ class Collector:
             "episodes_done": self.episodes_done,
             "recent": [[r, n] for r, n in self.recent],
             "cursor": self.cursor,
+            "chosen": self.chosen,
             "actions": self.actions.tolist(),
             "episodes": [
                 {"index": e.index, "length": len(e.actions), "obs_sha256": _fingerprint(e.obs)}
@@ -186,9 +189,10 @@ class Collector:
             One sentence for each episode that could not be found again, because the environment
             did not repeat itself; such an episode is dropped and the next one begun.
         """
+        self._require_fitting(plain, actions)
         self.steps, self.episodes_done = int(plain["steps"]), int(plain["episodes_done"])
         self.recent.extend((float(r), int(n)) for r, n in plain["recent"])
-        self.cursor = int(plain["cursor"])
+        self.cursor, self.chosen = int(plain["cursor"]), bool(plain["chosen"])
         self.actions = np.array(plain["actions"], np.float32)
         self.episodes, lost, first = [], [], 0
         for i, saved in enumerate(plain["episodes"]):
@@ -204,10 +208,28 @@ class Collector:
             first = stop
         return lost
 
+    def _require_fitting(self, plain: dict[str, Any], actions: FloatArray) -> None:
+        """Raise ValueError where the state cannot be one of this collector's."""
+        n, played = self.envs.num_envs, [int(episode["length"]) for episode in plain["episodes"]]
+        chosen = np.array(plain["actions"], np.float64)
+        if len(played) != n or min(played) < 0 or sum(played) != len(actions):
+            raise ValueError(f"{len(played)} episodes with {len(actions)} actions for {n} environments")
+        if chosen.shape != self.actions.shape or not np.abs(chosen).max() <= 1.0:
+            raise ValueError(f"actions of shape {chosen.shape} or beyond [-1, 1]")
+        if not 0 <= int(plain["cursor"]) < n or min(int(plain["steps"]), int(plain["episodes_done"])) < 0:
+            raise ValueError("counters out of range")
+
     def _replayed(self, i: int, index: int, actions: FloatArray) -> Episode | None:
         episode = self._reset(i, index)
         for action in actions:
-            (step,) = self.envs.step(i, action[None])
+            try:
+                (step,) = self.envs.step(i, action[None])
+            except EnvFault as fault:
+                raise EnvironmentFailed(
+                    f"environment {i} {fault} at step {len(episode.actions) + 1} of episode {index} (seed "
+                    f"{episode.seed}), which it had passed before; expected it to repeat itself; correct the "
+                    "environment, then resume"
+                ) from fault
             if step.terminated or step.truncated:
                 return None
             for _ in episode.take(action, step):

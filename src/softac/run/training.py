@@ -121,6 +121,8 @@ class Training:
             self.streams.load_state_dict(streams)
             self.means.load_state(state["means"], sums, self.agent.device)
             self.updates = int(state["updates"])
+            if self.updates < 0 or int(state["collector"]["steps"]) != snapshot.step:
+                raise ValueError("counters that contradict each other")
             self.evaluation_due = bool(state["evaluation_due"])
             self.seconds = float(state["seconds"])
             read_segments(self.replay, replay_folder, snapshot.segments, int(state["replay_added"]))
