@@ -2,30 +2,58 @@
 
 import hashlib
 import io
+import json
 import os
+import re
 import stat
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from softac.errors import CheckpointError
 from softac.types import FloatArray
 
+NPY_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00(..)"
+    rb"\{'descr': '<f4', 'fortran_order': False, 'shape': \((\d{1,18}), (\d{1,9})\), \} *\n",
+    re.DOTALL,
+)
+SEALED = re.compile(rb'(.*,\n) "sha256": "([0-9a-f]{64})"\n\}\n', re.DOTALL)
+
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write a file and flush it to the disk; a file that cannot be finished is removed.
+    """Write a new file and flush it to the disk; a file that cannot be finished is removed.
 
     Raises:
         OSError: the disk is full, read-only or failing.
     """
     try:
-        with path.open("wb") as file:
+        with new_file(path) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
     except OSError:
         path.unlink(missing_ok=True)
         raise
+
+
+def new_file(path: Path) -> BinaryIO:
+    """A new, empty file, open for writing.
+
+    What has this name is removed and not written through: in a folder from a stranger it may be a
+    link to a file somewhere else.
+    """
+    path.unlink(missing_ok=True)
+    return path.open("xb")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Give a file new content all at once; not flushed to the disk."""
+    partial = path.with_name(f".tmp-{path.name}")
+    with new_file(partial) as file:
+        file.write(text.encode())
+    partial.replace(path)
 
 
 def sync_folder(folder: Path) -> None:
@@ -44,20 +72,23 @@ def read_regular(path: Path, limit: int) -> bytes:
         CheckpointError: the file is missing, unreadable, too large or not a regular file.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+                raise CheckpointError(
+                    f"{path} has {status.st_size} bytes or is not a regular file; expected at most {limit} "
+                    "bytes; restore it or use an earlier checkpoint"
+                )
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read()
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be read ({error.strerror}); expected a regular file; restore it or use an "
             "earlier checkpoint"
         ) from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
-            raise CheckpointError(
-                f"{path} has {status.st_size} bytes or is not a regular file; expected at most {limit} "
-                "bytes; restore it or use an earlier checkpoint"
-            )
-        return file.read()
 
 
 def read_hashed(path: Path, size: int, sha256: str) -> bytes:
@@ -83,24 +114,41 @@ def npy_bytes(rows: FloatArray) -> bytes:
 
 
 def parse_npy(data: bytes, width: int, path: Path) -> FloatArray:
-    """The inverse of `npy_bytes`; the header is checked before the body is looked at.
+    """The inverse of `npy_bytes`.
+
+    NumPy reads a header by parsing it as Python. Here it has to be, letter for letter, the header
+    that NumPy writes for such rows.
 
     Raises:
         CheckpointError: anything but finite float32 rows of this width.
     """
-    stream = io.BytesIO(data)
-    try:
-        if np.lib.format.read_magic(stream) != (1, 0):
-            raise ValueError("another version of the format")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream, max_header_size=1000)
-        if fortran or dtype != np.float32 or len(shape) != 2 or shape[1] != width:
-            raise ValueError(f"{dtype} of shape {shape}")
-        rows = np.frombuffer(data, np.float32, offset=stream.tell()).reshape(shape)
+    header = NPY_HEADER.match(data)
+    wrong, rows = "", np.zeros((0, width), np.float32)
+    if header is None or int.from_bytes(header[1], "little") + 10 != header.end():
+        wrong = "not a table of float32"
+    elif int(header[3]) != width:
+        wrong = f"float32 of shape ({header[2].decode()}, {header[3].decode()})"
+    elif len(data) - header.end() != int(header[2]) * width * 4:
+        wrong = f"{len(data) - header.end()} bytes for {header[2].decode()} rows"
+    else:
+        rows = np.frombuffer(data, np.float32, offset=header.end()).reshape(-1, width)
         if not np.isfinite(rows).all():
-            raise ValueError("numbers that are not finite")
-    except (ValueError, OverflowError, SyntaxError) as error:
+            wrong = "numbers that are not finite"
+    if wrong:
         raise CheckpointError(
-            f"{path} does not hold what this run needs ({error}); expected finite float32 rows of {width} "
+            f"{path} does not hold what this run needs ({wrong}); expected finite float32 rows of {width} "
             "numbers; use a checkpoint of this environment"
-        ) from None
+        )
     return rows
+
+
+def sealed_json(value: dict[str, Any]) -> bytes:
+    """`value` as JSON whose last member is the SHA-256 of all that stands before it."""
+    body = json.dumps(value, indent=1, allow_nan=False).removesuffix("\n}").encode() + b",\n"
+    return body + f' "sha256": "{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode()
+
+
+def seal_is_whole(data: bytes) -> bool:
+    """Whether these are, to the last bit, the bytes that `sealed_json` made."""
+    sealed = SEALED.fullmatch(data)
+    return sealed is not None and hashlib.sha256(sealed[1]).hexdigest() == sealed[2].decode()

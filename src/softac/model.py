@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,12 +42,14 @@ from softac.run.folder import (
     write_description,
 )
 from softac.run.numerics import numerics
-from softac.run.recorder import Recorder
+from softac.run.recorder import Recorder, require_finite
 from softac.run.seeding import Purpose, generator
 from softac.run.training import Training, train
 from softac.types import Agent, Sink
 
 Callback = Callable[["Model", dict[str, float]], bool | None]
+
+MOST_THREADS = 1024
 
 log = logging.getLogger("softac")
 
@@ -202,7 +205,7 @@ class Model:
                 folder,
                 eval_envs,
                 record=record,
-                config_sha256=config_sha256(self.description()),
+                config_sha256="" if folder is None else config_sha256(self.description()),
                 resume_step=training.steps if continued else None,
                 segments=self._segments if continued else (),
                 sinks=sinks,
@@ -218,11 +221,16 @@ class Model:
             try:
                 recorder.begin()
                 train(training, until, after_round, stop)
+                recorder.finish()
             except EnvironmentFailed:
-                recorder.save(last=True)
+                try:
+                    recorder.save(last=True)
+                except SoftacError as error:
+                    log.warning("%s", error)
                 raise
-            recorder.finish()
-            self._home, self._segments = folder, recorder.segments
+            finally:
+                # Also after an error: the same model may go on in the same folder.
+                self._home, self._segments = folder, recorder.segments
         return self
 
     def _ready(self, until: int) -> Training:
@@ -261,9 +269,10 @@ class Model:
                 f"{folder} holds a run already; expected a new folder, or the one this model was loaded from; "
                 "choose another, or continue that run with `softac resume`"
             )
-        plan = {"record": asdict(record), "total_timesteps": until}
+        description = self.description()
+        config_sha256(description)  # before anything is written: refuses what is not plain data
         try:
-            write_description(folder, self.description() | plan)
+            write_description(folder, description | {"record": asdict(record), "total_timesteps": until})
         except OSError as error:
             raise DiskError(
                 f"{folder} cannot be written ({error.strerror}); expected a folder with space of your own; "
@@ -340,13 +349,16 @@ class Model:
             NumericalError: a parameter is not finite.
         """
         path = Path(folder)
-        description = self.description()
-        with RunFolder(path):
+        description, training = self.description(), self._ready(1)
+        identity = config_sha256(description)
+        with RunFolder(path), numerics(self.threads):
             try:
+                snapshot = training.snapshot(path / REPLAY, [])
+                require_finite(snapshot)
+                # The description last: until it is there, the model saved here before is whole.
+                written = write_checkpoint(path / CHECKPOINTS, snapshot, identity)
                 write_description(path, description)
-                snapshot = self._ready(1).snapshot(path / REPLAY, [])
-                write_checkpoint(path / CHECKPOINTS, snapshot, config_sha256(description))
-                prune(path / CHECKPOINTS, path / REPLAY)
+                prune(path / CHECKPOINTS, path / REPLAY, written)
             except OSError as error:
                 raise DiskError(
                     f"the model could not be written to {path} ({error.strerror}); expected a disk that takes "
@@ -386,12 +398,14 @@ class Model:
         try:
             settings = dict(config["run"])
             threads = int(settings.pop("threads"))
+            if not 1 <= threads <= MOST_THREADS:
+                raise ValueError(f"{threads} threads")
             run = make_config(RunConfig, settings)
             found = agent_class or find_agent(str(config["algorithm"]))
             hyperparameters = make_config(found.Config, config["hyperparameters"])
             name, kwargs = str(config["env"]["id"]), dict(config["env"]["kwargs"])
             spaces = Spaces.from_json(config["env"]["spaces"])
-        except (ConfigError, KeyError, TypeError, ValueError) as error:
+        except (ConfigError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(
                 f"{path / CONFIG} cannot be used ({error}); expected what softac wrote; restore the file"
             ) from None
@@ -401,9 +415,12 @@ class Model:
             spaces.spec.action_dim,
             replay=path / REPLAY if verify_replay else None,
         )
+        if agent_class is None:
+            _require_as_large(snapshot, spaces, hyperparameters, path)
         for sentence in failures:
             log.warning("%s; using the checkpoint of step %d", sentence, snapshot.step)
-        source = EnvSource(name if env is None else env, kwargs if env is None else {}, trust_module)
+        same = env is None or (isinstance(env, str) and env == name)
+        source = EnvSource(name if env is None else env, kwargs if same else {}, trust_module)
         envs, no_env = None, ""
         try:
             envs = source.vector(run.n_envs)
@@ -477,6 +494,18 @@ def find_device(name: str) -> torch.device:
             f"({torch.cuda.device_count()} here); leave it out for auto"
         ) from None
     return device
+
+
+def _require_as_large(snapshot: Snapshot, spaces: Spaces, hyperparameters: Any, path: Path) -> None:
+    """Refuse a configuration that asks for larger networks than were saved, before it gets their memory."""
+    widths = (spaces.spec.obs_dim, *getattr(hyperparameters, "net_arch", ()), spaces.spec.action_dim)
+    asked = sum(a * b for a, b in pairwise(widths))
+    saved = sum(tensor.numel() for tensor in snapshot.tensors.values())
+    if asked > saved and len(widths) > 2:
+        raise CheckpointError(
+            f"{path / CONFIG} describes a network of {asked} weights or more, and the checkpoint of step "
+            f"{snapshot.step} has {saved}; expected the configuration it was trained with; restore the file"
+        )
 
 
 def _require_same_spaces(source: EnvSource, given: Spaces, expected: Spaces) -> None:

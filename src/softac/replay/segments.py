@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from softac.errors import CheckpointError
-from softac.files import npy_bytes, parse_npy, read_hashed, write_durably
+from softac.files import npy_bytes, parse_npy, read_hashed, sync_folder, write_durably
 from softac.replay.ring import Replay
 
 ROWS_PER_SEGMENT = 50_000
@@ -55,6 +55,8 @@ def write_segments(replay: Replay, folder: Path, written: list[Segment]) -> list
             write_durably(partial, data)
             partial.rename(path)
         kept.append(segment)
+    # A checkpoint that lists a file must not reach the disk before the file's name has.
+    sync_folder(folder)
     return kept
 
 

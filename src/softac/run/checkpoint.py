@@ -13,11 +13,14 @@ trusted before its hash, names, shapes and finiteness have been checked.
 
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,16 @@ from torch import Tensor
 
 from softac._version import __version__
 from softac.errors import CheckpointError
-from softac.files import npy_bytes, parse_npy, read_hashed, read_regular, sync_folder, write_durably
+from softac.files import (
+    npy_bytes,
+    parse_npy,
+    read_hashed,
+    read_regular,
+    seal_is_whole,
+    sealed_json,
+    sync_folder,
+    write_durably,
+)
 from softac.replay import Segment, forget_segments
 from softac.types import FloatArray
 
@@ -43,6 +55,8 @@ STATE, ACTIONS = "state.json", "episode_actions.npy"
 MANIFEST = "manifest.json"
 PACKAGES = ("torch", "numpy", "gymnasium", "mujoco")
 OPTIM_PREFIX = "optim."
+FOLDER_NAME = re.compile(r"step-(\d{9,15})(?:\.(\d{3,9}))?", re.ASCII)
+DTYPES = {torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.uint8, torch.bool}
 
 
 @dataclass(frozen=True)
@@ -102,8 +116,10 @@ def write_checkpoint(folder: Path, snapshot: Snapshot, config_sha256: str) -> Pa
     partial = folder / f".tmp-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        sync_folder(folder.parent)
+        shutil.rmtree(partial, ignore_errors=True)  # left by a dead process that had the same number
         partial.mkdir()
-        for name, data in (files | {MANIFEST: _json(manifest)}).items():
+        for name, data in (files | {MANIFEST: sealed_json(manifest)}).items():
             write_durably(partial / name, data)
         sync_folder(partial)
         final, n = folder / f"step-{snapshot.step:09d}", 1
@@ -117,10 +133,22 @@ def write_checkpoint(folder: Path, snapshot: Snapshot, config_sha256: str) -> Pa
     return final
 
 
-def prune(folder: Path, replay: Path) -> None:
-    """Delete all but the newest checkpoints, and the replay segments that none of them lists."""
-    for old in checkpoints(folder)[KEEP:]:
-        shutil.rmtree(old, ignore_errors=True)
+def prune(folder: Path, replay: Path, written: Path) -> None:
+    """Delete what `written` makes unneeded: checkpoints, replay segments, what dead processes left.
+
+    It stays together with the newest before it. Those after it go: they are what a run that went
+    on from an earlier checkpoint, or another model saved here, has superseded.
+
+    Args:
+        folder: where checkpoints lie.
+        replay: where segments lie.
+        written: the checkpoint written last; known to be good.
+    """
+    older = [path for path in checkpoints(folder) if _order(path) < _order(written)]
+    kept = {written, *older[: KEEP - 1]}
+    for path in folder.iterdir():
+        if path not in kept and path.name.startswith(("step-", ".tmp-")):
+            shutil.rmtree(path, ignore_errors=True)
     needed: set[str] = set()
     for path in checkpoints(folder):
         try:
@@ -143,7 +171,8 @@ def checkpoints(folder: Path) -> list[Path]:
     """The complete checkpoints below `folder`, newest first; not verified."""
     if not folder.is_dir():
         return []
-    return sorted((p for p in folder.glob("step-*") if (p / MANIFEST).is_file()), reverse=True)
+    named = (p for p in folder.iterdir() if FOLDER_NAME.fullmatch(p.name))
+    return sorted((p for p in named if (p / MANIFEST).is_file()), key=_order, reverse=True)
 
 
 def read_newest(
@@ -183,12 +212,15 @@ def read_checkpoint(path: Path, config_sha256: str, action_dim: int) -> Snapshot
         CheckpointError: a file is missing, damaged or hostile, of another format, or belongs to
             another configuration.
     """
-    manifest = read_manifest(path)
+    data = read_regular(path / MANIFEST, JSON_LIMIT)
+    manifest = _object(parse_json(data, path / MANIFEST))
     if manifest.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} has format {str(manifest.get('format'))[:40]!r}; expected {FORMAT!r}; read it with the "
             f"softac that wrote it ({str(manifest.get('softac'))[:20]})"
         )
+    if not seal_is_whole(data):
+        raise _damaged(path / MANIFEST, ValueError("its SHA-256 is not the one it ends with"))
     if manifest.get("config_sha256") != config_sha256:
         raise CheckpointError(
             f"{path} was written with another configuration than the config.json beside it; expected the "
@@ -197,18 +229,20 @@ def read_checkpoint(path: Path, config_sha256: str, action_dim: int) -> Snapshot
     try:
         step = int(manifest["step"])
         segments = [_segment(s) for s in manifest["segments"]]
+        if any(a.stop != b.start for a, b in pairwise(segments)):
+            raise ValueError("segments that do not follow each other")
         files = manifest["files"]
         names = [n for n in (NETWORKS, OPTIM, STATE, ACTIONS) if n in files or n == NETWORKS]
         listed = {name: (_size(files[name]["size"]), str(files[name]["sha256"])) for name in names}
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _damaged(path / MANIFEST, error) from None
-    data = {name: read_hashed(path / name, *size_and_hash) for name, size_and_hash in listed.items()}
-    tensors = _tensors(data[NETWORKS], path / NETWORKS)
-    if OPTIM not in data or STATE not in data or ACTIONS not in data:
+    contents = {name: read_hashed(path / name, *size_and_hash) for name, size_and_hash in listed.items()}
+    tensors = _tensors(contents[NETWORKS], path / NETWORKS)
+    if OPTIM not in contents or STATE not in contents or ACTIONS not in contents:
         return Snapshot(step, tensors, {}, np.zeros((0, action_dim), np.float32), segments)
-    tensors |= _tensors(data[OPTIM], path / OPTIM)
-    state = _object(parse_json(data[STATE], path / STATE))
-    actions = parse_npy(data[ACTIONS], action_dim, path / ACTIONS)
+    tensors |= _tensors(contents[OPTIM], path / OPTIM)
+    state = _object(parse_json(contents[STATE], path / STATE))
+    actions = parse_npy(contents[ACTIONS], action_dim, path / ACTIONS)
     return Snapshot(step, tensors, state, actions, segments, _object(manifest.get("fingerprint")))
 
 
@@ -228,7 +262,7 @@ def parse_json(data: bytes, path: Path) -> Any:
         CheckpointError: it is anything else.
     """
     try:
-        value = json.loads(data, object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(data, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
         _require_depth(value, JSON_DEPTH)
     except (ValueError, RecursionError) as error:
         raise _damaged(path, error) from None
@@ -242,7 +276,18 @@ def _json(value: Any) -> bytes:
 def _tensors(data: bytes, path: Path) -> dict[str, Tensor]:
     try:
         tensors = safetensors.torch.load(data)
-    except (SafetensorError, ValueError, KeyError, RuntimeError, OverflowError, MemoryError) as error:
+        if odd := {tensor.dtype for tensor in tensors.values()} - DTYPES:
+            raise ValueError(f"tensors of {odd.pop()}")
+    except (
+        SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         raise _damaged(path, error) from None
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -250,6 +295,12 @@ def _tensors(data: bytes, path: Path) -> dict[str, Tensor]:
                 f"{path} holds a {name} that is not finite; expected finite numbers; use an earlier checkpoint"
             )
     return tensors
+
+
+def _order(path: Path) -> tuple[int, int]:
+    """Sorts checkpoints by step, and those of one step by the number behind it."""
+    named = FOLDER_NAME.fullmatch(path.name)
+    return (int(named[1]), int(named[2] or 0)) if named else (-1, 0)
 
 
 def _segment(entry: Mapping[str, Any]) -> Segment:
@@ -273,6 +324,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError("a key occurs twice")
+    return value
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"the number {text[:20]}")
     return value
 
 

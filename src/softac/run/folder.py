@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 
 from softac._version import __version__
 from softac.errors import CheckpointError, ConfigError, DiskError
-from softac.files import read_regular, write_durably
+from softac.files import read_regular, seal_is_whole, sealed_json, sync_folder, write_durably
 from softac.run.checkpoint import fingerprint, parse_json
 
 CONFIG, LOCK = "config.json", ".lock"
@@ -33,7 +34,7 @@ class RunFolder:
         path: the folder; made if it does not exist.
 
     Raises:
-        ConfigError: another process holds it.
+        ConfigError: another process holds it, or parts of it are links.
         DiskError: it cannot be made or written.
     """
 
@@ -42,7 +43,8 @@ class RunFolder:
         try:
             self._made = [p for p in (path, *path.parents) if not p.exists()]
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = (path / LOCK).open("w")
+            # Nothing is written through links: in a folder from a stranger they lead somewhere else.
+            self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise DiskError(
                 f"{path} cannot be written ({error.strerror}); expected a folder of your own; "
@@ -50,17 +52,28 @@ class RunFolder:
             ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The last holder removes the file; one that was opened just before locks nothing.
+            if not os.path.samestat(os.fstat(self._lock), (path / LOCK).stat()):
+                raise BlockingIOError
         except OSError:
-            self._lock.close()
+            os.close(self._lock)
             raise ConfigError(
                 f"{path} is in use by another process; expected a run that nobody is writing; wait for it, "
                 "stop it, or choose another folder"
             ) from None
+        for name in (CHECKPOINTS, REPLAY, BEST):
+            if (path / name).is_symlink():
+                self.release()
+                raise ConfigError(
+                    f"{path / name} is a link; expected a folder, since old files in it are deleted; put the "
+                    "folder itself there"
+                )
 
     def release(self, *, discard: bool = False) -> None:
         """Let go of the folder; with `discard` remove what this object made, if it is still empty."""
-        (self.path / LOCK).unlink(missing_ok=True)
-        self._lock.close()
+        with suppress(OSError):
+            (self.path / LOCK).unlink()
+        os.close(self._lock)
         for folder in self._made if discard else ():
             try:
                 folder.rmdir()
@@ -93,16 +106,17 @@ def write_description(path: Path, config: dict[str, Any]) -> None:
         OSError: the disk refused.
     """
     whole = {"format": FORMAT, "softac": __version__, **config}
-    texts = {
-        CONFIG: json.dumps(whole, indent=2),
-        "command.txt": shlex.join(sys.argv),
-        "system.json": json.dumps(system(), indent=2),
+    files = {
+        CONFIG: sealed_json(whole),
+        "command.txt": f"{shlex.join(sys.argv)}\n".encode(errors="backslashreplace"),
+        "system.json": f"{json.dumps(system(), indent=2)}\n".encode(),
     }
     path.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
+    for name, data in files.items():
         partial = path / f".tmp-{name}"
-        write_durably(partial, (text + "\n").encode())
+        write_durably(partial, data)
         partial.replace(path / name)
+    sync_folder(path)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -111,19 +125,36 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is missing, damaged, or of another format.
     """
-    config = parse_json(read_regular(path / CONFIG, 2**20), path / CONFIG)
+    data = read_regular(path / CONFIG, 2**20)
+    config = parse_json(data, path / CONFIG)
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise CheckpointError(
             f"{path / CONFIG} is not the description of a run; expected format {FORMAT!r}; name the folder "
             "of a run or model that this version wrote"
         )
+    if not seal_is_whole(data):
+        raise CheckpointError(
+            f"{path / CONFIG} has been changed: its SHA-256 is not the one it ends with; expected the bytes that "
+            "softac wrote, which the checkpoints beside it belong to; restore the file"
+        )
     return config
 
 
 def config_sha256(config: dict[str, Any]) -> str:
-    """The hash of what the tensors of a run depend on: algorithm, environment, hyperparameters, run."""
+    """The hash of what the tensors of a run depend on: algorithm, environment, hyperparameters, run.
+
+    Raises:
+        ConfigError: something in it is not plain data.
+    """
     identity = {name: config.get(name) for name in IDENTITY}
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    try:
+        text = json.dumps(identity, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"the environment's arguments cannot be written into {CONFIG} ({error}); expected texts, finite "
+            "numbers, booleans, and lists and dicts of them; pass a function that makes the environment instead"
+        ) from None
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def system() -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from softac.files import replace_text
 from softac.types import Metrics
 
 METRICS = "metrics.jsonl"
@@ -75,7 +76,7 @@ class MetricsFile:
         self.folder, self.path = folder, folder / METRICS
         kept = [] if resume_step is None else rows_until(self.path, resume_step)
         text = "".join(json.dumps(row) + "\n" for row in kept)
-        self._replace(self.path, text)
+        replace_text(self.path, text)
         self._size = len(text.encode())
         self._waiting: list[Row] = []
 
@@ -86,6 +87,9 @@ class MetricsFile:
             OSError: the disk refused; the rows wait for the next call.
         """
         self._waiting.append(row)
+        self._flush()
+
+    def _flush(self) -> None:
         data = "".join(json.dumps(r) + "\n" for r in self._waiting).encode()
         with self.path.open("r+b") as file:
             file.truncate(self._size)  # half a line may be left from a write that failed
@@ -100,18 +104,14 @@ class MetricsFile:
         Raises:
             OSError: the disk refused; the old files remain.
         """
+        if self._waiting:
+            self._flush()
         rows = read_rows(self.path)
-        evaluations = [r for r in rows if "eval/returns" in r]
+        evaluations = [r for r in rows if isinstance(r.get("eval/returns"), list)]
         for row in evaluations:
             row["eval/returns"] = " ".join(map(repr, row["eval/returns"]))
-        self._replace(self.folder / "progress.csv", _csv([r for r in rows if "eval/returns" not in r]))
-        self._replace(self.folder / "evaluations.csv", _csv(evaluations))
-
-    @staticmethod
-    def _replace(path: Path, text: str) -> None:
-        partial = path.with_name(f".tmp-{path.name}")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        replace_text(self.folder / "progress.csv", _csv([r for r in rows if "eval/returns" not in r]))
+        replace_text(self.folder / "evaluations.csv", _csv(evaluations))
 
 
 class TensorBoard:
@@ -141,10 +141,12 @@ class TensorBoard:
 def read_rows(path: Path) -> list[Row]:
     """The rows of a `metrics.jsonl`; a last line that was cut off is left out."""
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    # A damaged byte costs its line, not the rest; a device in the file's place is not read.
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for line in text.splitlines():
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             log.warning("a damaged line in %s was left out", path)
             continue
         if isinstance(row, dict) and isinstance(row.get("step"), int):

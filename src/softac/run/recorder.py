@@ -5,6 +5,7 @@ import logging
 import math
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import torch
 
 from softac.envs import VectorEnv
-from softac.errors import DiskError, NumericalError
+from softac.errors import CheckpointError, DiskError, NumericalError
+from softac.files import read_regular, replace_text
 from softac.replay import Segment
 from softac.run.checkpoint import (
     Snapshot,
@@ -74,10 +76,14 @@ class Recorder:
         self.sinks = list(sinks)
         self.metrics: MetricsFile | None = None
         if folder is not None:
-            self.metrics = MetricsFile(folder, resume_step)
-            self.sinks.append(TensorBoard(folder, resume_step))
+            try:
+                self.metrics = MetricsFile(folder, resume_step)
+                self.sinks.append(TensorBoard(folder, resume_step))
+            except OSError as error:
+                raise DiskError(_refused("the metrics", folder, error)) from None
         self.segments = list(segments)
-        self.failed_writes = 0
+        self.failed_writes: Counter[str] = Counter()  # in a row, for each kind of file
+        self._saved: tuple[int, int, bool] | None = None
         self._began = self._logged = time.monotonic()
         self._logged_steps = training.steps
 
@@ -112,12 +118,15 @@ class Recorder:
         if not at_interval and not self.stop():
             self._evaluate(final=True)
         if self.metrics is not None:
-            self._to_disk(self.metrics.derive, "the metrics", last=True)
+            self._to_disk(self.metrics.derive, "metrics", "the metrics", last=True)
 
     def close(self) -> None:
         """Close every sink."""
         for sink in self.sinks:
-            sink.close()
+            try:
+                sink.close()
+            except Exception as error:
+                log.warning("%s could not be finished: %s", type(sink).__name__, error)
 
     def save(self, *, last: bool = False) -> None:
         """Write a checkpoint and forget those no longer needed; nothing without a folder.
@@ -126,19 +135,23 @@ class Recorder:
             DiskError: it failed for the third time in a row, or it was the last.
             NumericalError: a parameter is not finite.
         """
-        self.training.seconds += time.monotonic() - self._began
+        training = self.training
+        training.seconds += time.monotonic() - self._began
         self._began = time.monotonic()
-        if self.folder is not None:
-            self._to_disk(self._save, f"the checkpoint of step {self.training.steps}", last=last)
+        state = (training.steps, training.updates, training.evaluation_due)
+        if self.folder is None or state == self._saved:
+            return
+        if self._to_disk(self._save, "checkpoint", f"the checkpoint of step {training.steps}", last=last):
+            self._saved = state
 
     def _save(self) -> None:
         assert self.folder is not None  # noqa: S101 - for the type checker; `save` has returned otherwise
         replay = self.folder / REPLAY
         snapshot = self.training.snapshot(replay, self.segments)
         require_finite(snapshot)
-        write_checkpoint(self.folder / CHECKPOINTS, snapshot, self.config_sha256)
+        written = write_checkpoint(self.folder / CHECKPOINTS, snapshot, self.config_sha256)
         self.segments = snapshot.segments
-        prune(self.folder / CHECKPOINTS, replay)
+        prune(self.folder / CHECKPOINTS, replay, written)
         if self.metrics is not None:
             self.metrics.derive()
 
@@ -183,7 +196,7 @@ class Recorder:
         }
         self._write(row, final=final, returns=mode.returns)
         if self.folder is not None:
-            self._to_disk(lambda: self._save_best(mode.mean), "the best agent", last=False)
+            self._to_disk(lambda: self._save_best(mode.mean), "best", "the best agent", last=False)
 
     def _episodes(self, *, deterministic: bool) -> Returns:
         assert self.eval_envs is not None  # noqa: S101 - for the type checker
@@ -199,15 +212,13 @@ class Recorder:
         assert self.folder is not None  # noqa: S101 - for the type checker
         best = self.folder / BEST
         score = best / "score.json"
-        if score.exists() and mean <= float(parse_json(score.read_bytes(), score)["mean_reward"]):
+        if mean <= _best_so_far(score):
             return
         networks = {k: v for k, v in self.training.agent.state_dict().items() if not k.startswith("optim.")}
         snapshot = Snapshot(self.training.steps, networks, {}, self.training.collector.state()[1], [])
         require_finite(snapshot)
         written = write_checkpoint(best, snapshot, self.config_sha256)
-        partial = best / ".tmp-score.json"
-        partial.write_text(json.dumps({"step": self.training.steps, "mean_reward": mean}), encoding="utf-8")
-        partial.replace(score)
+        replace_text(score, json.dumps({"step": self.training.steps, "mean_reward": mean}))
         for old in checkpoints(best):
             if old != written:
                 shutil.rmtree(old, ignore_errors=True)
@@ -221,7 +232,7 @@ class Recorder:
             if final:
                 whole["final"] = True
             metrics = self.metrics
-            self._to_disk(lambda: metrics.append(whole), "the metrics", last=False)
+            self._to_disk(lambda: metrics.append(whole), "metrics", "the metrics", last=False)
         for sink in list(self.sinks):
             try:
                 sink.write(step, row)
@@ -229,22 +240,37 @@ class Recorder:
                 log.warning("%s failed and is left out from now on: %s", type(sink).__name__, error)
                 self.sinks.remove(sink)
 
-    def _to_disk(self, write: Callable[[], None], what: str, *, last: bool) -> None:
+    def _to_disk(self, write: Callable[[], None], kind: str, what: str, *, last: bool) -> bool:
         try:
             write()
         except OSError as error:
-            self.failed_writes += 1
-            folder = self.folder or Path()
-            free = shutil.disk_usage(folder).free / 1e6
-            message = (
-                f"{what} could not be written to {folder} ({error.strerror}, {free:.1f} MB free there); expected "
-                "a disk that takes it; free some space, then `softac resume` goes on from the last checkpoint"
-            )
-            if last or self.failed_writes >= DISK_ATTEMPTS:
+            self.failed_writes[kind] += 1
+            message = _refused(what, self.folder or Path(), error)
+            if last or self.failed_writes[kind] >= DISK_ATTEMPTS:
                 raise DiskError(message) from None
             log.warning("%s", message)
-        else:
-            self.failed_writes = 0
+            return False
+        self.failed_writes[kind] = 0
+        return True
+
+
+def _refused(what: str, folder: Path, error: OSError) -> str:
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free / 1e6
+    return (
+        f"{what} could not be written to {folder} ({error.strerror or error}, {free:.1f} MB free there); "
+        "expected a disk that takes it; free some space, then `softac resume` goes on from the last checkpoint"
+    )
+
+
+def _best_so_far(score: Path) -> float:
+    if not score.exists():
+        return -math.inf
+    try:
+        return float(parse_json(read_regular(score, 1000), score)["mean_reward"])
+    except (CheckpointError, KeyError, TypeError, ValueError, OverflowError):
+        log.warning("%s is damaged; the best agent is chosen anew from here on", score)
+        return -math.inf
 
 
 def require_finite(snapshot: Snapshot) -> None:
