@@ -320,7 +320,9 @@ def test_a_failing_step_is_located_and_can_be_tried_again():
         "action [0.25]); expected a finite answer of the declared shape; correct the environment, then resume"
     )
     assert made.steps == len(made.replay) == 6
+    assert len(chosen) == 7
     made.collect(choose, 1)
+    assert len(chosen) == 7  # the action chosen before is tried again, no other
     assert made.steps == len(made.replay) == 7
     assert made.replay.rows[6, -2:].tolist() == [2.0, 3.0]  # it went on in the same episode
 
