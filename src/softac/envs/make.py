@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.error import DependencyNotInstalled, UnregisteredEnv
 
+from softac.envs.rendering import EGL_PACKAGES, has_display, has_egl
 from softac.envs.vector import InProcessVectorEnv
 from softac.errors import ConfigError, EnvironmentFailed, nearest
 
@@ -164,12 +165,18 @@ def _require_registered(env_id: str, trust_module: bool) -> None:
 
 def _quiet_mujoco() -> None:
     """Render without a display, and send the engine's warnings to `logging` instead of a file here."""
-    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    if not has_display() and has_egl():  # without its library, mujoco could not even be imported
         os.environ.setdefault("MUJOCO_GL", "egl")
     try:
         import mujoco
     except ImportError:
         return  # gym.make says what is missing
+    except AttributeError as error:
+        chosen = os.environ.get("MUJOCO_GL")
+        raise ConfigError(
+            f"MuJoCo cannot be imported with MUJOCO_GL={chosen} ({_one_line(error)}); expected "
+            f"the libraries to draw with; install them with `{EGL_PACKAGES}`, or unset MUJOCO_GL"
+        ) from None
     if mujoco.get_mju_user_warning() is None:
         mujoco.set_mju_user_warning(_on_mujoco_warning)
 
