@@ -11,7 +11,7 @@ from probes import SMALL, EarlyEndingEnv
 from softac import SAC
 from softac.errors import CheckpointError, ConfigError
 from softac.replay import Replay, forget_segments, read_segments, require_memory, write_segments
-from softac.replay.ring import available_memory
+from softac.replay.ring import available_memory, forecast
 from softac.types import EnvSpec
 
 SPEC = EnvSpec(obs_dim=2, action_dim=1)
@@ -218,7 +218,8 @@ def test_rows_of_another_environment_are_refused(tmp_path):
 
 def test_memory_forecast():
     # obs 2 + action 1 + reward 1 + discount 1 + next obs 2 = 7 numbers of 4 bytes
-    assert require_memory(1_000, SPEC, available=28_000) == 28_000
+    assert forecast(1_000, SPEC) == 28_000
+    require_memory(1_000, SPEC, available=28_000)
     with pytest.raises(ConfigError) as error:
         require_memory(1_000_000_000, SPEC, available=2_800_000_000)
     assert str(error.value) == (
@@ -238,7 +239,7 @@ def test_a_replay_that_cannot_fit_is_refused_before_it_is_reserved(monkeypatch):
 
     def refuse(rows, spec):
         asked.append((rows, spec))
-        return require_memory(rows, spec, available=1_000)
+        require_memory(rows, spec, available=1_000)
 
     monkeypatch.setattr(softac.model, "require_memory", refuse)
     monkeypatch.setattr("softac.run.training.Replay", None)  # reserving would raise another error

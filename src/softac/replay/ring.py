@@ -64,8 +64,13 @@ def row_width(spec: EnvSpec) -> int:
     return 2 * spec.obs_dim + spec.action_dim + 2
 
 
-def require_memory(rows: int, spec: EnvSpec, available: int | None = None) -> int:
-    """Forecast the bytes that `rows` rows will fill.
+def forecast(rows: int, spec: EnvSpec) -> int:
+    """The bytes that `rows` rows will fill."""
+    return rows * row_width(spec) * 4
+
+
+def require_memory(rows: int, spec: EnvSpec, available: int | None = None) -> None:
+    """Refuse a replay that will not fit.
 
     Args:
         rows: rows the run can reach: the lesser of the capacity and the budget.
@@ -75,16 +80,15 @@ def require_memory(rows: int, spec: EnvSpec, available: int | None = None) -> in
     Raises:
         ConfigError: they do not fit into the memory that is free now.
     """
-    needed = rows * row_width(spec) * 4
+    needed = forecast(rows, spec)
     free = available_memory() if available is None else available
     if needed > free:
         fitting = int(0.9 * free) // (row_width(spec) * 4)
         raise ConfigError(
-            f"the replay needs {_gigabytes(needed)} for {rows:,} transitions of {row_width(spec)} numbers; "
-            f"expected at most the {_gigabytes(free)} of memory free now; lower buffer_size to {fitting:,} "
+            f"the replay needs {gigabytes(needed)} for {rows:,} transitions of {row_width(spec)} numbers; "
+            f"expected at most the {gigabytes(free)} of memory free now; lower buffer_size to {fitting:,} "
             "or free memory"
         )
-    return needed
 
 
 def available_memory() -> int:
@@ -97,5 +101,6 @@ def available_memory() -> int:
     return max(available, 0)
 
 
-def _gigabytes(n: int) -> str:
-    return f"{n / 1e9:.2f} GB"
+def gigabytes(n: int) -> str:
+    """Bytes in words: 0.17 GB, 4.0 MB."""
+    return f"{n / 1e9:.2f} GB" if n >= 1e8 else f"{n / 1e6:.1f} MB"
