@@ -244,7 +244,7 @@ def test_a_replay_that_cannot_fit_is_refused_before_it_is_reserved(monkeypatch):
     monkeypatch.setattr(softac.model, "require_memory", refuse)
     monkeypatch.setattr("softac.run.training.Replay", None)  # reserving would raise another error
     model = SAC(EarlyEndingEnv, **SMALL)
-    with pytest.raises(ConfigError, match=r"^the replay needs 0\.00 GB for 1,000 transitions of 10 numbers; "):
+    with pytest.raises(ConfigError, match=r"^the replay needs 40 kB for 1,000 transitions of 10 numbers; "):
         model.learn(2_000)
     with pytest.raises(ConfigError, match="lower buffer_size to 22 or free memory"):
         model.learn(500)

@@ -16,7 +16,7 @@ from softac.errors import CheckpointError, ConfigError, nearest
 from softac.model import Model
 from softac.plots import learning_curves, save_figure
 from softac.presets import preset
-from softac.replay.ring import forecast, gigabytes
+from softac.replay.ring import forecast, in_words
 from softac.run.checkpoint import checkpoints
 from softac.run.config import RecordConfig, RunConfig
 from softac.run.folder import CHECKPOINTS, new_run_path, read_config
@@ -137,7 +137,7 @@ def _from_config(config: dict[str, Any], env: str | None) -> Model:
 def _train(model: Model, total: int, record: RecordConfig, path: Path) -> int:
     name = model.description()["algorithm"]
     rows = min(model.agent.config.buffer_size, total)
-    memory = gigabytes(forecast(rows, model.spaces.spec))
+    memory = in_words(forecast(rows, model.spaces.spec))
     title = f"{name} on {model.source.name}, seed {model.run.seed}, replay up to {memory}"
     file = logging.FileHandler(path / "log.txt", delay=True)
     with StopSignals() as stop, Display(title, str(path), total) as display, messages_to(display, file):

@@ -85,8 +85,8 @@ def require_memory(rows: int, spec: EnvSpec, available: int | None = None) -> No
     if needed > free:
         fitting = int(0.9 * free) // (row_width(spec) * 4)
         raise ConfigError(
-            f"the replay needs {gigabytes(needed)} for {rows:,} transitions of {row_width(spec)} numbers; "
-            f"expected at most the {gigabytes(free)} of memory free now; lower buffer_size to {fitting:,} "
+            f"the replay needs {in_words(needed)} for {rows:,} transitions of {row_width(spec)} numbers; "
+            f"expected at most the {in_words(free)} of memory free now; lower buffer_size to {fitting:,} "
             "or free memory"
         )
 
@@ -101,6 +101,9 @@ def available_memory() -> int:
     return max(available, 0)
 
 
-def gigabytes(n: int) -> str:
-    """Bytes in words: 0.17 GB, 4.0 MB."""
-    return f"{n / 1e9:.2f} GB" if n >= 1e8 else f"{n / 1e6:.1f} MB"
+def in_words(n_bytes: int) -> str:
+    """Bytes in words: 0.17 GB, 4.0 MB, 40 kB."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if n_bytes >= 0.1 * size:
+            return f"{n_bytes / size:.{2 if unit == 'GB' else 1}f} {unit}"
+    return f"{n_bytes / 1e3:.0f} kB"
