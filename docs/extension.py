@@ -1,7 +1,7 @@
 """What softac's documentation adds to Sphinx: figures made by the build, MathML, plain-text docstrings.
 
 - `{themed} NAME` shows `theory/figures/NAME-light.svg` or `-dark.svg`, whichever suits the reader's theme;
-  all figures are drawn by `figures.py` before the pages are read.
+  all figures are drawn by `figures.py` before the pages are read. They are not in the repository.
 - Equations become MathML, which browsers draw themselves: no script, no font, no network.
 - Docstrings are plain text with Google sections. Characters that reStructuredText would take for markup
   (`max |Q|`, `update_`, `T*`) are escaped, and indented paragraphs become literal blocks.
@@ -50,9 +50,16 @@ class Themed(SphinxDirective):
 
 
 def draw_figures(app: Sphinx) -> None:
+    """Draw all figures, unless they are newer than the code that they show."""
     import figures
 
-    figures.draw_all(Path(app.srcdir) / "theory" / "figures")
+    here = Path(app.srcdir)
+    folder = here / "theory" / "figures"
+    drawn = [folder / f"{name}-{theme}.svg" for name in figures.FIGURES for theme in figures.INK]
+    sources = [here / "figures.py", here / "theory" / "vae.py", *here.parent.glob("src/softac/[et]*/*.py")]
+    newest = max(file.stat().st_mtime for file in sources)
+    if not all(file.exists() and file.stat().st_mtime > newest for file in drawn):
+        figures.draw_all(folder)
 
 
 def mathml(writer: Any, node: nodes.Element, *, as_block: bool) -> None:

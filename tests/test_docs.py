@@ -5,7 +5,7 @@ A page is one program: its ```python blocks run in order, in one namespace, in a
 
     <!-- not run: trains for an hour -->
 
-A comment `#> text` behind a print is what that print must show.
+A comment `# > text` behind a print is what that print must show.
 """
 
 import ast
@@ -54,13 +54,13 @@ def functions_of_the_suite() -> dict[str, set[str]]:
 
 
 def checking_print(text: str):
-    """A print that compares what it is given with the comment `#> ...` on the line of the page it stands on."""
+    """A print that compares what it is given with the comment `# > ...` on the line of the page it stands on."""
     lines = text.splitlines()
 
     def check(*values: object, sep: str = " ", **_: object) -> None:
-        _, marker, expected = lines[sys._getframe(1).f_lineno - 1].partition("#> ")
+        comment = re.search(r"# ?> (.*)", lines[sys._getframe(1).f_lineno - 1])
         shown = sep.join(map(str, values))
-        assert not marker or shown == expected.strip(), f"the page says {expected.strip()!r}, not {shown!r}"
+        assert not comment or shown == comment[1].strip(), f"the page says {comment[1].strip()!r}, not {shown!r}"
 
     return check
 
@@ -97,6 +97,12 @@ def test_relative_links_resolve(page):
         path = target.partition("#")[0]
         if path and not re.match(r"[a-z]+:", path):
             assert (page.parent / path).exists(), f"{target} leads nowhere"
+
+
+def test_prints_are_compared_with_the_page():
+    exec(compile("print(1 + 1)  # > 2", "page", "exec"), {"print": checking_print("print(1 + 1)  # > 2")})  # noqa: S102
+    with pytest.raises(AssertionError, match="the page says '3', not '2'"):
+        exec(compile("print(1 + 1)  #> 3", "page", "exec"), {"print": checking_print("print(1 + 1)  #> 3")})  # noqa: S102
 
 
 def test_blocks_are_found_and_skipped():
