@@ -56,7 +56,12 @@ def draw_figures(app: Sphinx) -> None:
     here = Path(app.srcdir)
     folder = here / "theory" / "figures"
     drawn = [folder / f"{name}-{theme}.svg" for name in figures.FIGURES for theme in figures.INK]
-    sources = [here / "figures.py", here / "theory" / "vae.py", *here.parent.glob("src/softac/[et]*/*.py")]
+    sources = [
+        here / "figures.py",
+        here / "theory" / "vae.py",
+        *here.parent.glob("src/softac/equations/*.py"),
+        *here.parent.glob("src/softac/tabular/*.py"),
+    ]
     newest = max(file.stat().st_mtime for file in sources)
     if not all(file.exists() and file.stat().st_mtime > newest for file in drawn):
         figures.draw_all(folder)
