@@ -65,7 +65,8 @@ def film(path: Path, fps: int) -> Iterator[Film]:
             with _writing(path):
                 writer.finish()
         finally:
-            writer.close()
+            with suppress(OSError):  # what could not be written has been said by then
+                writer.close()
         with _writing(path):
             partial.replace(path)
     finally:
@@ -135,6 +136,7 @@ class _Gif:
 
     def finish(self) -> None:
         self.file.write(b";")
+        self.file.flush()
 
     def close(self) -> None:
         self.file.close()
@@ -168,7 +170,7 @@ class _Mp4:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-            with suppress(BrokenPipeError):
+            with suppress(OSError):
                 self._stdin.close()
         self.messages.close()
 
@@ -190,7 +192,14 @@ class _Mp4:
             *out.split(),
             str(self.file),
         ]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self.messages)  # noqa: S603
+        # In a session of its own: Ctrl-C is for us, and the film is then brought to its end.
+        return subprocess.Popen(  # noqa: S603
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=self.messages,
+            start_new_session=True,
+        )
 
     def _stopped(self) -> None:
         assert self.process is not None  # noqa: S101 - for the type checker

@@ -17,8 +17,9 @@ from softac.model import Model
 from softac.run.config import RunConfig
 from softac.run.evaluate import evaluate
 from softac.run.numerics import numerics
+from softac.run.signals import StopSignals
 from softac.types import FloatArray
-from softac.video import film, find_ffmpeg, require_encoder
+from softac.video import Film, film, find_ffmpeg, require_encoder
 
 VIDEOS = "videos"
 SHOWN, FILMED = 5, 1  # episodes, unless another number is asked for
@@ -65,35 +66,34 @@ def run(args: argparse.Namespace) -> int:
     episodes = _episodes(args.n_episodes, FILMED if filming else SHOWN)
     seed = make_config(RunConfig, {"seed": args.seed}).seed
     model = Model.load(require_run(args.run_dir), args.env, best=args.best, trust_module=args.env is not None)
-    source, mode = model.source, "rgb_array" if filming else "human"
+    name = model.source.name
     with ExitStack() as stack:
         stack.callback(model.close)
-        with closing(source.make()) as env:
-            require_render_mode(source.name, env, mode)
+        mode = "rgb_array" if filming else "human"
+        with closing(model.source.make()) as env:
+            require_render_mode(name, env, mode)
         draw_unseen()
-        env = source.make(mode)
+        env = model.source.make(mode)
         envs = stack.enter_context(closing(InProcessVectorEnv(lambda: env, 1)))
         console = Console()
         status = stack.enter_context(console.status("filming" if filming else "showing"))
-        pictures = 0
-
-        def shoot() -> None:
-            nonlocal pictures
-            picture = draw(source.name, env)
-            if filming:
-                making.add(picture)
-                pictures += 1
-                status.update(f"filming: {pictures:,} pictures")
-
+        making: Film | None = None
         if filming:
             path = _default_path(args.run_dir, model.num_timesteps) if args.video is True else Path(args.video)
             making = stack.enter_context(film(path, frame_rate(env)))
+
+        def shoot() -> None:
+            if making is not None:  # an environment with a window draws by itself
+                making.add(draw(name, env))
+                status.update(f"filming: {making.frames:,} pictures")
+
         stack.enter_context(numerics(model.threads))
+        stop = stack.enter_context(StopSignals())
         watched = Watched(envs, shoot, console)
-        evaluate(model.agent, watched, episodes, deterministic=not args.stochastic, seed=seed)
-    if filming:
-        print(f"film  {path}  ({pictures:,} pictures, {frame_rate(env)} a second)")  # noqa: T201
-    return 0
+        evaluate(model.agent, watched, episodes, deterministic=not args.stochastic, seed=seed, stop=stop)
+    if making is not None:
+        print(f"film  {path}  ({making.frames:,} pictures, {frame_rate(env)} a second)")  # noqa: T201
+    return 0 if stop.received is None else 128 + stop.received
 
 
 class Watched:

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+import warnings
 from typing import Any
 
 import gymnasium as gym
@@ -60,7 +61,9 @@ def draw(name: str, env: gym.Env[Any, Any]) -> Any:
         EnvironmentFailed: the environment raised.
     """
     try:
-        return env.render()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # GLFW's lines come before an error that says as much
+            return env.render()
     except Exception as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         if not has_display() and any("mujoco" in base.__module__ for base in type(env.unwrapped).__mro__):
