@@ -372,11 +372,11 @@ WRONG_ANSWERS = {
     ),
     "a wrong shape": (
         lambda o, r, e, u, i: (np.zeros(3, np.float32), r, e, u, i),
-        MISFIT + "an observation of shape (3,)",
+        MISFIT + "an observation of shape (3,) where the space says (2,)",
     ),
     "text": (
         lambda o, r, e, u, i: ("left", r, e, u, i),
-        MISFIT + "could not convert string",
+        MISFIT + "could not convert string to float: 'left'",
     ),
     "a nan reward": (
         lambda o, r, e, u, i: (o, float("nan"), e, u, i),
