@@ -99,6 +99,9 @@ def make_config(config: type[Any], values: Mapping[str, Any]) -> Any:
             raise ConfigError(
                 f"unknown hyperparameter {name!r}{hint}; `softac defaults` lists them with their meaning"
             )
+    for name, value in values.items():
+        if isinstance(value, bool) and known[name].annotation is not bool:
+            raise _refusal(config, name, value)  # True would pass for 1
     try:
         return config(**values)
     except ValidationError as error:
@@ -106,10 +109,14 @@ def make_config(config: type[Any], values: Mapping[str, Any]) -> Any:
         name = str(where[0]) if where else ""
         if name not in known:
             raise ConfigError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
-        raise ConfigError(
-            f"{name}={values[name]!r} was given; expected {expected(known[name])}; "
-            f"leave it out for the default {as_text(default(config, name))}"
-        ) from None
+        raise _refusal(config, name, values[name]) from None
+
+
+def _refusal(config: type[Any], name: str, value: Any) -> ConfigError:
+    return ConfigError(
+        f"{name}={value!r} was given; expected {expected(fields(config)[name])}; "
+        f"leave it out for the default {as_text(default(config, name))}"
+    )
 
 
 def default(config: type[Any], name: str) -> Any:
@@ -134,15 +141,21 @@ def expected(field: Any) -> str:
     if kind not in (int, float) and float not in get_args(kind):
         return "whole numbers from 1 to 16384, one for each hidden layer"
     words = "a whole number" if kind is int else "a number"
-    bounds = []
+    bounds: dict[str, Any] = {}  # of several in one direction the last is the narrowest
     for bound in metadata:
         match bound:
             case at.Gt():
-                bounds.append(f"> {bound.gt:g}")
+                bounds[">"] = bound.gt
             case at.Ge():
-                bounds.append(f">= {bound.ge:g}")
+                bounds[">="] = bound.ge
+            case at.Lt():
+                bounds["<"] = bound.lt
             case at.Le():
-                bounds.append(f"<= {bound.le:g}")
+                bounds["<="] = bound.le
             case _:
                 pass
-    return " ".join([words, " and ".join(bounds)])
+    return " ".join([words, " and ".join(f"{sign} {_exactly(n)}" for sign, n in bounds.items())])
+
+
+def _exactly(number: float) -> str:
+    return short if float(short := f"{number:g}") == number else str(number)
