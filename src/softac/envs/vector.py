@@ -86,10 +86,12 @@ class InProcessVectorEnv:
     def reset(self, index: int, seed: int) -> FloatArray:
         """Begin an episode in one environment; its first observation `[O]`."""
         try:
-            obs, _ = self.envs[index].reset(seed=seed)
+            answer: Any = self.envs[index].reset(seed=seed)
         except Exception as error:
             raise EnvFault(f"raised {_described(error)} in reset") from error
-        return self._checked(obs)
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            raise EnvFault(f"returned {_size(answer)} from reset, not 2 values")
+        return self._checked(answer[0])
 
     def step(self, first: int, actions: FloatArray) -> Iterator[Step]:
         """Advance environments first, first + 1, ... by one action `[A]` in [-1, 1] each."""
@@ -110,8 +112,7 @@ class InProcessVectorEnv:
 
     def _read(self, answer: Any) -> Step:
         if not isinstance(answer, tuple) or len(answer) != 5:
-            size = f"{len(answer)} values" if isinstance(answer, tuple) else f"a {type(answer).__name__}"
-            raise EnvFault(f"returned {size} from step, not 5")
+            raise EnvFault(f"returned {_size(answer)} from step, not 5")
         obs, reward, terminated, truncated, _ = answer
         if not (isinstance(terminated, bool | np.bool) and isinstance(truncated, bool | np.bool)):
             raise EnvFault(f"returned terminated={terminated!r}, truncated={truncated!r}, not booleans")
@@ -131,6 +132,10 @@ class InProcessVectorEnv:
         if not np.isfinite(flat).all():
             raise EnvFault(f"returned an observation with {flat[~np.isfinite(flat)][0]} in it")
         return flat
+
+
+def _size(answer: Any) -> str:
+    return f"{len(answer)} values" if isinstance(answer, tuple) else f"a {type(answer).__name__}"
 
 
 def _described(error: BaseException) -> str:
