@@ -13,7 +13,7 @@ author = "the softac authors"
 project_copyright = "the softac authors"
 release = version = softac.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "extension"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "cli_help", "extension"]
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["colon_fence", "dollarmath", "deflist"]
 myst_heading_anchors = 3
@@ -21,11 +21,12 @@ nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!softac\.).*")]  # a wrong link to softac is an error; others lead nowhere
 
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
+napoleon_attr_annotations = False
 default_role = "code"
 
 html_math_renderer = "mathml"
