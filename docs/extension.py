@@ -13,18 +13,32 @@ from pathlib import Path
 from typing import Any, ClassVar
 from xml.etree import ElementTree
 
+import numpy as np
 from docutils import nodes
 from docutils.parsers.rst import directives
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
+from numpy.typing import ArrayLike, NDArray
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.typing import stringify_annotation
 
 log = logging.getLogger(__name__)
 
 MATHML = "http://www.w3.org/1998/Math/MathML"
 ACCENTS = set("ˉˆ˜˙")  # of \bar, \hat, \tilde and \dot
+ALIASES = [
+    (stringify_annotation(alias, "smart"), name)
+    for alias, name in (
+        (ArrayLike, "ArrayLike"),
+        (NDArray[np.float64], "Array"),
+        (NDArray[np.float32], "NDArray[float32]"),
+        (NDArray[np.intp], "NDArray[intp]"),
+        (NDArray[np.bool_], "NDArray[bool]"),
+    )
+]
 SECTIONS = re.compile(r"(Args|Attributes|Returns|Raises|Yields|Warns|Note|Example|Examples|Warning):")
 
 
@@ -121,8 +135,24 @@ def clean_docstring(_app: Sphinx, _what: str, _name: str, _obj: Any, _options: A
     lines[:] = cleaned
 
 
+def shorten_signature(
+    _app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Write the names of NumPy's type aliases, which annotations spell out over several lines."""
+    for long, short in ALIASES:
+        signature, returns = (text and text.replace(long, short) for text in (signature, returns))
+    return signature, returns
+
+
+def is_in_a_signature(_app: Sphinx, _domain: Any, node: nodes.Element) -> bool | None:
+    """Do not warn of internal types in signatures; a link in the text that leads nowhere stays an error."""
+    while node.parent is not None and not isinstance(node, addnodes.desc_signature):
+        node = node.parent
+    return True if isinstance(node, addnodes.desc_signature) else None
+
+
 def _escape(line: str) -> str:
-    parts = re.split(r"(``.*?``|`[^`]*`)", line)
+    parts = re.split(r"(``.*?``|`[^`]*`|(?<!\S)\*\w[^*`]*\w\*(?!\w))", line)  # code and *emphasis* stay
     for i in range(0, len(parts), 2):
         text = parts[i].replace("\\", r"\\").replace("|", r"\|")
         text = re.sub(r"(?<!^    )(?<!^    \*)\*", r"\*", text)  # not the stars of **kwargs in Args
@@ -141,5 +171,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("themed", Themed)
     app.add_html_math_renderer("mathml", (inline, None), (block, None))
     app.connect("builder-inited", draw_figures)
+    app.connect("warn-missing-reference", is_in_a_signature)
+    app.connect("autodoc-process-signature", shorten_signature)
     app.connect("autodoc-process-docstring", clean_docstring, priority=400)  # napoleon's is 500
     return {"parallel_read_safe": True, "parallel_write_safe": True}
