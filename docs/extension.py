@@ -85,7 +85,9 @@ def mathml(writer: Any, node: nodes.Element, *, as_block: bool) -> None:
     """Write the LaTeX of `node` as MathML; a command it does not know is an error of the build."""
     text = node.astext()
     try:
-        math = repair(tex2mathml(text, as_block=as_block))
+        # docutils reads the 12 of \frac12 as one number.
+        code = re.sub(r"(\\[dt]?frac)(\d)(\d)", r"\1{\2}{\3}", text)
+        math = repair(tex2mathml(code, as_block=as_block))
     except MathError as error:
         log.warning("%s in the equation %r", error, text, location=node)
         math = f"<code>{writer.encode(text)}</code>"
