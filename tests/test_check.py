@@ -340,7 +340,10 @@ def at_step_7(value):
             at_step_7(np.array([0.0, np.nan])),
             "the environment returned an observation with nan in it at step 7 of",
         ),
-        (at_step_7(np.zeros(3)), "the environment returned an observation that does not fit its space: ValueError: an"),
+        (
+            at_step_7(np.zeros(3)),
+            "the environment returned an observation that does not fit its space: Va",
+        ),
         (
             sick(reward=lambda self, action: np.inf),
             "the environment returned the reward inf, not a finite float32",

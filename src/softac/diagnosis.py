@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from softac._version import __version__
 from softac.agents.sac import SACAgent, SACConfig
+from softac.config import make_config
 from softac.envs import EnvFault, InProcessVectorEnv
 from softac.envs.rendering import EGL_PACKAGES, has_display, has_egl
 from softac.errors import CheckpointError, ConfigError, EnvironmentFailed, SoftacError
@@ -208,7 +209,7 @@ def files(path: Path) -> Iterator[Finding]:
         ending = "" if reached >= planned or busy else f"; go on with: softac resume {path}"
         yield Finding("ok", f"progress: {reached:,} of {planned:,} steps logged{ending}")
     good = 0
-    width = math.prod(config["env"]["spaces"]["action"].get("shape", [0]))
+    width = action_dim(config)
     verified: set[str] = set()
     for folder in (CHECKPOINTS, BEST):
         for checkpoint in checkpoints(path / folder):
@@ -263,28 +264,41 @@ def learning(path: Path, env: str | None = None) -> Iterator[Finding]:
     A few episodes are run in an environment of their own; the run's files are only read.
 
     Args:
-        path: a run folder of which a checkpoint verifies.
+        path: a run folder. Where no checkpoint verifies, only the configuration and the metrics are judged.
         env: the environment, where config.json may not name it; as for `Model.load`.
 
     Raises:
-        CheckpointError: no checkpoint can be loaded.
+        CheckpointError: there is no readable config.json.
         ConfigError: `env` does not have the run's spaces.
     """
+    description = read_config(path)
+    config = None
+    if description["algorithm"] == "sac":
+        config = make_config(SACConfig, description["hyperparameters"])
+    dim = action_dim(description)
     rows = read_rows(path / METRICS)
     trained = [row for row in rows if "train/n_updates" in row]
-    evaluated = [row for row in rows if "eval/mean_reward" in row]
     yield from _finite(rows)
     if not trained:
         yield Finding("ok", "no update has been logged yet")
-    with closing(Model.load(path, env, trust_module=env is not None)) as model:
-        agent = model.agent
-        if isinstance(agent, SACAgent):
-            yield from target_entropy(agent)
-            yield from temperature(trained, agent)
-            yield from saturation(trained)
-        yield from evaluations(evaluated)
-        if isinstance(agent, SACAgent):
-            yield from critics(model, agent, trained[-1]["train/n_updates"] if trained else 0)
+    if config is not None:
+        yield from target_entropy(config, dim)
+        yield from temperature(trained, config, dim)
+        yield from saturation(trained)
+    yield from evaluations([row for row in rows if "eval/mean_reward" in row])
+    if not trained or config is None:
+        return
+    try:
+        model = Model.load(path, env, trust_module=env is not None)
+    except CheckpointError:
+        return  # `files` has said so
+    with closing(model):
+        yield from critics(model, trained[-1]["train/n_updates"])
+
+
+def action_dim(description: dict[str, Any]) -> int:
+    """How many coordinates the actions of a run have, from its config.json."""
+    return math.prod(description["env"]["spaces"]["action"].get("shape", [0]))
 
 
 def _finite(rows: Rows) -> Iterator[Finding]:
@@ -301,18 +315,17 @@ def _finite(rows: Rows) -> Iterator[Finding]:
                 return
 
 
-def target_entropy(agent: SACAgent) -> Iterator[Finding]:
+def target_entropy(config: SACConfig, dim: int) -> Iterator[Finding]:
     """Whether the entropy asked for can be had: at most log 2 a coordinate, that of the uniform policy."""
-    if agent.temperature is None:
-        yield Finding("ok", f"temperature: fixed at {float(agent.alpha()):.4g}")
+    if not isinstance(config.ent_coef, str):
+        yield Finding("ok", f"temperature: fixed at {config.ent_coef:.4g}")
         return
-    target, most = agent.target_entropy, agent.spec.action_dim * math.log(2.0)
-    automatic = -float(agent.spec.action_dim)
+    target, most, automatic = _target(config, dim), dim * math.log(2.0), -float(dim)
     if target >= most:
         yield Finding(
             "problem",
-            f"the target entropy {target:.4g} is out of reach: a policy in [-1, 1]^{agent.spec.action_dim} has at "
-            f"most {most:.4g} nats",
+            f"the target entropy {target:.4g} is out of reach: a policy in [-1, 1]^{dim} has at most "
+            f"{most:.4g} nats",
             f"begin a new run with --target-entropy {automatic:g}, or auto",
             "the temperature grows without end and the policy becomes uniform",
             exit_code=1,
@@ -328,16 +341,25 @@ def target_entropy(agent: SACAgent) -> Iterator[Finding]:
         yield Finding("ok", f"target entropy: {target:.4g} of at most {most:.4g} nats")
 
 
-def temperature(rows: Rows, agent: SACAgent) -> Iterator[Finding]:
+def _target(config: SACConfig, dim: int) -> float:
+    return -float(dim) if config.target_entropy == "auto" else float(config.target_entropy)
+
+
+def temperature(rows: Rows, config: SACConfig, dim: int) -> Iterator[Finding]:
     """Whether the temperature runs off: two orders of magnitude in one direction, and still going."""
     values = np.array([row["train/ent_coef"] for row in rows if "train/ent_coef" in row])
-    if agent.temperature is None or len(values) == 0 or not np.isfinite(values).all() or (values <= 0).any():
+    if (
+        not isinstance(config.ent_coef, str)
+        or len(values) == 0
+        or not np.isfinite(values).all()
+        or (values <= 0).any()
+    ):
         return
     entropy = [row["train/entropy"] for row in rows if "train/entropy" in row]
     now = f"the temperature is {values[-1]:.3g}"
     recent = np.diff(values[len(values) // 2 :])
     rising, falling = ((sign * recent > 0).mean() >= 0.9 if len(recent) else False for sign in (1, -1))
-    lately = f"entropy {entropy[-1]:.3g}, target {agent.target_entropy:.3g}" if entropy else "entropy unknown"
+    lately = f"entropy {entropy[-1]:.3g}, target {_target(config, dim):.3g}" if entropy else "entropy unknown"
     if len(values) >= 5 and rising and values[-1] > FAR * values.min():
         yield Finding(
             "problem",
@@ -423,9 +445,10 @@ def evaluations(rows: Rows) -> Iterator[Finding]:
         )
 
 
-def critics(model: Model, agent: SACAgent, updates: float) -> Iterator[Finding]:
+def critics(model: Model, updates: float) -> Iterator[Finding]:
     """Whether min_i Q_i(s, a) agrees with the soft returns that really follow."""
-    if updates == 0:
+    agent = model.agent
+    if not isinstance(agent, SACAgent):
         return
     try:
         with closing(model.source.make()) as env, numerics(model.threads):
