@@ -114,7 +114,7 @@ def test_segments_bring_back_the_ring(tmp_path, capacity):
         assert torch.equal(found.rows[: len(found)], replay.rows[: len(replay)])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(capacity=st.integers(1, 12), counts=st.lists(st.integers(0, 30), min_size=1, max_size=5))
 def test_segments_at_any_wrap_around(tmp_path_factory, capacity, counts):
     folder = tmp_path_factory.mktemp("replay")
@@ -220,6 +220,8 @@ def test_memory_forecast():
     # obs 2 + action 1 + reward 1 + discount 1 + next obs 2 = 7 numbers of 4 bytes
     assert forecast(1_000, SPEC) == 28_000
     require_memory(1_000, SPEC, available=28_000)
+    with pytest.raises(ConfigError, match=r"^the replay needs 28 kB for 1,000 transitions of 7 numbers; "):
+        require_memory(1_000, SPEC, available=27_999)
     with pytest.raises(ConfigError) as error:
         require_memory(1_000_000_000, SPEC, available=2_800_000_000)
     assert str(error.value) == (
