@@ -116,6 +116,9 @@ def test_underscores_work_in_flags(tmp_path: Path) -> None:
     [
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
         (["train", "--lerning-rate", "1"], "unknown argument '--lerning-rate'; did you mean '--learning-rate'"),
+        (["train", "--lr", "1"], "unknown argument '--lr'; here it is called '--learning-rate'"),
+        (["train", "--start_steps=1"], "unknown argument '--start-steps'; here it is called '--learning-starts'"),
+        (["plot", "--lr", "1"], "unknown argument '--lr'; expected what `softac plot --help` lists"),
         (["train", "Pendulm-v1"], "unknown environment 'Pendulm-v1'; did you mean 'Pendulum-v1'"),
         (["train", "sacc", "Pendulum-v1"], "unknown algorithm 'sacc'; did you mean 'sac'?"),
         (["train", "sca"], "unknown algorithm 'sca'; did you mean 'sac'?"),
@@ -155,6 +158,25 @@ def test_mistakes_are_one_line_and_leave_no_folder(
     assert printed.err.count("\n") == 1
     assert text in printed.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_commands_to_go_on_name_a_module_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "swings.py").write_text(
+        "import gymnasium\n"
+        "gymnasium.register('Swing-v0', 'gymnasium.envs.classic_control:PendulumEnv', max_episode_steps=20)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    run = tmp_path / "a run"
+    arguments = ["-n", "30", "--n-eval-episodes", "1", "--env-kwargs", "g=5", "--run-dir", str(run)]
+    assert main(["train", "swings:Swing-v0", *arguments]) == 0
+    said = capsys.readouterr().out
+    assert f"softac resume '{run}' --env swings:Swing-v0 -n 60\n" in said
+    assert main(["resume", str(run), "--env", "swings:Swing-v0", "-n", "60"]) == 0
+    assert main(["eval", str(run), "--env", "swings:Swing-v0"]) == 0
+    assert main(["resume", str(run), "-n", "90"]) == 2
+    assert "name it yourself with --env swings:Swing-v0" in capsys.readouterr().err
 
 
 def test_an_environment_that_fails_while_it_is_made_is_code_4(

@@ -43,11 +43,20 @@ class Parser(argparse.ArgumentParser):
         """Raise what argparse would print over several lines."""
         unknown = message.removeprefix("unrecognized arguments: ")
         if unknown != message:
-            word = unknown.split()[0]
-            known = [o for action in self._all_actions() for o in action.option_strings]
-            message = f"unknown argument {word!r}{nearest(word, known)}"
+            message = self._unknown(unknown.split()[0].partition("=")[0])
         prog = " ".join([self.prog, *self.verb])
         raise ConfigError(f"{message}; expected what `{prog} --help` lists; correct it")
+
+    def _unknown(self, word: str) -> str:
+        from softac.config import ELSEWHERE
+
+        known = dict.fromkeys(o for action in self._all_actions() for o in action.option_strings)
+        here = "--" + ELSEWHERE.get(word.lstrip("-").replace("-", "_"), "").replace("_", "-")
+        if here in known:
+            return f"unknown argument {word!r}; here it is called {here!r}"
+        # Without the dashes, which all have in common.
+        close = nearest(word.lstrip("-"), [o.lstrip("-") for o in known]).replace(" '", " '--")
+        return f"unknown argument {word!r}{close}"
 
     def _all_actions(self) -> list[argparse.Action]:
         actions = list(self._actions)

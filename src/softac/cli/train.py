@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -143,10 +144,12 @@ def _train(model: Model, total: int, record: RecordConfig, path: Path) -> int:
     with StopSignals() as stop, Display(title, str(path), total) as display, messages_to(display, file):
         model.train(total, record, path, sinks=[display], heartbeat=display.heartbeat, stop=stop)
     rows = read_rows(path / METRICS)
+    # A file may not name a module to import, so that the next command has to.
+    run = shlex.quote(str(path)) + (f" --env {model.source.name}" if ":" in model.source.name else "")
     if stop.received is not None:
-        print(f"stopped and saved at step {model.num_timesteps:,}; go on with: softac resume {path}")  # noqa: T201
+        print(f"stopped and saved at step {model.num_timesteps:,}; go on with: softac resume {run}")  # noqa: T201
         return 128 + stop.received
-    return _summary(path, rows, model.num_timesteps)
+    return _summary(path, run, rows, model.num_timesteps)
 
 
 @contextmanager
@@ -162,7 +165,7 @@ def messages_to(*handlers: logging.Handler) -> Iterator[None]:
             handler.close()
 
 
-def _summary(path: Path, rows: list[dict[str, Any]], steps_made: int) -> int:
+def _summary(path: Path, run: str, rows: list[dict[str, Any]], steps_made: int) -> int:
     evaluations = [row for row in rows if "eval/mean_reward" in row]
     lines = []
     if evaluations:
@@ -176,8 +179,8 @@ def _summary(path: Path, rows: list[dict[str, Any]], steps_made: int) -> int:
         ]
     lines += [
         f"run      {path}",
-        f"go on    softac resume {path} -n {2 * steps_made}",
-        f"watch    softac enjoy {path}",
+        f"go on    softac resume {run} -n {2 * steps_made}",
+        f"watch    softac enjoy {run}",
     ]
     print("\n".join(lines))  # noqa: T201
     return 0
