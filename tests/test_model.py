@@ -551,7 +551,7 @@ WRONG = {
     ),
     "a negative seed": (
         lambda: SAC("Pendulum-v1", seed=-1),
-        "seed=-1 was given; expected a whole number >= 0; leave it out for the default 0",
+        "seed=-1 was given; expected a whole number >= 0 and < 4294967296; leave it out for the default 0",
     ),
 }
 
