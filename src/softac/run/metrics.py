@@ -8,6 +8,8 @@ import csv
 import io
 import json
 import logging
+import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -123,19 +125,37 @@ class TensorBoard:
     """
 
     def __init__(self, folder: Path, resume_step: int | None) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
+        # Not PyTorch's SummaryWriter: it writes in a thread of its own, where a full disk ends in a
+        # traceback on the terminal.
+        self._event, self._summary, self._record_writer = Event, Summary, RecordWriter
+        name, n = f"events.out.tfevents.{int(time.time()):010d}.softac.{os.getpid()}", 0
+        while (path := folder / f"{name}.{n}").exists():
+            n += 1
+        self.path = path
         purge = 0 if resume_step is None else resume_step + 1
-        self.writer: Any = SummaryWriter(str(folder), purge_step=purge)
+        self._append(Event(wall_time=time.time(), step=purge, file_version="brain.Event:2"))
+        start = SessionLog(status=SessionLog.START)
+        self._append(Event(wall_time=time.time(), step=purge, session_log=start))
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Take the metrics of environment step `step`."""
-        for name, value in metrics.items():
-            self.writer.add_scalar(name, value, step)
+        """Take the metrics of environment step `step`.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        values = [self._summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
+        self._append(self._event(wall_time=time.time(), step=step, summary=self._summary(value=values)))
 
     def close(self) -> None:
-        """Flush and let go."""
-        self.writer.close()
+        """Nothing is left to do: every row is written at once."""
+
+    def _append(self, event: Any) -> None:
+        with self.path.open("ab") as file:
+            self._record_writer(file).write(event.SerializeToString())
 
 
 def read_rows(path: Path) -> list[Row]:

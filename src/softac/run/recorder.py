@@ -143,6 +143,8 @@ class Recorder:
             return
         if self._to_disk(self._save, "checkpoint", f"the checkpoint of step {training.steps}", last=last):
             self._saved = state
+        if self.metrics is not None:
+            self._to_disk(self.metrics.derive, "metrics", "the metrics", last=False)
 
     def _save(self) -> None:
         assert self.folder is not None  # noqa: S101 - for the type checker; `save` has returned otherwise
@@ -152,8 +154,6 @@ class Recorder:
         written = write_checkpoint(self.folder / CHECKPOINTS, snapshot, self.config_sha256)
         self.segments = snapshot.segments
         prune(self.folder / CHECKPOINTS, replay, written)
-        if self.metrics is not None:
-            self.metrics.derive()
 
     def _log(self, *, final: bool) -> bool:
         training, now = self.training, time.monotonic()
