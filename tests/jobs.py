@@ -46,12 +46,15 @@ def advance(run: str, until: int, env: str, kill_at: int = 0, **arguments: Any) 
 
 
 @job
-def save(run: str, go: str) -> None:
-    """Load a saved model, wait until the file `go` exists, and save it again."""
+def save(run: str, steps: int, ready: str, go: str) -> None:
+    """Load a model, train it for some steps, and save it again where it came from.
+
+    Makes the file `ready` before the save, and begins it when the file `go` exists.
+    """
     from softac import SAC
 
-    model = SAC.load(run)
-    model._ready(1)
+    model = SAC.load(run).learn(steps)
+    Path(ready).touch()
     while not Path(go).exists():
         time.sleep(0.002)
     model.save(run)
@@ -99,8 +102,6 @@ class Server:
 
 def serve() -> None:
     """Fork a child for each line of standard input; answer with its id and its exit code."""
-    import torch.utils.tensorboard  # noqa: F401
-
     import reliability_envs  # noqa: F401
 
     answers = os.fdopen(os.dup(1), "w")
