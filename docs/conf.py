@@ -14,7 +14,7 @@ project_copyright = "the softac authors"
 release = version = softac.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "cli_help", "extension"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "algorithms/_*"]  # parts that other pages include
 myst_enable_extensions = ["colon_fence", "dollarmath", "deflist"]
 myst_heading_anchors = 3
 nitpicky = True
