@@ -126,7 +126,7 @@ def default(config: type[Any], name: str) -> Any:
 
 def as_text(value: Any) -> str:
     """A value as a user would type it."""
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return " ".join(map(str, value))
     return str(value)
 

@@ -18,7 +18,7 @@ from softac.agents.sac import SACAgent
 from softac.config import make_config
 from softac.envs import EnvSource, InProcessVectorEnv, Spaces
 from softac.envs.make import EnvLike
-from softac.errors import CheckpointError, ConfigError, DiskError, EnvironmentFailed, SoftacError
+from softac.errors import CheckpointError, ConfigError, DiskError, EnvironmentFailed, NumericalError, SoftacError
 from softac.replay import Segment, require_memory
 from softac.run.checkpoint import (
     OPTIM_PREFIX,
@@ -222,11 +222,8 @@ class Model:
                 recorder.begin()
                 train(training, until, after_round, stop)
                 recorder.finish()
-            except EnvironmentFailed:
-                try:
-                    recorder.save(last=True)
-                except SoftacError as error:
-                    log.warning("%s", error)
+            except (EnvironmentFailed, NumericalError) as error:
+                recorder.crashed(error)
                 raise
             finally:
                 # Also after an error: the same model may go on in the same folder.
@@ -423,6 +420,8 @@ class Model:
         source = EnvSource(name if env is None else env, kwargs if same else {}, trust_module)
         envs, no_env = None, ""
         try:
+            if env is None and not config["env"].get("registered"):
+                raise ConfigError(f"it learned in {name}, which has no id; a file cannot make it again")
             envs = source.vector(run.n_envs)
             _require_same_spaces(source, envs.spaces, spaces)
         except SoftacError as error:

@@ -19,6 +19,9 @@ from softac.errors import ConfigError, EnvironmentFailed, nearest
 Env = gym.Env[Any, Any]
 EnvLike = str | Env | Callable[..., Env]
 
+# Registered ids whose arguments name what is imported.
+IMPORTERS = ("GymV21Environment-v0", "GymV26Environment-v0")
+
 log = logging.getLogger("softac.mujoco")
 
 
@@ -151,6 +154,11 @@ def _require_registered(env_id: str, trust_module: bool) -> None:
             ) from None
         finally:
             sys.path.pop()
+    if name in IMPORTERS and not trust_module:
+        raise ConfigError(
+            f"{name!r} would import an environment of another library because a file says so; expected an id "
+            f"that Gymnasium runs itself; name it yourself with --env {name} if you trust the file"
+        )
     try:
         spec = gym.spec(name)
     except (UnregisteredEnv, gym.error.Error) as error:

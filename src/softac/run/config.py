@@ -14,7 +14,13 @@ class RunConfig:
 
     seed: Annotated[int, Field(ge=0, lt=2**32, description="seed of everything random")] = 0
     n_envs: Annotated[int, Field(ge=1, le=1024, description="environments stepped in each round")] = 1
-    device: Annotated[str, Field(description='"auto", "cpu", "cuda" or "cuda:0"')] = "auto"
+    device: Annotated[
+        str,
+        Field(
+            description="where the networks live",
+            json_schema_extra={"expected": '"auto", "cpu", "cuda" or "cuda:0"'},
+        ),
+    ] = "auto"
     engine: Annotated[Literal["auto", "eager"], Field(description="how updates are executed")] = "auto"
     precision: Annotated[Literal["float32"], Field(description="of the networks")] = "float32"
 

@@ -1,5 +1,6 @@
 """Evaluation: whole episodes from fixed start states, in environments of their own."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,9 +9,13 @@ import torch
 from torch import Tensor
 
 from softac.envs import EnvFault, VectorEnv
-from softac.errors import ConfigError, EnvironmentFailed
+from softac.errors import ConfigError, EnvironmentFailed, NumericalError
 from softac.run.seeding import Purpose, derive_seed, generator
 from softac.types import Agent, FloatArray
+
+VERY_LONG = 100_000  # steps of one episode
+
+log = logging.getLogger("softac")
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,12 @@ def evaluate(
                 (step,) = envs.step(0, act(agent, obs[None], noise))
                 obs, ended = step.obs, step.terminated or step.truncated
                 total, length = total + step.reward, length + 1
+                if length == VERY_LONG:
+                    log.warning(
+                        "an evaluation episode has not ended after %d steps; if it never will, give the "
+                        "environment a time limit (gymnasium.wrappers.TimeLimit)",
+                        VERY_LONG,
+                    )
         except EnvFault as fault:
             raise EnvironmentFailed(
                 f"the evaluation environment {fault} at step {length + 1} of the episode with seed {start}; "
@@ -86,8 +97,18 @@ def evaluate(
 
 
 def act(agent: Agent, obs: FloatArray, noise: torch.Generator | None) -> FloatArray:
-    """Actions `[B, A]` in [-1, 1] for observations `[B, O]`; without a generator the mode."""
+    """Actions `[B, A]` in [-1, 1] for observations `[B, O]`; without a generator the mode.
+
+    Raises:
+        NumericalError: an action is not finite. It must not reach the environment, which would be
+            blamed for what it makes of it.
+    """
     batch = torch.from_numpy(obs).to(agent.device)
     drawn: Tensor | None = None if noise is None else agent.act_noise(len(obs), noise)
     actions: FloatArray = agent.act(batch, drawn).cpu().numpy()
+    if not np.isfinite(actions).all():
+        raise NumericalError(
+            "the policy's action is not a number; expected finite networks and observations; lower the learning "
+            "rate or scale the rewards down, then go on from the last checkpoint"
+        )
     return actions

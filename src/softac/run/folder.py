@@ -22,7 +22,7 @@ from softac.files import read_regular, seal_is_whole, sealed_json, sync_folder, 
 from softac.run.checkpoint import fingerprint, parse_json
 
 CONFIG, LOCK = "config.json", ".lock"
-CHECKPOINTS, REPLAY, BEST = "checkpoints", "replay", "best"
+CHECKPOINTS, REPLAY, BEST, CRASH = "checkpoints", "replay", "best", "crash"
 FORMAT = "softac-run-1"
 IDENTITY = ("algorithm", "env", "hyperparameters", "run")
 
@@ -61,7 +61,7 @@ class RunFolder:
                 f"{path} is in use by another process; expected a run that nobody is writing; wait for it, "
                 "stop it, or choose another folder"
             ) from None
-        for name in (CHECKPOINTS, REPLAY, BEST):
+        for name in (CHECKPOINTS, REPLAY, BEST, CRASH):
             if (path / name).is_symlink():
                 self.release()
                 raise ConfigError(

@@ -5,6 +5,7 @@ import logging
 import math
 import shutil
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 
 from softac.envs import VectorEnv
-from softac.errors import CheckpointError, DiskError, NumericalError
+from softac.errors import CheckpointError, DiskError, EnvironmentFailed, NumericalError, SoftacError
 from softac.files import read_regular, replace_text
 from softac.replay import Segment
 from softac.run.checkpoint import (
@@ -25,7 +26,7 @@ from softac.run.checkpoint import (
 )
 from softac.run.config import RecordConfig
 from softac.run.evaluate import Returns, evaluate
-from softac.run.folder import BEST, CHECKPOINTS, REPLAY
+from softac.run.folder import BEST, CHECKPOINTS, CRASH, REPLAY
 from softac.run.metrics import MetricsFile, TensorBoard
 from softac.run.training import Training
 from softac.types import Sink
@@ -119,6 +120,23 @@ class Recorder:
             self._evaluate(final=True)
         if self.metrics is not None:
             self._to_disk(self.metrics.derive, "metrics", "the metrics", last=True)
+
+    def crashed(self, error: EnvironmentFailed | NumericalError) -> None:
+        """Save what can be saved, and write down how it came to this in `crash/`.
+
+        After an environment's failure the state is whole and a checkpoint is written; after a
+        numerical one the last checkpoint is what remains.
+        """
+        if self.folder is None:
+            return
+        try:
+            if isinstance(error, EnvironmentFailed):
+                self.save(last=True)
+            report = self.folder / CRASH / f"step-{self.training.steps:09d}.txt"
+            report.parent.mkdir(exist_ok=True)
+            replace_text(report, f"{error}\n\n{''.join(traceback.format_exception(error))}")
+        except (SoftacError, OSError) as further:
+            log.warning("%s", further)
 
     def close(self) -> None:
         """Close every sink."""
