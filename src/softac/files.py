@@ -5,7 +5,9 @@ import io
 import json
 import os
 import re
+import shutil
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -54,6 +56,15 @@ def replace_text(path: Path, text: str) -> None:
     with new_file(partial) as file:
         file.write(text.encode())
     partial.replace(path)
+
+
+def remove(path: Path) -> None:
+    """Delete a folder with all that is in it, or a file, or a link but not what it leads to; if possible."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def sync_folder(folder: Path) -> None:

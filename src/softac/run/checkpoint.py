@@ -16,7 +16,6 @@ import json
 import math
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -31,12 +30,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from softac._version import __version__
-from softac.errors import CheckpointError
+from softac.errors import CheckpointError, one_line
 from softac.files import (
     npy_bytes,
     parse_npy,
     read_hashed,
     read_regular,
+    remove,
     seal_is_whole,
     sealed_json,
     sync_folder,
@@ -117,7 +117,7 @@ def write_checkpoint(folder: Path, snapshot: Snapshot, config_sha256: str) -> Pa
     try:
         folder.mkdir(parents=True, exist_ok=True)
         sync_folder(folder.parent)
-        shutil.rmtree(partial, ignore_errors=True)  # left by a dead process that had the same number
+        remove(partial)  # left by a dead process that had the same number
         partial.mkdir()
         for name, data in (files | {MANIFEST: sealed_json(manifest)}).items():
             write_durably(partial / name, data)
@@ -128,7 +128,7 @@ def write_checkpoint(folder: Path, snapshot: Snapshot, config_sha256: str) -> Pa
         partial.rename(final)
         sync_folder(folder)
     except OSError:
-        shutil.rmtree(partial, ignore_errors=True)
+        remove(partial)
         raise
     return final
 
@@ -148,7 +148,7 @@ def prune(folder: Path, replay: Path, written: Path) -> None:
     kept = {written, *older[: KEEP - 1]}
     for path in folder.iterdir():
         if path not in kept and path.name.startswith(("step-", ".tmp-")):
-            shutil.rmtree(path, ignore_errors=True)
+            remove(path)
     needed: set[str] = set()
     for path in checkpoints(folder):
         try:
@@ -356,7 +356,7 @@ def differences(made_on: Mapping[str, Any]) -> str:
     """In words, where this process differs from the one with the fingerprint `made_on`; "" if nowhere."""
     here = fingerprint()
     changed = [name for name in here if name in made_on and made_on[name] != here[name]]
-    return ", ".join(f"{name} was {str(made_on[name])[:40]} and is {here[name]}" for name in changed)
+    return ", ".join(f"{name} was {one_line(str(made_on[name]), 40)} and is {here[name]}" for name in changed)
 
 
 def _version(name: str) -> str:

@@ -40,10 +40,16 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # Nothing is written or deleted through links: in a folder from a stranger they lead somewhere else.
+        for name in (LOCK, CHECKPOINTS, REPLAY, BEST, CRASH):
+            if (path / name).is_symlink():
+                raise ConfigError(
+                    f"{path / name} is a link; expected a file or folder of its own, since it is written to and "
+                    "old things in it are deleted; put what it leads to in its place"
+                )
         try:
             self._made = [p for p in (path, *path.parents) if not p.exists()]
             path.mkdir(parents=True, exist_ok=True)
-            # Nothing is written through links: in a folder from a stranger they lead somewhere else.
             self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise DiskError(
@@ -61,13 +67,6 @@ class RunFolder:
                 f"{path} is in use by another process; expected a run that nobody is writing; wait for it, "
                 "stop it, or choose another folder"
             ) from None
-        for name in (CHECKPOINTS, REPLAY, BEST, CRASH):
-            if (path / name).is_symlink():
-                self.release()
-                raise ConfigError(
-                    f"{path / name} is a link; expected a folder, since old files in it are deleted; put the "
-                    "folder itself there"
-                )
 
     def release(self, *, discard: bool = False) -> None:
         """Let go of the folder; with `discard` remove what this object made, if it is still empty."""

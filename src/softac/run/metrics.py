@@ -60,6 +60,8 @@ class Means:
     def load_state(self, plain: Mapping[str, Any], sums: Tensor, device: torch.device) -> None:
         """The inverse of `state`."""
         self.names, self.count = tuple(map(str, plain["names"])), int(plain["count"])
+        if self.count < 0 or (self.count > 0 and sums.shape != (len(self.names),)):
+            raise ValueError(f"sums of shape {tuple(sums.shape)} for {len(self.names)} metrics")
         self.sums = sums.to(device)
 
 
