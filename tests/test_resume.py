@@ -6,6 +6,8 @@ import logging
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,7 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+import softac.run.checkpoint
 from folders import memory_folder
 from hashing import digests, metrics, training_digests
 from jobs import Server
@@ -85,8 +89,8 @@ def test_two_seeds_differ_in_every_part(tmp_path: Path) -> None:
     "differently",
     [
         {"n_eval_episodes": 0},
-        {"n_eval_episodes": 3, "eval_freq": 7},
-        {"save_freq": 3},
+        {"n_eval_episodes": 2, "eval_freq": 17},
+        {"save_freq": 7},
         {"save_freq": 0},
         {"callback": lambda model, row: model.predict(model._training.collector.observations) and None},
     ],
@@ -136,7 +140,7 @@ def test_killed_at_random_steps(arguments: dict[str, Any], server: Server, tmp_p
     server.start("advance", run=whole, until=2 * N, **arguments)
     assert server.wait() == 0
     draw = np.random.default_rng(0)
-    for step in sorted(draw.choice(2 * N - 1, 5, replace=False).tolist()):
+    for step in sorted(draw.choice(2 * N - 1, 4, replace=False).tolist()):
         server.start("advance", run=killed, until=2 * N, kill_at=step + 1, **arguments)
         assert server.wait() == -signal.SIGKILL
     server.start("advance", run=killed, until=2 * N, **arguments)
@@ -155,7 +159,7 @@ def test_killed_at_random_moments(seed: int, server: Server, tmp_path: Path) -> 
     seconds = time.monotonic() - began
     draw = np.random.default_rng(seed)
     kills = 0
-    for _ in range(6):
+    for _ in range(5):
         pid = server.start("advance", run=killed, until=2 * N, **arguments)
         time.sleep(draw.uniform(0.05, 0.8 * seconds))
         with suppress(ProcessLookupError):  # it may have ended already
@@ -244,3 +248,75 @@ def test_a_save_that_fails_leaves_training_as_it_is(
     assert calls > 3
     assert len(caplog.records) == 2
     assert digests(tmp_path / "run") == digests(tmp_path / "whole")
+
+
+def command(*words: Any, folder: Path | None = None) -> subprocess.Popen[str]:
+    """The command `softac`, in a process of its own, started in `folder`."""
+    environment = os.environ | {"PYTHONPATH": str(Path(softac.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    whole = [sys.executable, "-m", "softac", *map(str, words)]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(whole, text=True, env=environment, cwd=folder, **pipes)
+
+
+def test_the_command_killed_and_resumed(tmp_path: Path) -> None:
+    tiny = ["--net-arch", "16", "16", "--batch-size", "32", "--learning-starts", "30", "--buffer-size", "150"]
+    train = ["train", "Pendulum-v1", "-n", 600, *tiny, "--n-eval-episodes", 0, "--save-freq", 45, "--run-dir"]
+    whole = command(*train, tmp_path / "whole")
+    _, stderr = whole.communicate(timeout=120)
+    assert (whole.returncode, stderr) == (0, "")
+    process = command(*train, tmp_path / "killed")
+    until = time.monotonic() + 60
+    while not list((tmp_path / "killed").glob("checkpoints/step-*/manifest.json")):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    process.kill()
+    _, stderr = process.communicate()
+    assert process.returncode == -signal.SIGKILL, stderr
+    resumed = command("resume", tmp_path / "killed")
+    _, stderr = resumed.communicate(timeout=120)
+    assert (resumed.returncode, stderr) == (0, "")
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+
+
+def test_another_number_of_threads(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The number of the run is used again, whatever the process had; so the bits stay the same."""
+    run(tmp_path / "whole", 2 * N)
+    run(tmp_path / "halves", N)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        resume(tmp_path / "halves", N)
+        assert torch.get_num_threads() == threads + 1
+    finally:
+        torch.set_num_threads(threads)
+    assert caplog.messages == []
+    assert digests(tmp_path / "halves") == digests(tmp_path / "whole")
+
+
+def test_another_version_or_machine(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        before = softac.run.checkpoint.fingerprint()
+        elsewhere = before | {"torch": "1.0\x1b[31m", "cpu": "NO AVX"}
+        patch.setattr("softac.run.checkpoint.fingerprint", lambda: elsewhere)
+        run(tmp_path / "run", N)
+    resume(tmp_path / "run", N)
+    assert caplog.messages == [
+        rf"continuing, not bit for bit: torch was 1.0\x1b[31m and is {before['torch']}, cpu was NO AVX and is "
+        f"{before['cpu']}"
+    ]
+
+
+def test_looking_at_a_run_leaves_it_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A film, an evaluation and a picture between the halves: the run goes on as if nobody had looked."""
+    # The film needs no window; without this, pygame would look for one.
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    run(tmp_path / "whole", 2 * N)
+    run(tmp_path / "halves", N)
+    for words in (["enjoy", "--video", "film.gif"], ["eval", "--n-eval-episodes", "2"], ["plot"]):
+        verb, *options = words
+        looked = command(verb, tmp_path / "halves", *options, folder=tmp_path)
+        _, stderr = looked.communicate(timeout=120)
+        assert looked.returncode == 0, stderr
+    assert (tmp_path / "film.gif").stat().st_size > 0
+    resume(tmp_path / "halves", N)
+    assert digests(tmp_path / "halves") == digests(tmp_path / "whole")
