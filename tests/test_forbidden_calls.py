@@ -82,8 +82,6 @@ def test_the_check_sees(bad: str) -> None:
     assert len(offences(bad)) >= 1
 
 
-@pytest.mark.parametrize(
-    "good", ["write_array(f, x, allow_pickle=False)", "model.eval()", "load(x)"]
-)
+@pytest.mark.parametrize("good", ["write_array(f, x, allow_pickle=False)", "model.eval()", "load(x)"])
 def test_the_check_lets_pass(good: str) -> None:
     assert offences(good) == []

@@ -464,7 +464,9 @@ def test_a_model_without_its_environment_predicts_and_says_what_it_lacks(tmp_pat
     with pytest.raises(ConfigError) as error:
         loaded.learn(5)
     text = str(error.value)
-    assert text.startswith("this model has no environment to learn in (it learned in EarlyEndingEnv, which has no id")
+    assert text.startswith(
+        "this model has no environment to learn in (it learned in EarlyEndingEnv, which has no id"
+    )
     assert text.endswith("expected one; pass env= to load")
 
 
