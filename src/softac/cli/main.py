@@ -1,7 +1,6 @@
 """The command: finds the verb, imports what it needs and no more, and turns errors into one line."""
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from softac._version import __version__
+from softac.cli.messages import messages_to, to_stderr
 from softac.errors import ConfigError, SoftacError, nearest
 
 COMMANDS = {
@@ -98,17 +98,17 @@ def build_parser(argv: Sequence[str]) -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments; returns its exit code and prints errors as one line."""
-    _log_to_stderr()
     words = [_dashed(word) for word in (sys.argv[1:] if argv is None else argv)]
     try:
-        parser = build_parser(words)
-        args = parser.parse_args(words)
-        if args.command is None:
-            parser.print_help()
-            return 0
-        code: int = args.run(args)
+        with messages_to(to_stderr()):
+            parser = build_parser(words)
+            args = parser.parse_args(words)
+            if args.command is None:
+                parser.print_help()
+                return 0
+            code: int = args.run(args)
     except SoftacError as error:
-        print(f"softac: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+        print(f"softac: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -122,13 +122,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def entry() -> NoReturn:
     """What the installed command calls."""
     sys.exit(main())
-
-
-def _log_to_stderr() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("softac: %(message)s"))
-    logger = logging.getLogger("softac")
-    logger.handlers, logger.propagate = [handler], False
 
 
 def _dashed(word: str) -> str:

@@ -3,8 +3,7 @@
 import argparse
 import logging
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from softac.agents.registry import AGENTS, find_agent
 from softac.cli.arguments import add_config, add_env_kwargs, add_run, env_kwargs, given, require_run, steps
 from softac.cli.display import Display
+from softac.cli.messages import messages_to
 from softac.config import as_text, make_config
 from softac.errors import CheckpointError, ConfigError, nearest
 from softac.model import Model
@@ -150,19 +150,6 @@ def _train(model: Model, total: int, record: RecordConfig, path: Path) -> int:
         print(f"stopped and saved at step {model.num_timesteps:,}; go on with: softac resume {run}")  # noqa: T201
         return 128 + stop.received
     return _summary(path, run, rows, model.num_timesteps)
-
-
-@contextmanager
-def messages_to(*handlers: logging.Handler) -> Iterator[None]:
-    """Send what the library logs to these handlers and nowhere else."""
-    logger = logging.getLogger("softac")
-    before, logger.handlers = logger.handlers, list(handlers)
-    try:
-        yield
-    finally:
-        logger.handlers = before
-        for handler in handlers:
-            handler.close()
 
 
 def _summary(path: Path, run: str, rows: list[dict[str, Any]], steps_made: int) -> int:

@@ -1,0 +1,26 @@
+"""Where the messages of the library go while a command runs."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def messages_to(*handlers: logging.Handler) -> Iterator[None]:
+    """Send what the library logs to these handlers and nowhere else; as before afterwards."""
+    logger = logging.getLogger("softac")
+    before = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = list(handlers), False
+    try:
+        yield
+    finally:
+        logger.handlers, logger.propagate = before
+        for handler in handlers:
+            handler.close()
+
+
+def to_stderr() -> logging.Handler:
+    """A handler that prints messages as the command prints errors."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("softac: %(message)s"))
+    return handler
