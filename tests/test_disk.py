@@ -385,7 +385,7 @@ def test_killed_at_any_system_call_of_a_save(tmp_path: Path) -> None:
         assert counts["rename"] > 4
         # The segments' names reach the disk before the name of the checkpoint that lists them.
         order = [line for line in trace.splitlines() if line.startswith(("rename", "fsync"))]
-        renames = [i for i, line in enumerate(order) if "seg-" in line or "/step-" in line]
+        renames = [i for i, line in enumerate(order) if re.match(r"rename.*(/seg-|/step-)", line)]
         assert len(renames) == 2
         assert any(re.match(r"fsync\(\d+<.*/replay>\)", line) for line in order[renames[0] : renames[1]])
 
