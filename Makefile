@@ -10,7 +10,7 @@ INSTALLED := .venv/.installed
 .PHONY: demo test check docs clean
 
 demo: $(INSTALLED)
-	$(BIN)/softac train sac Pendulum-v1 --total-timesteps 10000 --seed 0
+	$(BIN)/softac train sac Pendulum-v1 --total-timesteps 10000 --seed 0 --eval-freq 1000
 
 test: $(INSTALLED)
 	$(BIN)/pytest --numprocesses auto

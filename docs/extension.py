@@ -98,7 +98,7 @@ def mathml(writer: Any, node: nodes.Element, *, as_block: bool) -> None:
 
 
 def repair(math: str) -> str:
-    """Put right what docutils 0.22 gets wrong: primes as apostrophes, subscripts below an accent."""
+    """Put right what docutils 0.22 gets wrong: primes as apostrophes, subscripts below an accent, bars."""
     ElementTree.register_namespace("", MATHML)
     root = ElementTree.fromstring(  # noqa: S314 - its text is docutils's own
         math.replace("&ApplyFunction;", "\u2061").replace(">'<", ">′<")
@@ -110,6 +110,11 @@ def repair(math: str) -> str:
             accented = ElementTree.Element(f"{{{MATHML}}}mover", {"accent": "true"})
             accented.extend([base, above])
             element[:] = [accented, below]
+    for element in root.iter(f"{{{MATHML}}}mover"):
+        if element[1].text == "ˉ":
+            # As an accent it sinks into the letter where there is no font for mathematics.
+            element[1].text = "‾"
+            element.attrib.pop("accent", None)
     return ElementTree.tostring(root, encoding="unicode")
 
 
