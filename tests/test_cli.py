@@ -5,11 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from softac.cli.main import main
+from softac.files import sealed_json
 
 SMALL = ["--net-arch", "16", "16", "--batch-size", "32", "--n-eval-episodes", "1"]
 
@@ -232,3 +235,34 @@ def test_signals_save_and_leave_with_their_code(number: signal.Signals, code: in
     assert f"go on with: softac resume {folder}" in out
     assert len(list((folder / "checkpoints").glob("step-*"))) == 1
     assert not (folder / ".lock").exists()
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda c: c["run"].update(trust_module=True),
+        lambda c: c["hyperparameters"].update(env_kwargs={"a": 1}),
+        lambda c: c["hyperparameters"].update(gamma=2.0),
+        lambda c: c.update(run=[1]),
+        lambda c: c["env"].update(kwargs=7),
+    ],
+)
+def test_a_forged_description_without_a_checkpoint_is_code_3(
+    forge: Callable[[dict[str, Any]], None], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = json.loads((run / "config.json").read_text())
+    del config["sha256"]
+    forge(config)
+    (tmp_path / "config.json").write_bytes(sealed_json(config))
+    assert main(["resume", str(tmp_path)]) == 3
+    err = capsys.readouterr().err
+    assert err.startswith(f"softac: {tmp_path / 'config.json'} cannot be used (")
+    assert err.endswith("expected what softac wrote; restore the file\n")
+
+
+def test_a_run_without_a_checkpoint_starts_again(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_bytes((run / "config.json").read_bytes())
+    assert main(["resume", str(tmp_path), "-n", "120"]) == 0
+    assert "step       120 / 120" in capsys.readouterr().out

@@ -205,9 +205,9 @@ class StopAt:
 def test_an_interrupted_evaluation_is_done_after_the_resume(tmp_path: Path) -> None:
     record = RecordConfig(**FREQUENCIES)
     run(tmp_path / "whole", N)
-    # Asked before and after each of 60 rounds, then at each step of the evaluation.
-    questions = 2 * 60 + 20
-    tiny(**PENDULUM).train(N, record, tmp_path / "run", stop=StopAt(questions))
+    model, asked = tiny(**PENDULUM), StopAt(20)
+    # From step 60 on it is asked by its update, then at each step of the evaluation.
+    model.train(N, record, tmp_path / "run", stop=lambda: model.num_timesteps == 60 and asked())
     rows = metrics(tmp_path / "run")
     assert rows[-1]["step"] == 60
     assert not any("eval/mean_reward" in row for row in rows)
@@ -320,3 +320,16 @@ def test_looking_at_a_run_leaves_it_as_it_is(tmp_path: Path, monkeypatch: pytest
     assert (tmp_path / "film.gif").stat().st_size > 0
     resume(tmp_path / "halves", N)
     assert digests(tmp_path / "halves") == digests(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("updates", [1, 17, 39])
+def test_a_stop_between_the_updates_of_one_round_loses_none(updates: int, tmp_path: Path) -> None:
+    """Rounds of 40 updates, left after some of them."""
+    arguments = {"train_freq": 40, "learning_starts": 20}
+    run(tmp_path / "whole", 2 * N, **arguments)
+    model = tiny(**PENDULUM, **arguments)
+    record = RecordConfig(**FREQUENCIES)
+    model.train(2 * N, record, tmp_path / "stopped", stop=lambda: model._training.updates == 40 + updates)
+    assert model._training.updates_due() == 40 - updates
+    SAC.load(tmp_path / "stopped").train(2 * N, record, tmp_path / "stopped")
+    assert digests(tmp_path / "stopped") == digests(tmp_path / "whole")

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -392,20 +392,8 @@ class Model:
         """
         path = Path(folder)
         config = read_config(path)
-        try:
-            settings = dict(config["run"])
-            threads = int(settings.pop("threads"))
-            if not 1 <= threads <= MOST_THREADS:
-                raise ValueError(f"{threads} threads")
-            run = make_config(RunConfig, settings)
-            found = agent_class or find_agent(str(config["algorithm"]))
-            hyperparameters = make_config(found.Config, config["hyperparameters"])
-            name, kwargs = str(config["env"]["id"]), dict(config["env"]["kwargs"])
-            spaces = Spaces.from_json(config["env"]["spaces"])
-        except (ConfigError, KeyError, TypeError, ValueError, OverflowError) as error:
-            raise CheckpointError(
-                f"{path / CONFIG} cannot be used ({error}); expected what softac wrote; restore the file"
-            ) from None
+        described = Description.read(config, path, agent_class)
+        spaces, name = described.spaces, described.env_id
         snapshot, failures = read_newest(
             path / (BEST if best else CHECKPOINTS),
             config_sha256(config),
@@ -413,23 +401,31 @@ class Model:
             replay=path / REPLAY if verify_replay else None,
         )
         if agent_class is None:
-            _require_as_large(snapshot, spaces, hyperparameters, path)
+            _require_as_large(snapshot, spaces, described.hyperparameters, path)
         for sentence in failures:
             log.warning("%s; using the checkpoint of step %d", sentence, snapshot.step)
         same = env is None or (isinstance(env, str) and env == name)
-        source = EnvSource(name if env is None else env, kwargs if same else {}, trust_module)
+        source = EnvSource(name if env is None else env, described.env_kwargs if same else {}, trust_module)
         envs, no_env = None, ""
         try:
-            if env is None and not config["env"].get("registered"):
+            if env is None and not described.registered:
                 raise ConfigError(f"it learned in {name}, which has no id; a file cannot make it again")
-            envs = source.vector(run.n_envs)
+            envs = source.vector(described.run.n_envs)
             _require_same_spaces(source, envs.spaces, spaces)
         except SoftacError as error:
             if env is not None:
                 raise
             envs, no_env = None, str(error)
         model = cls.__new__(cls)
-        model._assemble(found, hyperparameters, run, spaces, source, envs, threads)
+        model._assemble(
+            described.agent_class,
+            described.hyperparameters,
+            described.run,
+            spaces,
+            source,
+            envs,
+            described.threads,
+        )
         model._no_env = no_env
         networks = {k: v for k, v in snapshot.tensors.items() if not k.startswith(OPTIM_PREFIX)}
         optim = {k: v for k, v in model.agent.state_dict().items() if k.startswith(OPTIM_PREFIX)}
@@ -441,6 +437,48 @@ class Model:
         """Close the environments; the model can still predict."""
         if self._envs is not None:
             self._envs.close()
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `config.json` says of a model, checked."""
+
+    agent_class: type[Any]
+    hyperparameters: Any
+    run: RunConfig
+    threads: int
+    env_id: str
+    env_kwargs: dict[str, Any]
+    registered: bool
+    spaces: Spaces
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any], path: Path, agent_class: type[Any] | None = None) -> Self:
+        """Check the configuration found in the folder `path`.
+
+        Raises:
+            CheckpointError: something in it cannot be what softac wrote.
+        """
+        try:
+            settings, env = dict(config["run"]), config["env"]
+            threads = int(settings.pop("threads"))
+            if not 1 <= threads <= MOST_THREADS:
+                raise ValueError(f"{threads} threads")
+            found = agent_class or find_agent(str(config["algorithm"]))
+            return cls(
+                agent_class=found,
+                hyperparameters=make_config(found.Config, config["hyperparameters"]),
+                run=make_config(RunConfig, settings),
+                threads=threads,
+                env_id=str(env["id"]),
+                env_kwargs=dict(env["kwargs"]),
+                registered=bool(env["registered"]),
+                spaces=Spaces.from_json(env["spaces"]),
+            )
+        except (ConfigError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise CheckpointError(
+                f"{path / CONFIG} cannot be used ({error}); expected what softac wrote; restore the file"
+            ) from None
 
 
 class SAC(Model):

@@ -14,7 +14,7 @@ from softac.cli.display import Display
 from softac.cli.messages import messages_to
 from softac.config import as_text, make_config
 from softac.errors import CheckpointError, ConfigError, nearest
-from softac.model import Model
+from softac.model import Description, Model
 from softac.plots import learning_curves, save_figure
 from softac.presets import preset
 from softac.replay.ring import forecast, in_words
@@ -112,7 +112,7 @@ def run_resume(args: argparse.Namespace) -> int:
     if checkpoints(path / CHECKPOINTS):
         model = Model.load(path, args.env, verify_replay=True, trust_module=args.env is not None)
     else:
-        model = _from_config(config, args.env)
+        model = _from_beginning(config, path, args.env)
     if model.num_timesteps >= total:
         raise ConfigError(
             f"{path} has made {model.num_timesteps} of {total} steps; expected a larger total to go on to; give "
@@ -121,18 +121,19 @@ def run_resume(args: argparse.Namespace) -> int:
     return _train(model, total, record, path)
 
 
-def _from_config(config: dict[str, Any], env: str | None) -> Model:
-    """The model of a run that has no checkpoint yet, as at its beginning."""
-    env_id, kwargs = str(config["env"]["id"]), dict(config["env"]["kwargs"])
-    settings = {k: v for k, v in config["run"].items() if k != "threads"}
-    return Model(
-        find_agent(str(config["algorithm"])),
-        env or env_id,
-        env_kwargs=kwargs,
+def _from_beginning(config: dict[str, Any], path: Path, env: str | None) -> Model:
+    """The model of a run that has no checkpoint yet, as it was made."""
+    described = Description.read(config, path)
+    model = Model(
+        described.agent_class,
+        env or described.env_id,
+        env_kwargs=described.env_kwargs,
         trust_module=env is not None,
-        **settings,
-        **config["hyperparameters"],
+        **asdict(described.run),
+        **asdict(described.hyperparameters),
     )
+    model.threads = described.threads
+    return model
 
 
 def _train(model: Model, total: int, record: RecordConfig, path: Path) -> int:

@@ -142,16 +142,22 @@ def train(training: Training, until: int, after_round: Callable[[], bool], stop:
         training: begun or restored.
         until: total environment steps; reached exactly, whatever the number of environments.
         after_round: called when a round and its updates are done; False ends the training.
-        stop: asked before every round; True ends the training.
+        stop: asked before every round and every update; True ends the training.
 
     Raises:
         EnvironmentFailed: an environment failed; the state is that before the failing step.
     """
-    while training.steps < until and not stop():
-        training.collector.collect(training.choose, until - training.steps)
-        if training.collector.cursor > 0:
-            break  # the budget ends inside a round; its updates belong to its end
-        for _ in range(training.updates_due()):
+    while not stop():
+        # A round may have been left with its steps or its updates unfinished; that comes first.
+        if training.collector.cursor > 0 or training.updates_due() == 0:
+            if training.steps >= until:
+                return
+            training.collector.collect(training.choose, until - training.steps)
+            if training.collector.cursor > 0:
+                return  # the budget ends inside a round; its updates belong to its end
+        while training.updates_due() > 0:
+            if stop():
+                return
             training.update()
         if not after_round():
-            break
+            return
