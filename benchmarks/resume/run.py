@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-N = 1_777
+N = 2_777
 COMMON = (
     "--net-arch 64 64 --batch-size 64 --eval-freq 600 --save-freq 500 --n-eval-episodes 2 --learning-starts 200"
 )
@@ -90,17 +90,15 @@ def main() -> None:
         start([*resume(halves, env), "-n", str(2 * N)]).wait()
         again = [*train, str(killed), "-n", str(2 * N)]
         process, kills = start(again), 0
-        while process.poll() is None:
-            if kills < args.kills:
-                time.sleep(delays.uniform(3.0, 12.0))
-                kills += process.poll() is None
-                process.kill()
-                process.wait()
-                process = start(
-                    [*(resume(killed, env) if (killed / "config.json").exists() else [*train, str(killed)])]
-                )
-            else:
-                process.wait()
+        while kills < args.kills:
+            time.sleep(delays.uniform(2.5, 7.0))
+            if process.poll() is not None:
+                break  # done before the next kill
+            process.kill()
+            process.wait()
+            kills += 1
+            process = start(resume(killed, env) if (killed / "config.json").exists() else again)
+        process.wait()
         reference = hashes(whole)
         for kind, folder in (("N + resume + N", halves), (f"{kills} x SIGKILL", killed)):
             found = hashes(folder)
