@@ -49,6 +49,14 @@ def ask(python: str, code: str, *words: str) -> dict[str, float]:
     return answer
 
 
+def processor() -> str:
+    """The processor's name as the system gives it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
+
+
 def main() -> None:
     """Take turns, print ratios, keep the raw numbers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -73,7 +81,7 @@ def main() -> None:
         writer.writeheader()
         writer.writerows(rows)
     machine = {
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "softac": ask(sys.executable, VERSIONS, "torch", "numpy", "gymnasium", "mujoco"),
         "sb3": ask(args.sb3, VERSIONS, "stable-baselines3", "torch", "numpy", "gymnasium", "mujoco"),
