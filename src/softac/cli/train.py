@@ -76,8 +76,7 @@ def run_train(args: argparse.Namespace) -> int:
     agent_class = find_agent(algorithm)
     hyperparameters = given(args, agent_class.Config)
     if args.preset:
-        tuned = preset(algorithm, env_id)
-        hyperparameters = tuned | hyperparameters
+        hyperparameters = preset(algorithm, env_id) | hyperparameters
     total = steps(args.total_timesteps or (USUAL_STEPS if args.what else FIRST_RUN_STEPS))
     record = make_config(RecordConfig, given(args, RecordConfig))
     kwargs = env_kwargs(args.env_kwargs)
@@ -138,8 +137,7 @@ def _from_beginning(config: dict[str, Any], path: Path, env: str | None) -> Mode
 
 def _train(model: Model, total: int, record: RecordConfig, path: Path) -> int:
     name = model.description()["algorithm"]
-    rows = min(model.agent.config.buffer_size, total)
-    memory = in_words(forecast(rows, model.spaces.spec))
+    memory = in_words(forecast(min(model.agent.config.buffer_size, total), model.spaces.spec))
     title = f"{name} on {model.source.name}, seed {model.run.seed}, replay up to {memory}"
     file = logging.FileHandler(path / "log.txt", delay=True)
     with StopSignals() as stop, Display(title, str(path), total) as display, messages_to(display, file):
