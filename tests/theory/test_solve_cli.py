@@ -120,5 +120,7 @@ def test_a_file_that_is_not_text(tmp_path):
 def test_a_picture_that_cannot_be_written(tmp_path, capsys):
     folder = tmp_path / "folder.png"
     folder.mkdir()
-    with pytest.raises(DiskError, match=r"folder\.png could not be written \(.*\); .*; free some space"):
+    with pytest.raises(
+        DiskError, match=r"folder\.png cannot be written \(.*\); expected .*, with space; choose another$"
+    ):
         run("empty", "--plot", folder)

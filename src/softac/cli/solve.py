@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softac.errors import ConfigError, DiskError, nearest
+from softac.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -200,6 +200,8 @@ def _check_plot(file: Path) -> None:
 def _plot(file: Path, problem: Problem, solutions: list[tuple[float, Solution]]) -> None:
     from matplotlib.figure import Figure
 
+    from softac.plots import save_figure
+
     figure = Figure(figsize=(1.0 + 4.0 * len(solutions), 4.2), layout="constrained")
     axes = figure.subplots(1, len(solutions), squeeze=False)[0]
     for ax, (alpha, solution) in zip(axes, solutions, strict=True):
@@ -211,13 +213,7 @@ def _plot(file: Path, problem: Problem, solutions: list[tuple[float, Solution]])
             ax.set(xticks=[], yticks=[], title=f"V and pi at alpha = {alpha:g}")
         figure.colorbar(image, ax=ax, shrink=0.8)
     figure.suptitle(f"{problem.name}, gamma = {problem.mdp.gamma:g}")
-    try:
-        figure.savefig(file, dpi=120)
-    except OSError as error:
-        raise DiskError(
-            f"the picture {file} could not be written ({error.strerror}); a writable file was expected; "
-            "free some space or choose another place"
-        ) from error
+    save_figure(figure, file)
 
 
 def _draw_grid(ax: Axes, problem: Problem, cells: NDArray[np.intp], solution: Solution) -> AxesImage:

@@ -130,11 +130,6 @@ class EnvSource:
         return InProcessVectorEnv(self.make, num_envs)
 
 
-def registered_ids() -> list[str]:
-    """All environment ids Gymnasium knows now."""
-    return list(gym.registry)
-
-
 def _require_registered(env_id: str, trust_module: bool) -> None:
     module, _, name = env_id.rpartition(":")
     if module:

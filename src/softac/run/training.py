@@ -13,7 +13,7 @@ from softac.run.collector import Collector
 from softac.run.evaluate import act
 from softac.run.metrics import Means
 from softac.run.seeding import Streams
-from softac.types import Agent, FloatArray
+from softac.types import Agent, AgentConfig, FloatArray
 
 
 class Training:
@@ -29,7 +29,7 @@ class Training:
     """
 
     def __init__(self, agent: Agent, envs: VectorEnv, seed: int) -> None:
-        config = agent.config
+        config: AgentConfig = agent.config
         try:
             self.replay = Replay(config.buffer_size, envs.spaces.spec, agent.device)
         except RuntimeError:
@@ -63,7 +63,7 @@ class Training:
         `gradient_steps` for each environment step after the warm-up, whatever the number of
         environments, in rounds of `train_freq` steps.
         """
-        config = self.agent.config
+        config: AgentConfig = self.agent.config
         if len(self.replay) == 0:
             return 0
         learning = max(0, self.steps - config.learning_starts) // config.train_freq * config.train_freq
