@@ -130,7 +130,7 @@ def discrete_soft_value(q: Tensor, log_probs: Tensor, alpha: Tensor | float) -> 
         log_probs: `[B, A]`, normalised; minus infinity forbids an action, and 0 log 0 = 0.
         alpha: the temperature, a scalar >= 0.
 
-    Source: arXiv:1910.07207, eq. 10, with the minimum over the critics of its section 3.
+    Source: arXiv:1910.07207, eq. 10, with the minimum over the critics.
     """
     value = q.amin(0)
     _same_shape(value, log_probs, expected="[B, A]")

@@ -32,9 +32,10 @@ def gae(
     delta_t = r_t + discount_t V(s_{t+1}) - V(s_t) is the TD error. After the last row A is 0: the rest of an
     episode that goes on stands in the `next_value` of that row.
 
-    lambda = 0 is the TD error itself, biased by the errors of V alone. lambda = 1 is the discounted sum of
-    rewards, bootstrapped where the episode or the rollout was cut off, less V(s_t): V is then only a baseline,
-    and the variance is the largest.
+    lambda = 0 is the TD error itself: the least variance, and the errors of V as bias. lambda = 1 is the
+    return less V(s_t), with V a mere baseline but where the episode or the rollout was cut off: it equals
+    `reward_to_go(reward, discount, continues, next_value) - value` if `next_value` is the `value` of the next
+    row wherever the episode continues there.
 
     Args:
         reward: `[T, N]`.
@@ -75,7 +76,7 @@ def reward_to_go(reward: Tensor, discount: Tensor, continues: Tensor, last_value
     Raises:
         ValueError: if the shapes differ.
 
-    Source: Sutton and Barto (2018), eq. 3.9, section 3.4 for the discount that ends an episode.
+    Source: Sutton and Barto (2018), eq. 3.9.
     """
     _same_shape(reward, discount, continues, last_value, expected="[T, N]")
     rows = zip(*(reversed(x.unbind()) for x in (reward, discount, continues > 0.0, last_value)), strict=True)
