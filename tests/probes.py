@@ -235,6 +235,6 @@ def trained(env: Any, steps: int = 64, **arguments: Any) -> SAC:
 
 def rows(model: SAC) -> Any:
     """The transitions in the replay of a model that has learned, oldest first, as a `Transition`."""
-    replay = model._training.replay
+    replay = model._training.memory
     order = np.arange(max(0, replay.added - replay.capacity), replay.added) % replay.capacity
     return replay.unpack(replay.rows[order])

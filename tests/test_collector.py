@@ -298,7 +298,7 @@ class Failing(CountingEnv):
 def collector(make, n_envs=1):
     envs = InProcessVectorEnv(make, n_envs)
     replay = Replay(100, envs.spaces.spec, torch.device("cpu"))
-    made = Collector(envs, replay, gamma=0.9, n_steps=1, seed=3)
+    made = Collector(envs, replay.add, gamma=0.9, n_steps=1, seed=3)
     made.begin()
     return made
 

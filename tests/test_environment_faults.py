@@ -90,7 +90,7 @@ def test_a_fault_at_a_random_step(fault: str, n_envs: int, tmp_path: Path) -> No
     np.testing.assert_allclose(model.spaces.to_env(model._training.collector.actions[0]), last, atol=1e-3)
 
     # Nothing is lost, and nothing of the bad step is there.
-    replay = model._training.replay
+    replay = model._training.memory
     assert replay.added == (at - 1) * n_envs
     assert torch.isfinite(replay.rows[: len(replay)]).all()
 

@@ -461,8 +461,8 @@ REFUSED: dict[str, Callable[[Forgery], Any]] = {
     "collector missing": lambda f: f.state(lambda s: s.pop("collector")),
     "updates negative": lambda f: f.state(lambda s: s.update(updates=-(10**12))),
     "updates a list": lambda f: f.state(lambda s: s.update(updates=[])),
-    "rows added huge": lambda f: f.state(lambda s: s.update(replay_added=10**12)),
-    "rows added negative": lambda f: f.state(lambda s: s.update(replay_added=-5)),
+    "rows added huge": lambda f: f.state(lambda s: s.update(rows_added=10**12)),
+    "rows added negative": lambda f: f.state(lambda s: s.update(rows_added=-5)),
     "means a text": lambda f: f.state(lambda s: s.update(means=NASTY)),
     "means that are not summed": lambda f: f.state(lambda s: s["means"].update(names=["a"] * 10)),
 }

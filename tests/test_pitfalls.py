@@ -41,7 +41,7 @@ from softac.equations.losses import (
     temperature_loss,
 )
 from softac.errors import CheckpointError, ConfigError
-from softac.types import EnvSpec, Transition
+from softac.types import EnvSpec, Moment, Transition
 
 SPEC = EnvSpec(obs_dim=2, action_dim=1)
 RATE = 1e-30  # a step size that moves no parameter: float32 + 1e-30 is the same float32
@@ -349,7 +349,7 @@ def test_11_a_column_against_a_vector_is_refused():
 
 
 def test_11_shapes_inside_an_update():
-    data = trained(TruncatingEnv, 40)._training.replay.sample(5, torch.Generator().manual_seed(0))
+    data = trained(TruncatingEnv, 40)._training.memory.sample(5, torch.Generator().manual_seed(0))
     assert [tuple(x.shape) for x in data] == [(5, 2), (5, 1), (5,), (5,), (5, 2)]
     learner = agent(n_critics=3)
     policy = learner.actor(data.obs)
@@ -422,7 +422,7 @@ def test_14_log_sigma_is_bounded_and_evaluation_is_the_tanh_of_the_mean(kind, lo
 def test_15_noise_is_new_in_every_call():
     learner, generator = agent(), torch.Generator().manual_seed(0)
     obs = torch.zeros(1, 2)
-    actions = torch.cat([learner.act(obs, learner.act_noise(1, generator)) for _ in range(64)])
+    actions = torch.cat([learner.act(obs, learner.act_noise(1, generator, Moment(0))) for _ in range(64)])
     assert actions.std() > 0.05
     for first, second in pairwise(learner.update_noise(4, generator) for _ in range(3)):
         assert not torch.equal(first.now, first.next)

@@ -12,7 +12,7 @@ from softac import SAC
 from softac.errors import CheckpointError, ConfigError
 from softac.replay import Replay, forget_segments, read_segments, require_memory, write_segments
 from softac.replay.ring import available_memory, forecast
-from softac.types import EnvSpec
+from softac.types import EnvSpec, Row
 
 SPEC = EnvSpec(obs_dim=2, action_dim=1)
 
@@ -20,13 +20,8 @@ SPEC = EnvSpec(obs_dim=2, action_dim=1)
 def add(replay: Replay, first: int, stop: int) -> Replay:
     """Add transitions number `first` to `stop - 1`, each recognisable by its number."""
     for k in range(first, stop):
-        replay.add(
-            np.array([k, -k], np.float32),
-            np.array([k / 8], np.float32),
-            k * 10.0,
-            k / 4,
-            np.array([k + 1, 0], np.float32),
-        )
+        obs, next_obs = np.array([k, -k], np.float32), np.array([k + 1, 0], np.float32)
+        replay.add(Row(obs, np.array([k / 8], np.float32), k * 10.0, k / 4, next_obs, ended=False))
     return replay
 
 

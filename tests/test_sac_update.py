@@ -16,7 +16,7 @@ from torch.distributions.transforms import TanhTransform
 
 from softac.agents.sac import Noise, SACAgent
 from softac.config import make_config
-from softac.types import EnvSpec, Transition
+from softac.types import EnvSpec, Moment, Transition
 
 SPEC = EnvSpec(obs_dim=3, action_dim=2)
 BATCH = 16
@@ -291,7 +291,7 @@ def test_act_has_no_gradient_and_stays_inside():
     agent = make_agent()
     generator = torch.Generator().manual_seed(0)
     obs = 100.0 * torch.randn(64, 3, generator=generator)
-    for action in (agent.act(obs, None), agent.act(obs, agent.act_noise(64, generator))):
+    for action in (agent.act(obs, None), agent.act(obs, agent.act_noise(64, generator, Moment(0)))):
         assert action.shape == (64, 2)
         assert not action.requires_grad
         assert action.abs().max() <= 1.0
@@ -301,7 +301,7 @@ def test_stochastic_actions_vary_and_deterministic_ones_do_not():
     agent = make_agent()
     generator = torch.Generator().manual_seed(0)
     obs = torch.randn(1, 3, generator=generator)
-    drawn = torch.cat([agent.act(obs, agent.act_noise(1, generator)) for _ in range(50)])
+    drawn = torch.cat([agent.act(obs, agent.act_noise(1, generator, Moment(0))) for _ in range(50)])
     assert (drawn.std(0) > 0.01).all()
     assert torch.cat([agent.act(obs, None) for _ in range(5)]).std(0).tolist() == [0.0, 0.0]
 

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 from softac._version import __version__
 
 if TYPE_CHECKING:
-    from softac.model import SAC as SAC
+    from softac.algorithms import SAC as SAC
     from softac.model import Model as Model
     from softac.model import evaluate_policy as evaluate_policy
 
+ALGORITHMS = ("SAC",)
 __all__ = ["SAC", "Model", "__version__", "evaluate_policy"]
 
 
@@ -16,6 +17,6 @@ def __getattr__(name: str) -> Any:
     # PyTorch takes a second or two to import; `softac --help` must not wait for it.
     if name not in __all__:
         raise AttributeError(f"module 'softac' has no attribute {name!r}")
-    from softac import model
+    from softac import algorithms, model
 
-    return getattr(model, name)
+    return getattr(algorithms if name in ALGORITHMS else model, name)

@@ -16,13 +16,11 @@ from softac.errors import ConfigError, nearest
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-LearningRate = Annotated[float, Field(gt=0.0, le=1.0)]
-OptionalLearningRate = Annotated[float | None, Field(gt=0.0, le=1.0)]
-Discount = Annotated[float, Field(ge=0.0, le=1.0)]
-Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 CountOrZero = Annotated[int, Field(ge=0, le=10**12)]
-Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=16384)], ...], Field(min_length=1, max_length=16)]
+Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+NotNegative = Annotated[float, Field(ge=0.0, le=1e6)]
 
 # Names that users of other libraries bring along.
 ELSEWHERE = {
@@ -66,16 +64,81 @@ def _target_entropy(value: str | float) -> str | float:
     return value
 
 
+# The hyperparameters that several agents have, each with one name, one range and one meaning.
+
+LearningRate = Annotated[Rate, Field(description="Adam step size of every learner")]
+ActorLearningRate = Annotated[
+    float | None, Field(gt=0.0, le=1.0, description="the actor's own step size (default: learning_rate)")
+]
+CriticLearningRate = Annotated[
+    float | None, Field(gt=0.0, le=1.0, description="the critics' own step size (default: learning_rate)")
+]
+EntCoefLearningRate = Annotated[
+    float | None, Field(gt=0.0, le=1.0, description="the temperature's own step size (default: learning_rate)")
+]
+BufferSize = Annotated[Count, Field(description="transitions the replay keeps")]
+LearningStarts = Annotated[
+    CountOrZero, Field(description="environment steps with uniformly random actions, no updates")
+]
+BatchSize = Annotated[Count, Field(description="transitions per update, drawn with replacement")]
+Tau = Annotated[Rate, Field(description="share of the online networks in each target update")]
+Gamma = Annotated[Share, Field(description="discount per environment step")]
+TrainFreq = Annotated[Count, Field(description="environment steps between rounds of updates")]
+GradientSteps = Annotated[Count, Field(description="updates per environment step collected, whatever n_envs is")]
+TargetUpdateInterval = Annotated[Count, Field(description="updates between target updates")]
+NCritics = Annotated[Count, Field(le=64, description="critics, of which the least is believed")]
+NSteps = Annotated[Count, Field(le=10_000, description="rewards summed before bootstrapping")]
+NetArch = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=16384)], ...],
+    Field(min_length=1, max_length=16, description="widths of the hidden layers"),
+]
 EntCoef = Annotated[
     float | str,
     AfterValidator(_ent_coef),
-    Field(json_schema_extra={"expected": '"auto", "auto_0.1" (its initial value) or a number >= 0'}),
+    Field(
+        description='temperature alpha: "auto" (learned), "auto_0.1" or a fixed number',
+        json_schema_extra={"expected": '"auto", "auto_0.1" (its initial value) or a number >= 0'},
+    ),
 ]
+FixedEntCoef = Annotated[NotNegative, Field(description="temperature alpha, the weight of the entropy")]
 TargetEntropy = Annotated[
     float | str,
     AfterValidator(_target_entropy),
-    Field(json_schema_extra={"expected": '"auto" or a finite number of nats'}),
+    Field(
+        description='entropy asked for, nats in [-1, 1] units; "auto" is -dim(A)',
+        json_schema_extra={"expected": '"auto" or a finite number of nats'},
+    ),
 ]
+ActionNoiseStd = Annotated[
+    NotNegative, Field(description="standard deviation of the exploration noise, in [-1, 1] units")
+]
+TargetPolicyNoise = Annotated[
+    NotNegative, Field(description="standard deviation of the noise on the target policy's action")
+]
+TargetNoiseClip = Annotated[NotNegative, Field(description="where that noise is cut")]
+PolicyDelay = Annotated[Count, Field(description="critic updates for each update of actor and targets")]
+NComponents = Annotated[Count, Field(le=64, description="components of the mixture")]
+RolloutLength = Annotated[Count, Field(le=10**6, description="rounds of the environments in one rollout")]
+GaeLambda = Annotated[Share, Field(description="lambda of generalised advantage estimation")]
+MaxGradNorm = Annotated[float, Field(gt=0.0, le=1e6, description="the norm that gradients are cut to")]
+
+
+def require_batch_fits(batch_size: int, buffer_size: int) -> None:
+    """Refuse a batch that is larger than the replay.
+
+    Raises:
+        ValueError: which pydantic hands on.
+    """
+    if batch_size > buffer_size:
+        raise ValueError(
+            f"batch_size={batch_size} was given with buffer_size={buffer_size}; expected a "
+            "batch no larger than the replay; lower batch_size or raise buffer_size"
+        )
+
+
+def initial_temperature(ent_coef: str) -> float:
+    """Where a learned temperature begins: 1 for "auto", 0.1 for "auto_0.1"."""
+    return float(ent_coef.removeprefix("auto").removeprefix("_") or 1.0)
 
 
 def fields(config: type[Any]) -> dict[str, Any]:
@@ -138,6 +201,8 @@ def expected(field: Any) -> str:
     kind, metadata = field.annotation, list(field.metadata)
     if options := [a for a in get_args(kind) if isinstance(a, str)]:
         return " or ".join(f'"{o}"' for o in options)
+    if kind is bool:
+        return "true or false"
     if kind not in (int, float) and float not in get_args(kind):
         return "whole numbers from 1 to 16384, one for each hidden layer"
     words = "a whole number" if kind is int else "a number"

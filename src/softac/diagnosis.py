@@ -32,7 +32,7 @@ from softac.run.folder import BEST, CHECKPOINTS, LOCK, REPLAY, config_sha256, re
 from softac.run.metrics import METRICS, read_rows
 from softac.run.numerics import numerics
 from softac.run.seeding import Purpose, derive_seed, generator
-from softac.types import EnvSpec, Transition
+from softac.types import EnvSpec, Moment, Transition
 from softac.video import find_ffmpeg
 
 Rows = list[dict[str, Any]]
@@ -297,8 +297,8 @@ def learning(path: Path, env: str | None = None) -> Iterator[Finding]:
 
 
 def action_dim(description: dict[str, Any]) -> int:
-    """How many coordinates the actions of a run have, from its config.json."""
-    return math.prod(description["env"]["spaces"]["action"].get("shape", [0]))
+    """How many numbers an action of a run has, from its config.json; one where it is discrete."""
+    return math.prod(description["env"]["spaces"]["action"].get("shape", [1]))
 
 
 def _finite(rows: Rows) -> Iterator[Finding]:
@@ -541,7 +541,7 @@ def soft_returns(
         while True:
             s = torch.from_numpy(obs)[None].to(agent.device)
             with torch.no_grad():
-                action, log_prob = agent.actor(s).rsample(agent.act_noise(1, noise))
+                action, log_prob = agent.actor(s).rsample(agent.act_noise(1, noise, Moment(0)))
                 values.append(float(agent.critic(s, action).amin(0)))
             bonuses.append(-alpha * float(log_prob))
             if terminated or truncated or len(rewards) == LONGEST:

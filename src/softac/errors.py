@@ -76,3 +76,9 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
     if not matches:
         return ""
     return "; did you mean " + " or ".join(repr(m) for m in matches) + "?"
+
+
+def either(names: Iterable[str]) -> str:
+    """Join names with commas and, before the last, "or"."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last

@@ -33,16 +33,21 @@ class Learner:
         """What the module says of `inputs`."""
         return self.module(*inputs)
 
-    def descend(self, loss: Tensor) -> None:
+    def descend(self, loss: Tensor, max_grad_norm: float | None = None) -> None:
         """One step of Adam on the scalar `loss`, for these parameters alone.
+
+        With `max_grad_norm` the gradient is shortened to that Euclidean norm if it is longer.
 
         Source: arXiv:1412.6980, algorithm 1.
         """
-        gradients = torch.autograd.grad(loss, self.parameters)
+        gradients = list(torch.autograd.grad(loss, self.parameters))
         with torch.no_grad():
+            if max_grad_norm is not None:
+                norm = torch.nn.utils.get_total_norm(gradients)
+                torch._foreach_mul_(gradients, (max_grad_norm / (norm + 1e-6)).clamp_max(1.0))
             adam(
                 self.parameters,
-                list(gradients),
+                gradients,
                 self.exp_avgs,
                 self.exp_avg_sqs,
                 [],
@@ -65,6 +70,26 @@ class Learner:
         for moment, tensors in moments:
             state |= {f"optim.{name}.{k}.{moment}": t for k, t in zip(keys, tensors, strict=True)}
         return state
+
+
+def live_tensors(**parts: Learner | nn.Module | Tensor | None) -> dict[str, Tensor]:
+    """The tensors that an agent's parts consist of, by key, to be read and written in place.
+
+    A learner gives its parameters and Adam state, a module (a target network) its parameters, a
+    tensor itself; None gives nothing.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, part in parts.items():
+        match part:
+            case Learner():
+                tensors |= part.tensors(name)
+            case nn.Module():
+                tensors |= {f"{name}.{key}": p.detach() for key, p in part.named_parameters()}
+            case Tensor():
+                tensors[name] = part
+            case None:
+                pass
+    return tensors
 
 
 def polyak_(target: Iterable[Tensor], online: Iterable[Tensor], tau: float) -> None:

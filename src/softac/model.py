@@ -13,12 +13,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from softac.agents.registry import algorithm_name, find_agent
-from softac.agents.sac import SACAgent
+from softac.agents.registry import algorithm_name, find_agent, serving
 from softac.config import make_config
 from softac.envs import EnvSource, InProcessVectorEnv, Spaces
 from softac.envs.make import EnvLike
-from softac.errors import CheckpointError, ConfigError, DiskError, EnvironmentFailed, NumericalError, SoftacError
+from softac.errors import (
+    CheckpointError,
+    ConfigError,
+    DiskError,
+    EnvironmentFailed,
+    NumericalError,
+    SoftacError,
+    either,
+)
 from softac.replay import Segment, require_memory
 from softac.run.checkpoint import (
     OPTIM_PREFIX,
@@ -44,8 +51,8 @@ from softac.run.folder import (
 from softac.run.numerics import numerics
 from softac.run.recorder import Recorder, require_finite
 from softac.run.seeding import Purpose, generator
-from softac.run.training import Training, train
-from softac.types import Agent, Sink
+from softac.run.training import Training, rows_kept, train
+from softac.types import Agent, Moment, Sink
 
 Callback = Callable[["Model", dict[str, float]], bool | None]
 
@@ -91,6 +98,7 @@ class Model:
     ) -> None:
         settings = {"seed": seed, "n_envs": n_envs, "device": device, "engine": engine}
         run = make_config(RunConfig, {**settings, "precision": precision})
+        _require_agent(agent_class)
         hyperparameters = make_config(agent_class.Config, config)
         find_device(device)
         source = EnvSource(env, dict(env_kwargs or {}), trust_module)
@@ -107,6 +115,7 @@ class Model:
         envs: InProcessVectorEnv | None,
         threads: int | None = None,
     ) -> None:
+        _require_served(agent_class, spaces, source.name)
         self.run, self.spaces, self.source = run, spaces, source
         self.threads = threads or torch.get_num_threads()
         with numerics(self.threads):
@@ -232,10 +241,10 @@ class Model:
 
     def _ready(self, until: int) -> Training:
         """The training state, made or restored when it is first needed."""
-        rows = min(self.agent.config.buffer_size, until)
+        rows = min(rows_kept(self.agent, self.run.n_envs), until)
         if self._training is not None:
             # Rows that hold something already are not counted as free any more.
-            require_memory(max(0, rows - len(self._training.replay)), self.spaces.spec)
+            require_memory(max(0, rows - len(self._training.memory)), self.spaces.spec)
             return self._training
         if self._envs is None:
             raise ConfigError(
@@ -298,7 +307,10 @@ class Model:
                 f"an observation that does not fit was given ({error}); expected {self.spaces.observation_space} "
                 "or a batch of such; pass it as the environment returns it"
             ) from None
-        actions = act(self.agent, flat, None if deterministic else self._prediction_noise)
+        noise = None
+        if not deterministic:
+            noise = self.agent.act_noise(len(flat), self._prediction_noise, Moment(self.num_timesteps))
+        actions = act(self.agent, flat, noise)
         scaled = np.stack([self.spaces.to_env(action) for action in actions])
         # The ellipsis keeps an action without dimensions an array.
         return (scaled if batched else scaled[0, ...]), None
@@ -319,7 +331,14 @@ class Model:
                 stack.enter_context(closing(envs))
             stack.enter_context(numerics(self.threads))
             _require_same_spaces(source, envs.spaces, self.spaces)
-            return evaluate(self.agent, envs, n_eval_episodes, deterministic=deterministic, seed=seed)
+            return evaluate(
+                self.agent,
+                envs,
+                n_eval_episodes,
+                deterministic=deterministic,
+                seed=seed,
+                step=self.num_timesteps,
+            )
 
     def description(self) -> dict[str, Any]:
         """What `config.json` says of this model."""
@@ -393,6 +412,7 @@ class Model:
         path = Path(folder)
         config = read_config(path)
         described = Description.read(config, path, agent_class)
+        cls._require_own(described.agent_class, path)
         spaces, name = described.spaces, described.env_id
         snapshot, failures = read_newest(
             path / (BEST if best else CHECKPOINTS),
@@ -432,6 +452,10 @@ class Model:
         model.agent.load_state_dict(networks | optim)
         model._loaded, model._home, model._segments = snapshot, path, snapshot.segments
         return model
+
+    @classmethod
+    def _require_own(cls, found: type[Any], path: Path) -> None:
+        """Refuse a folder of another algorithm; `Model` takes any."""
 
     def close(self) -> None:
         """Close the environments; the model can still predict."""
@@ -481,13 +505,6 @@ class Description:
             ) from None
 
 
-class SAC(Model):
-    """Soft actor-critic; see `Model` for the arguments and `softac.agents.sac` for the algorithm."""
-
-    def __init__(self, env: EnvLike, **arguments: Any) -> None:
-        super().__init__(SACAgent, env, **arguments)
-
-
 def evaluate_policy(
     model: Model,
     env: EnvLike,
@@ -533,9 +550,36 @@ def find_device(name: str) -> torch.device:
     return device
 
 
+def _require_agent(agent_class: type[Any]) -> None:
+    """Refuse a class that is not an agent; only names are looked at, `check_agent` tries the rest."""
+    names = [n for n in (*vars(Agent), *Agent.__annotations__) if not n.startswith("_")]
+    missing = sorted(n for n in names if n not in ("config", "device") and not hasattr(agent_class, n))
+    if missing:
+        raise ConfigError(
+            f"{agent_class.__name__} has no {', '.join(missing)}; expected the members of softac.types.Agent; "
+            "add them, then try softac.check_agent on it"
+        )
+
+
+def _require_served(agent_class: type[Any], spaces: Spaces, env: str) -> None:
+    """Refuse an action space that the agent cannot choose from."""
+    kind = spaces.spec.actions
+    if kind not in agent_class.actions:
+        given, wanted = (
+            (f"{spaces.spec.n_actions} discrete actions", "continuous ones (a Box)")
+            if kind == "discrete"
+            else ("continuous actions", "discrete ones (Discrete)")
+        )
+        raise ConfigError(
+            f"{env} has {given} and {algorithm_name(agent_class)} chooses {wanted}; expected an algorithm for "
+            f"{kind} actions; choose {either(serving(kind))}"
+        )
+
+
 def _require_as_large(snapshot: Snapshot, spaces: Spaces, hyperparameters: Any, path: Path) -> None:
     """Refuse a configuration that asks for larger networks than were saved, before it gets their memory."""
-    widths = (spaces.spec.obs_dim, *getattr(hyperparameters, "net_arch", ()), spaces.spec.action_dim)
+    outputs = spaces.spec.n_actions or spaces.spec.action_dim
+    widths = (spaces.spec.obs_dim, *getattr(hyperparameters, "net_arch", ()), outputs)
     asked = sum(a * b for a, b in pairwise(widths))
     saved = sum(tensor.numel() for tensor in snapshot.tensors.values())
     if asked > saved and len(widths) > 2:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 FloatArray = NDArray[np.float32]
 Metrics = dict[str, Tensor]
+ActionKind = Literal["continuous", "discrete"]
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,31 @@ class EnvSpec:
 
     Attributes:
         obs_dim: length of a flattened observation.
-        action_dim: number of action coordinates; the agent's actions lie in [-1, 1]^action_dim
-            and the environment room rescales them to the environment's own bounds.
+        action_dim: numbers in one action. Continuous: its coordinates, each in [-1, 1] where the
+            policy is bounded; the environment room rescales them to the environment's own bounds
+            and cuts what lies beyond. Discrete: 1, the index of the action from 0.
+        n_actions: how many actions there are to choose from; None where they are continuous.
     """
 
     obs_dim: int
     action_dim: int
+    n_actions: int | None = None
+
+    @property
+    def actions(self) -> ActionKind:
+        """Whether actions are coordinates or choices."""
+        return "continuous" if self.n_actions is None else "discrete"
+
+
+class Row(NamedTuple):
+    """One transition on its way from the collector into a memory."""
+
+    obs: FloatArray  # [obs_dim]
+    action: FloatArray  # [action_dim]
+    reward: float
+    discount: float
+    next_obs: FloatArray  # [obs_dim]
+    ended: bool  # whether the episode ended with it, terminated or truncated
 
 
 class Transition(NamedTuple):
@@ -35,59 +55,89 @@ class Transition(NamedTuple):
     """
 
     obs: Tensor  # [B, obs_dim]
-    action: Tensor  # [B, action_dim], in [-1, 1]
+    action: Tensor  # [B, action_dim]; a discrete action as its index
     reward: Tensor  # [B], the discounted sum of n rewards
     discount: Tensor  # [B]
     next_obs: Tensor  # [B, obs_dim], the true one, also where the episode ended
 
 
-class AgentConfig(Protocol):
+class Rollout(NamedTuple):
+    """T successive rounds of N environments, as an on-policy update receives them."""
+
+    obs: Tensor  # [T, N, obs_dim]
+    action: Tensor  # [T, N, action_dim], as the policy gave it, before the environment cuts it
+    reward: Tensor  # [T, N]
+    discount: Tensor  # [T, N], gamma (1 - terminated)
+    next_obs: Tensor  # [T, N, obs_dim], the true one, also where the episode ended
+    continues: Tensor  # [T, N], 0 where the episode ended, terminated or truncated, else 1
+
+
+class Moment(NamedTuple):
+    """When exploration happens; for noise that fades or remembers."""
+
+    step: int  # environment steps of training made so far
+    previous: Tensor | None = None  # the last noise `[B, ...]`, zero where an episode begins; None: there was none
+
+
+class OffPolicyConfig(Protocol):
     """The part of an off-policy agent's configuration that the run reads."""
 
     buffer_size: int
     learning_starts: int
     batch_size: int
     gamma: float
-    n_steps: int
+    n_steps: int  # rewards summed before bootstrapping
     train_freq: int
-    gradient_steps: int
+    gradient_steps: float
+
+
+class OnPolicyConfig(Protocol):
+    """The part of an on-policy agent's configuration that the run reads."""
+
+    gamma: float
+    n_steps: int  # rounds of the environments in one rollout
 
 
 class Agent(Protocol):
-    """An off-policy learner. It sees tensors only: no environment, no replay, no logger.
+    """A learner. It sees tensors only: no environment, no replay, no logger.
 
     A class that offers these members can be trained with `softac.Model(AgentClass, env)`.
     """
 
     Config: ClassVar[type[Any]]
-    config: Any
+    actions: ClassVar[tuple[ActionKind, ...]]  # the kinds of actions it can choose
+    on_policy: ClassVar[bool]  # learns from each rollout once; otherwise from a replay
+    config: Any  # an OnPolicyConfig or an OffPolicyConfig
     device: torch.device
 
     def __init__(
         self, spec: EnvSpec, config: Any, *, generator: torch.Generator, device: torch.device
     ) -> None: ...
 
-    def act(self, obs: Tensor, noise: Tensor | None) -> Tensor:
-        """Actions `[B, action_dim]` in [-1, 1] for `obs` `[B, obs_dim]`; no noise: deterministic."""
+    def act(self, obs: Tensor, noise: Tensor | None, /) -> Tensor:
+        """Actions `[B, action_dim]` for `obs` `[B, obs_dim]`; no noise: deterministic."""
         ...
 
-    def act_noise(self, batch_size: int, generator: torch.Generator) -> Tensor:
-        """The noise that `act` turns into exploration, first dimension `batch_size`."""
+    def act_noise(self, batch_size: int, generator: torch.Generator, moment: Moment, /) -> Tensor:
+        """The noise `[batch_size, ...]` that `act` turns into exploration."""
         ...
 
-    def update_noise(self, batch_size: int, generator: torch.Generator) -> Any:
-        """All noise that one `update_` consumes."""
+    def update_noise(self, batch_size: int, generator: torch.Generator, /) -> Any:
+        """All noise that one `update_` consumes.
+
+        `batch_size` is the number of transitions: of the batch, or T N of a rollout.
+        """
         ...
 
-    def update_(self, batch: Transition, noise: Any) -> Metrics:
-        """One gradient step on every learner, in place; 0-D tensors to log."""
+    def update_(self, batch: Any, noise: Any, /) -> Metrics:
+        """Learn from a `Transition`, or from a `Rollout` if on-policy, in place; 0-D tensors to log."""
         ...
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything the next update depends on; optimizer state under keys that begin `optim.`."""
         ...
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor], /) -> None:
         """Copy `state` in; raises `CheckpointError` where names or shapes differ."""
         ...
 

@@ -10,19 +10,29 @@ from typing import Annotated, Literal, NamedTuple
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
+from torch import Tensor
 
 from softac.config import (
     STRICT,
-    Count,
-    CountOrZero,
-    Discount,
+    ActorLearningRate,
+    BatchSize,
+    BufferSize,
+    CriticLearningRate,
     EntCoef,
-    Fraction,
+    EntCoefLearningRate,
+    Gamma,
+    GradientSteps,
     LearningRate,
-    OptionalLearningRate,
+    LearningStarts,
+    NCritics,
+    NetArch,
+    NSteps,
     TargetEntropy,
-    Widths,
+    TargetUpdateInterval,
+    Tau,
+    TrainFreq,
+    initial_temperature,
+    require_batch_fits,
 )
 from softac.equations.losses import (
     log_temperature_loss,
@@ -31,46 +41,32 @@ from softac.equations.losses import (
     soft_q_target,
     temperature_loss,
 )
-from softac.learner import Learner, copy_state_, polyak_
-from softac.nets import EnsembleCritic, SquashedGaussianActor
-from softac.types import EnvSpec, Metrics, Transition
+from softac.learner import Learner, copy_state_, live_tensors, polyak_
+from softac.nets import EnsembleCritic, SquashedGaussianActor, Temperature
+from softac.types import EnvSpec, Metrics, Moment, Transition
 
 
 @dataclass(frozen=True, config=STRICT)
 class SACConfig:
     """Hyperparameters; names and defaults as in Stable-Baselines3, choices as in the paper."""
 
-    learning_rate: Annotated[LearningRate, Field(description="Adam step size of every learner")] = 3e-4
-    actor_learning_rate: Annotated[
-        OptionalLearningRate, Field(description="the actor's own step size (default: learning_rate)")
-    ] = None
-    critic_learning_rate: Annotated[
-        OptionalLearningRate, Field(description="the critics' own step size (default: learning_rate)")
-    ] = None
-    ent_coef_learning_rate: Annotated[
-        OptionalLearningRate, Field(description="the temperature's own step size (default: learning_rate)")
-    ] = None
-    buffer_size: Annotated[Count, Field(description="transitions the replay keeps")] = 1_000_000
-    learning_starts: Annotated[
-        CountOrZero, Field(description="environment steps with uniformly random actions, no updates")
-    ] = 100
-    batch_size: Annotated[Count, Field(description="transitions per update, drawn with replacement")] = 256
-    tau: Annotated[Fraction, Field(description="share of the online critics in each target update")] = 0.005
-    gamma: Annotated[Discount, Field(description="discount per environment step")] = 0.99
-    train_freq: Annotated[Count, Field(description="environment steps between rounds of updates")] = 1
-    gradient_steps: Annotated[
-        Count, Field(description="updates per environment step collected, whatever n_envs is")
-    ] = 1
-    target_update_interval: Annotated[Count, Field(description="updates between target updates")] = 1
-    n_critics: Annotated[Count, Field(le=64, description="critics, of which the least is believed")] = 2
-    n_steps: Annotated[Count, Field(le=10_000, description="rewards summed before bootstrapping")] = 1
-    ent_coef: Annotated[
-        EntCoef, Field(description='temperature alpha: "auto" (learned), "auto_0.1" or a fixed number')
-    ] = "auto"
-    target_entropy: Annotated[
-        TargetEntropy, Field(description='entropy asked for, nats in [-1, 1] units; "auto" is -dim(A)')
-    ] = "auto"
-    net_arch: Annotated[Widths, Field(description="widths of the hidden layers")] = (256, 256)
+    learning_rate: LearningRate = 3e-4
+    actor_learning_rate: ActorLearningRate = None
+    critic_learning_rate: CriticLearningRate = None
+    ent_coef_learning_rate: EntCoefLearningRate = None
+    buffer_size: BufferSize = 1_000_000
+    learning_starts: LearningStarts = 100
+    batch_size: BatchSize = 256
+    tau: Tau = 0.005
+    gamma: Gamma = 0.99
+    train_freq: TrainFreq = 1
+    gradient_steps: GradientSteps = 1
+    target_update_interval: TargetUpdateInterval = 1
+    n_critics: NCritics = 2
+    n_steps: NSteps = 1
+    ent_coef: EntCoef = "auto"
+    target_entropy: TargetEntropy = "auto"
+    net_arch: NetArch = (256, 256)
     alpha_loss: Annotated[Literal["alpha", "log_alpha"], Field(description="what the dual loss multiplies")] = (
         "alpha"
     )
@@ -81,23 +77,7 @@ class SACConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no single field can see."""
-        if self.batch_size > self.buffer_size:
-            raise ValueError(
-                f"batch_size={self.batch_size} was given with buffer_size={self.buffer_size}; expected a "
-                "batch no larger than the replay; lower batch_size or raise buffer_size"
-            )
-
-
-class Temperature(nn.Module):
-    """log alpha, the dual variable of the entropy constraint."""
-
-    def __init__(self, initial: float) -> None:
-        super().__init__()
-        self.log_alpha = nn.Parameter(torch.tensor(initial).log())
-
-    def forward(self) -> Tensor:
-        """Log alpha, a scalar."""
-        return self.log_alpha
+        require_batch_fits(self.batch_size, self.buffer_size)
 
 
 class Noise(NamedTuple):
@@ -118,6 +98,8 @@ class SACAgent:
     """
 
     Config = SACConfig
+    actions = ("continuous",)
+    on_policy = False
 
     def __init__(
         self, spec: EnvSpec, config: SACConfig, *, generator: torch.Generator, device: torch.device
@@ -132,8 +114,8 @@ class SACAgent:
         self.target_critic = deepcopy(critic).requires_grad_(False)
         self.temperature: Learner | None = None
         if isinstance(config.ent_coef, str):
-            initial = float(config.ent_coef.removeprefix("auto").removeprefix("_") or 1.0)
-            self.temperature = Learner(Temperature(initial).to(device), config.ent_coef_learning_rate or rate)
+            temperature = Temperature(initial_temperature(config.ent_coef)).to(device)
+            self.temperature = Learner(temperature, config.ent_coef_learning_rate or rate)
         self.target_entropy = (
             -float(spec.action_dim) if config.target_entropy == "auto" else float(config.target_entropy)
         )
@@ -146,13 +128,14 @@ class SACAgent:
             action: Tensor = policy.mode() if noise is None else policy.rsample(noise)[0]
             return action
 
-    def act_noise(self, batch_size: int, generator: torch.Generator) -> Tensor:
+    def act_noise(self, batch_size: int, generator: torch.Generator, _: Moment) -> Tensor:
         """Standard normal `[B, A]`."""
         return torch.randn(batch_size, self.spec.action_dim, generator=generator).to(self.device)
 
     def update_noise(self, batch_size: int, generator: torch.Generator) -> Noise:
         """Standard normal samples for both expectations of one update."""
-        return Noise(self.act_noise(batch_size, generator), self.act_noise(batch_size, generator))
+        shape = (batch_size, self.spec.action_dim)
+        return Noise(*(torch.randn(shape, generator=generator).to(self.device) for _ in range(2)))
 
     def update_(self, batch: Transition, noise: Noise) -> Metrics:
         """Algorithm 1's gradient step: critics, actor, temperature, targets, in this order."""
@@ -209,11 +192,10 @@ class SACAgent:
         copy_state_(self._tensors(), state)
 
     def _tensors(self) -> dict[str, Tensor]:
-        target = self.target_critic.named_parameters()
-        return {
-            **self.actor.tensors("actor"),
-            **self.critic.tensors("critic"),
-            **({} if self.temperature is None else self.temperature.tensors("temperature")),
-            **{f"target_critic.{name}": p for name, p in target},
-            "optim.n_updates": self.n_updates,
-        }
+        return live_tensors(
+            actor=self.actor,
+            critic=self.critic,
+            temperature=self.temperature,
+            target_critic=self.target_critic,
+            n_updates=self.n_updates,
+        )

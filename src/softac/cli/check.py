@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     steps = _steps(args.steps)
     findings = check_env(args.env, env_kwargs(args.env_kwargs), steps=steps, trust_module=True)
     show(findings, f"{args.env}, {steps:,} random steps")
-    verdict(findings, f"soft actor-critic can learn here: softac train {args.env}")
+    verdict(findings, f"softac can learn here: softac train ALGO {args.env}, with an ALGO of `softac list`")
     return max(finding.exit_code for finding in findings)
 
 

@@ -23,6 +23,7 @@ from softac.run.config import RecordConfig, RunConfig
 from softac.run.folder import CHECKPOINTS, new_run_path, read_config
 from softac.run.metrics import METRICS, read_rows
 from softac.run.signals import StopSignals
+from softac.run.training import rows_kept
 
 DEFAULT_ENV = "Pendulum-v1"
 FIRST_RUN_STEPS, USUAL_STEPS = 10_000, 100_000
@@ -137,8 +138,10 @@ def _from_beginning(config: dict[str, Any], path: Path, env: str | None) -> Mode
 
 def _train(model: Model, total: int, record: RecordConfig, path: Path) -> int:
     name = model.description()["algorithm"]
-    memory = in_words(forecast(min(model.agent.config.buffer_size, total), model.spaces.spec))
-    title = f"{name} on {model.source.name}, seed {model.run.seed}, replay up to {memory}"
+    title = f"{name} on {model.source.name}, seed {model.run.seed}"
+    if not model.agent.on_policy:
+        kept = min(rows_kept(model.agent, model.run.n_envs), total)
+        title += f", replay up to {in_words(forecast(kept, model.spaces.spec))}"
     file = logging.FileHandler(path / "log.txt", delay=True)
     with StopSignals() as stop, Display(title, str(path), total) as display, messages_to(display, file):
         model.train(total, record, path, sinks=[display], heartbeat=display.heartbeat, stop=stop)

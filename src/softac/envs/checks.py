@@ -197,7 +197,9 @@ def _play(envs: InProcessVectorEnv, seed: int, actions: Sequence[FloatArray]) ->
 
 
 def _random_action(rng: np.random.Generator, seen: Spaces) -> FloatArray:
-    return rng.uniform(-1.0, 1.0, seen.spec.action_dim).astype(np.float32)
+    n = seen.spec.n_actions
+    drawn = rng.uniform(-1.0, 1.0, seen.spec.action_dim) if n is None else rng.integers(n, size=1)
+    return drawn.astype(np.float32)
 
 
 @contextmanager
@@ -240,11 +242,15 @@ def _observation_space(seen: Spaces) -> Finding:
 
 
 def _action_space(seen: Spaces) -> Iterator[Finding]:
+    if seen.spec.n_actions is not None:
+        yield Finding("ok", f"actions: {_count(seen.spec.n_actions, 'discrete choice')}")
+        return
     low, high = seen.low, seen.high
     bounds = _range(low.min(), high.max())
     same = (low == low[0]).all() and (high == high[0]).all()
     how = "" if same else ", each with bounds of its own"
-    shape = "" if len(seen.action_space.shape) == 1 else f" of shape {seen.action_space.shape}"
+    dims = seen.action_space.shape or ()
+    shape = "" if len(dims) == 1 else f" of shape {dims}"
     dtype = seen.action_space.dtype
     yield Finding("ok", f"actions: {_count(low.size, 'coordinate')}{shape}, {dtype}, in {bounds}{how}")
     if fixed := np.flatnonzero(low == high).tolist():

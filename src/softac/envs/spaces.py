@@ -10,12 +10,14 @@ from typing import Any, cast
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 from softac.errors import CheckpointError, ConfigError
 from softac.types import EnvSpec, FloatArray
 
 # Beyond this a bound says "any number": the policy covers the whole range from its first step.
 LARGEST_BOUND = 1e6
+MOST_ACTIONS = 1_000_000
 DEPTH_LIMIT = 8
 NOTHING = np.zeros(0, np.float32)
 
@@ -25,19 +27,25 @@ class Spaces:
 
     Args:
         observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of them.
-        action_space: a Box of finite bounds; any shape, any float type, bounds per dimension.
+        action_space: a Box of finite bounds (any shape, any float type, bounds per dimension), or
+            Discrete.
 
     Raises:
-        ConfigError: soft actor-critic cannot learn on one of them; the message has the remedy.
+        ConfigError: no algorithm here can learn on one of them; the message has the remedy.
     """
 
     def __init__(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
         _check_observation_space(observation_space, "observations")
         self.observation_space = observation_space
         self.action_space = _checked_action_space(action_space)
-        self.low = self.action_space.low.astype(np.float64).ravel()
-        self.high = self.action_space.high.astype(np.float64).ravel()
-        self.spec = EnvSpec(obs_dim=_flat_size(observation_space), action_dim=self.low.size)
+        obs_dim = _flat_size(observation_space)
+        if isinstance(self.action_space, spaces.Discrete):
+            self.low = self.high = np.zeros(0)
+            self.spec = EnvSpec(obs_dim, 1, int(self.action_space.n))
+        else:
+            self.low = self.action_space.low.astype(np.float64).ravel()
+            self.high = self.action_space.high.astype(np.float64).ravel()
+            self.spec = EnvSpec(obs_dim, self.low.size)
 
     def flatten(self, obs: Any) -> FloatArray:
         """One observation as float32 `[obs_dim]`.
@@ -60,12 +68,26 @@ class Spaces:
         return np.stack([self.flatten(_item(self.observation_space, obs, i)) for i in range(size)]), True
 
     def to_env(self, action: FloatArray) -> Any:
-        """An action `[A]` in [-1, 1] in the environment's own bounds, shape and dtype."""
+        """An action `[A]` of the agent as the environment takes it.
+
+        Coordinates are scaled from [-1, 1] to the environment's own bounds, shape and dtype and cut
+        there; the index of a discrete action is counted from the space's start.
+        """
+        space = self.action_space
+        if isinstance(space, spaces.Discrete):
+            return space.start + space.dtype.type(action[0])
         scaled = self.low + 0.5 * (action.astype(np.float64) + 1.0) * (self.high - self.low)
         # Rounding to float32 may step over a bound.
-        space = self.action_space
         # np.clip turns an array without dimensions into a number, which a Box does not contain.
         return np.asarray(np.clip(scaled.reshape(space.shape).astype(space.dtype), space.low, space.high))
+
+    def require_actions(self, actions: NDArray[Any]) -> None:
+        """Raise ValueError where no agent can have chosen `actions` `[..., A]`."""
+        n = self.spec.n_actions
+        if not np.isfinite(actions).all():
+            raise ValueError("actions that are not finite")
+        if n is not None and not ((actions >= 0) & (actions < n) & (actions == np.floor(actions))).all():
+            raise ValueError(f"actions that are not indices below {n}")
 
     def to_json(self) -> dict[str, Any]:
         """Both spaces as plain data."""
@@ -110,17 +132,23 @@ def _check_observation_space(space: gym.Space[Any], where: str) -> None:
         raise ConfigError("observations are empty; expected at least one number; add one to the environment")
 
 
-def _checked_action_space(space: gym.Space[Any]) -> spaces.Box:
+def _checked_action_space(space: gym.Space[Any]) -> spaces.Box | spaces.Discrete:
+    if isinstance(space, spaces.Discrete):
+        if space.n > MOST_ACTIONS:
+            raise ConfigError(
+                f"there are {space.n:,} discrete actions; expected at most {MOST_ACTIONS:,}, each with a value of "
+                "its own; choose among fewer, or declare a Box"
+            )
+        return space
     if not isinstance(space, spaces.Box):
-        kind = type(space).__name__
         hint = (
-            "soft actor-critic for discrete actions is a different algorithm"
-            if isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary)
-            else "flatten them with a gymnasium.ActionWrapper"
+            "number all combinations as one Discrete"
+            if isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary)
+            else "flatten them"
         )
         raise ConfigError(
-            f"actions are of kind {kind}; expected a Box of finite bounds (continuous actions); {hint}: "
-            "choose an environment with continuous actions such as Pendulum-v1"
+            f"actions are of kind {type(space).__name__}; expected a Box of finite bounds (continuous actions) or "
+            f"Discrete; {hint} with a gymnasium.ActionWrapper"
         )
     if not np.issubdtype(space.dtype, np.floating):
         raise ConfigError(

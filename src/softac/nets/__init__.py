@@ -1,7 +1,26 @@
-"""Networks: observation to distribution, observation and action to an ensemble of values."""
+"""Networks: observation to distribution or action, observation and action to values."""
 
-from softac.nets.actors import SquashedGaussianActor
-from softac.nets.critics import EnsembleCritic
-from softac.nets.layers import mlp
+from softac.nets.actors import (
+    DeterministicActor,
+    GaussianActor,
+    SoftmaxActor,
+    SquashedGaussianActor,
+    SquashedMixtureActor,
+)
+from softac.nets.critics import DiscreteCritic, EnsembleCritic, ValueNet
+from softac.nets.layers import mlp, tanh_mlp
+from softac.nets.temperature import Temperature
 
-__all__ = ["EnsembleCritic", "SquashedGaussianActor", "mlp"]
+__all__ = [
+    "DeterministicActor",
+    "DiscreteCritic",
+    "EnsembleCritic",
+    "GaussianActor",
+    "SoftmaxActor",
+    "SquashedGaussianActor",
+    "SquashedMixtureActor",
+    "Temperature",
+    "ValueNet",
+    "mlp",
+    "tanh_mlp",
+]

@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from softac.equations.distributions import SquashedGaussian
-from softac.nets.layers import mlp
+from softac.equations.distributions import Categorical, Gaussian, SquashedGaussian, SquashedMixture
+from softac.nets.layers import mlp, tanh_mlp
 
 CLAMP = (-20.0, 2.0)
 TANH = (-5.0, 2.0)
@@ -47,3 +47,126 @@ class SquashedGaussianActor(nn.Module):
             low, high = TANH
             log_std = low + 0.5 * (high - low) * (log_std.tanh() + 1.0)
         return SquashedGaussian(mean, log_std)
+
+
+class SquashedMixtureActor(nn.Module):
+    """pi(.|s): `[B, O]` to a `SquashedMixture` of K components over `[B, A]`.
+
+    Args:
+        obs_dim: O.
+        action_dim: A.
+        net_arch: widths of the hidden layers.
+        n_components: K.
+        generator: draws the initial weights.
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        action_dim: int,
+        net_arch: Sequence[int],
+        n_components: int,
+        *,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.n_components, self.action_dim = n_components, action_dim
+        outputs = n_components * (1 + 2 * action_dim)
+        self.net = mlp((obs_dim, *net_arch, outputs), generator=generator)
+
+    def forward(self, obs: Tensor) -> SquashedMixture:
+        """The policy at each observation."""
+        k, d = self.n_components, self.action_dim
+        logits, means, log_stds = self.net(obs).split([k, k * d, k * d], dim=-1)
+        return SquashedMixture(logits, means.unflatten(-1, (k, d)), log_stds.unflatten(-1, (k, d)).clamp(*CLAMP))
+
+
+class DeterministicActor(nn.Module):
+    """mu(s) in [-1, 1]: `[B, O] -> [B, A]`, or of K actors at once, `[B, O] -> [K, B, A]`.
+
+    Args:
+        obs_dim: O.
+        action_dim: A.
+        net_arch: widths of the hidden layers.
+        members: K; None: one actor, without the leading axis.
+        generator: draws the initial weights.
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        action_dim: int,
+        net_arch: Sequence[int],
+        *,
+        members: int | None = None,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.members = members
+        self.net = mlp((obs_dim, *net_arch, action_dim), generator=generator, members=members)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """The action at each observation."""
+        x = obs if self.members is None else obs.expand(self.members, -1, -1)
+        return torch.tanh(self.net(x))
+
+
+class SoftmaxActor(nn.Module):
+    """pi(.|s) = softmax of the outputs: `[B, O]` to a `Categorical` of A actions.
+
+    Args:
+        obs_dim: O.
+        n_actions: A.
+        net_arch: widths of the hidden layers.
+        tanh: hidden layers of tanh with orthogonal weights, as on-policy methods have them; else ReLU.
+        generator: draws the initial weights.
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        n_actions: int,
+        net_arch: Sequence[int],
+        *,
+        tanh: bool = False,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        sizes = (obs_dim, *net_arch, n_actions)
+        self.net = tanh_mlp(sizes, 0.01, generator=generator) if tanh else mlp(sizes, generator=generator)
+
+    def forward(self, obs: Tensor) -> Categorical:
+        """The policy at each observation."""
+        return Categorical(self.net(obs))
+
+
+class GaussianActor(nn.Module):
+    """pi(.|s): `[B, O]` to a `Gaussian` over `[B, A]` whose standard deviations no state changes.
+
+    The actions are not bounded; the environment room cuts them to [-1, 1].
+
+    Args:
+        obs_dim: O.
+        action_dim: A.
+        net_arch: widths of the hidden layers, tanh with orthogonal weights.
+        log_std: the initial log sigma.
+        generator: draws the initial weights.
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        action_dim: int,
+        net_arch: Sequence[int],
+        log_std: float,
+        *,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.net = tanh_mlp((obs_dim, *net_arch, action_dim), 0.01, generator=generator)
+        self.log_std = nn.Parameter(torch.full((action_dim,), log_std))
+
+    def forward(self, obs: Tensor) -> Gaussian:
+        """The policy at each observation."""
+        mean: Tensor = self.net(obs)
+        return Gaussian(mean, self.log_std.expand_as(mean))

@@ -1,11 +1,11 @@
-"""Action values."""
+"""Values: of an observation and an action, of every discrete action, of an observation."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from softac.nets.layers import mlp
+from softac.nets.layers import mlp, tanh_mlp
 
 
 class EnsembleCritic(nn.Module):
@@ -37,3 +37,62 @@ class EnsembleCritic(nn.Module):
         x = torch.cat((obs, action), dim=-1).expand(self.n_critics, -1, -1)
         q: Tensor = self.net(x)
         return q.squeeze(-1)
+
+
+class DiscreteCritic(nn.Module):
+    """Q_i(s, a) of all actions a at once, for i = 1..N: `[B, O] -> [N, B, A]`.
+
+    Args:
+        obs_dim: O.
+        n_actions: A.
+        net_arch: widths of the hidden layers.
+        n_critics: N.
+        dueling: Q = V + advantage - mean advantage, from one output each (arXiv:1511.06581, eq. 9).
+        generator: draws the initial weights, each member its own.
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        n_actions: int,
+        net_arch: Sequence[int],
+        n_critics: int,
+        *,
+        dueling: bool = False,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.n_critics, self.dueling = n_critics, dueling
+        sizes = (obs_dim, *net_arch, n_actions + dueling)
+        self.net = mlp(sizes, generator=generator, members=n_critics)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """The N values of each action, `[N, B, A]`."""
+        q: Tensor = self.net(obs.expand(self.n_critics, -1, -1))
+        if self.dueling:
+            value, advantage = q[..., :1], q[..., 1:]
+            q = value + advantage - advantage.mean(-1, keepdim=True)
+        return q
+
+
+class ValueNet(nn.Module):
+    """V(s): `[B, O] -> [B]`.
+
+    Args:
+        obs_dim: O.
+        net_arch: widths of the hidden layers.
+        tanh: hidden layers of tanh with orthogonal weights, as on-policy methods have them; else ReLU.
+        generator: draws the initial weights.
+    """
+
+    def __init__(
+        self, obs_dim: int, net_arch: Sequence[int], *, tanh: bool = False, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        sizes = (obs_dim, *net_arch, 1)
+        self.net = tanh_mlp(sizes, 1.0, generator=generator) if tanh else mlp(sizes, generator=generator)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """The value of each observation, `[B]`."""
+        v: Tensor = self.net(obs)
+        return v.squeeze(-1)

@@ -43,3 +43,26 @@ def mlp(sizes: Sequence[int], *, generator: torch.Generator, members: int | None
     for n_in, n_out in pairwise(sizes):
         layers += [Linear(n_in, n_out, generator=generator, members=members), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
+
+
+def tanh_mlp(sizes: Sequence[int], output_gain: float, *, generator: torch.Generator) -> nn.Sequential:
+    """Linear layers with tanh between them, orthogonal weights and no biases to begin with.
+
+    The networks of on-policy methods. A small gain of the last layer makes the first policy the same
+    in all states.
+
+    Args:
+        sizes: inputs, hidden layers, outputs.
+        output_gain: of the last layer; the others have sqrt(2).
+        generator: draws the weights.
+
+    Source: arXiv:2005.12729 (the code-level details of PPO), section 2.
+    """
+    layers: list[nn.Module] = []
+    for n_in, n_out in pairwise(sizes):
+        linear = Linear(n_in, n_out, generator=generator)
+        nn.init.orthogonal_(linear.weight, 2.0**0.5, generator=generator)
+        nn.init.zeros_(linear.bias)
+        layers += [linear, nn.Tanh()]
+    nn.init.orthogonal_(linear.weight, output_gain, generator=generator)
+    return nn.Sequential(*layers[:-1])

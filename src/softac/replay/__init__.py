@@ -1,6 +1,15 @@
-"""Experience: a preallocated ring of transitions, and its immutable segments on disk."""
+"""Experience: a preallocated ring of transitions with its segments on disk, and the rollout."""
 
 from softac.replay.ring import Replay, require_memory
+from softac.replay.rollout import RolloutStorage
 from softac.replay.segments import Segment, forget_segments, read_segments, write_segments
 
-__all__ = ["Replay", "Segment", "forget_segments", "read_segments", "require_memory", "write_segments"]
+__all__ = [
+    "Replay",
+    "RolloutStorage",
+    "Segment",
+    "forget_segments",
+    "read_segments",
+    "require_memory",
+    "write_segments",
+]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from softac.errors import ConfigError
-from softac.types import EnvSpec, FloatArray, Transition
+from softac.types import EnvSpec, Row, Transition
 
 
 class Replay:
@@ -36,16 +36,14 @@ class Replay:
     def __len__(self) -> int:
         return min(self.added, self.capacity)
 
-    def add(
-        self, obs: FloatArray, action: FloatArray, reward: float, discount: float, next_obs: FloatArray
-    ) -> None:
-        """Append one transition; obs `[O]`, action `[A]` in [-1, 1], next_obs `[O]`."""
+    def add(self, row: Row) -> None:
+        """Append one transition."""
         slot = self.added % self.capacity
-        self._obs[slot] = obs
-        self._action[slot] = action
-        self._reward[slot] = reward
-        self._discount[slot] = discount
-        self._next_obs[slot] = next_obs
+        self._obs[slot] = row.obs
+        self._action[slot] = row.action
+        self._reward[slot] = row.reward
+        self._discount[slot] = row.discount
+        self._next_obs[slot] = row.next_obs
         self.added += 1
 
     def sample(self, batch_size: int, generator: torch.Generator) -> Transition:

@@ -14,13 +14,10 @@ import numpy as np
 
 from softac.envs import EnvFault, Step, VectorEnv
 from softac.errors import EnvironmentFailed
-from softac.replay import Replay
 from softac.run.seeding import Purpose, derive_seed
-from softac.types import FloatArray
+from softac.types import FloatArray, Row
 
 RECENT_EPISODES = 100
-
-Row = tuple[FloatArray, FloatArray, float, float, FloatArray]
 
 
 class NStep:
@@ -39,7 +36,7 @@ class NStep:
         self.window: deque[tuple[FloatArray, FloatArray, float]] = deque()
 
     def push(self, obs: FloatArray, action: FloatArray, step: Step) -> Iterator[Row]:
-        """Take one step; yield the transitions (s, a, sum of rewards, discount, s') it completes."""
+        """Take one step; yield the transitions it completes."""
         self.window.append((obs, action, step.reward))
         ended = step.terminated or step.truncated
         while len(self.window) == self.n or (ended and self.window):
@@ -48,7 +45,7 @@ class NStep:
             # a time limit says nothing about the value of the state it interrupts.
             discount = self.gamma ** len(self.window) * (1.0 - step.terminated)
             first_obs, first_action, _ = self.window.popleft()
-            yield first_obs, first_action, reward, discount, step.obs
+            yield Row(first_obs, first_action, reward, discount, step.obs, ended)
 
 
 @dataclass
@@ -71,7 +68,7 @@ class Episode:
 
 
 class Collector:
-    """Steps the environments in rounds and fills the replay.
+    """Steps the environments in rounds and hands on the transitions.
 
     A round advances every environment once, with actions chosen together from the observations at
     its start. A budget may end inside a round; the next call then finishes the round with the
@@ -79,14 +76,16 @@ class Collector:
 
     Args:
         envs: the environments; each is reset with a seed of its own per episode.
-        replay: where transitions go.
+        store: takes each transition.
         gamma: discount per step.
         n_steps: rewards summed before bootstrapping.
         seed: the run's seed.
     """
 
-    def __init__(self, envs: VectorEnv, replay: Replay, gamma: float, n_steps: int, seed: int) -> None:
-        self.envs, self.replay, self.gamma, self.n_steps, self.seed = envs, replay, gamma, n_steps, seed
+    def __init__(
+        self, envs: VectorEnv, store: Callable[[Row], None], gamma: float, n_steps: int, seed: int
+    ) -> None:
+        self.envs, self.store, self.gamma, self.n_steps, self.seed = envs, store, gamma, n_steps, seed
         self.steps = 0
         self.episodes_done = 0
         self.recent: deque[tuple[float, int]] = deque(maxlen=RECENT_EPISODES)
@@ -100,6 +99,11 @@ class Collector:
         self.episodes = [self._reset(i, 0) for i in range(self.envs.num_envs)]
 
     @property
+    def beginning(self) -> list[bool]:
+        """Which environments are at the first observation of an episode."""
+        return [not episode.actions for episode in self.episodes]
+
+    @property
     def observations(self) -> FloatArray:
         """The observation each environment is in, `[n_envs, O]`."""
         return np.stack([episode.obs for episode in self.episodes])
@@ -108,7 +112,7 @@ class Collector:
         """Advance to the end of the round, or by `budget` steps if that is less.
 
         Args:
-            choose: observations `[n_envs, O]` to actions `[n_envs, A]` in [-1, 1].
+            choose: observations `[n_envs, O]` to actions `[n_envs, A]`.
             budget: environment steps that may still be made, at least 1.
 
         Raises:
@@ -133,7 +137,7 @@ class Collector:
         # Before anything is recorded: if the reset fails, this step has not happened.
         following = self._reset(i, episode.index + 1) if ended else episode
         for row in episode.take(self.actions[i].copy(), step):
-            self.replay.add(*row)
+            self.store(row)
         if ended:
             self.recent.append((episode.total, len(episode.actions)))
             self.episodes_done += 1
@@ -214,8 +218,10 @@ class Collector:
         chosen = np.array(plain["actions"], np.float64)
         if len(played) != n or min(played) < 0 or sum(played) != len(actions):
             raise ValueError(f"{len(played)} episodes with {len(actions)} actions for {n} environments")
-        if chosen.shape != self.actions.shape or not np.abs(chosen).max() <= 1.0:
-            raise ValueError(f"actions of shape {chosen.shape} or beyond [-1, 1]")
+        if chosen.shape != self.actions.shape:
+            raise ValueError(f"actions of shape {chosen.shape}")
+        self.envs.spaces.require_actions(chosen)
+        self.envs.spaces.require_actions(actions)
         if not 0 <= int(plain["cursor"]) < n or min(int(plain["steps"]), int(plain["episodes_done"])) < 0:
             raise ValueError("counters out of range")
 
@@ -233,7 +239,7 @@ class Collector:
             if step.terminated or step.truncated:
                 return None
             for _ in episode.take(action, step):
-                pass  # these transitions are in the replay already
+                pass  # these transitions have been stored already
         return episode
 
 

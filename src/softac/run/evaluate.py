@@ -11,7 +11,7 @@ from torch import Tensor
 from softac.envs import EnvFault, VectorEnv
 from softac.errors import ConfigError, EnvironmentFailed, NumericalError
 from softac.run.seeding import Purpose, derive_seed, generator
-from softac.types import Agent, FloatArray
+from softac.types import Agent, FloatArray, Moment
 
 VERY_LONG = 100_000  # steps of one episode
 
@@ -43,6 +43,7 @@ def evaluate(
     *,
     deterministic: bool,
     seed: int = 0,
+    step: int = 0,
     stop: Callable[[], bool] = lambda: False,
 ) -> Returns:
     """Run `n_episodes` episodes in the first environment of `envs`.
@@ -56,6 +57,7 @@ def evaluate(
         n_episodes: at least 1.
         deterministic: the mode of the policy; otherwise sampled actions.
         seed: of the start states and of the sampled actions.
+        step: environment steps of training so far, for exploration that fades with them.
         stop: asked at every step; True ends the evaluation after the episodes finished so far.
 
     Raises:
@@ -66,7 +68,7 @@ def evaluate(
         raise ConfigError(f"n_eval_episodes={n_episodes!r} was given; expected a whole number >= 1; give 10, say")
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ConfigError(f"seed={seed!r} was given; expected a whole number from 0 to 4294967295; give 0, say")
-    noise = None if deterministic else generator(Purpose.EVALUATION_NOISE, seed)
+    stream = generator(Purpose.EVALUATION_NOISE, seed)
     returns: list[float] = []
     lengths: list[int] = []
     for episode in range(n_episodes):
@@ -74,12 +76,15 @@ def evaluate(
         total, length = 0.0, 0
         try:
             obs, ended = envs.reset(0, start), False
+            noise: Tensor | None = None
             while not ended:
                 if stop():
                     return Returns(returns, lengths)
-                (step,) = envs.step(0, act(agent, obs[None], noise))
-                obs, ended = step.obs, step.terminated or step.truncated
-                total, length = total + step.reward, length + 1
+                if not deterministic:
+                    noise = agent.act_noise(1, stream, Moment(step, noise))
+                (answer,) = envs.step(0, act(agent, obs[None], noise))
+                obs, ended = answer.obs, answer.terminated or answer.truncated
+                total, length = total + answer.reward, length + 1
                 if length == VERY_LONG:
                     log.warning(
                         "an evaluation episode has not ended after %d steps; if it never will, give the "
@@ -96,16 +101,15 @@ def evaluate(
     return Returns(returns, lengths)
 
 
-def act(agent: Agent, obs: FloatArray, noise: torch.Generator | None) -> FloatArray:
-    """Actions `[B, A]` in [-1, 1] for observations `[B, O]`; without a generator the mode.
+def act(agent: Agent, obs: FloatArray, noise: Tensor | None) -> FloatArray:
+    """Actions `[B, A]` for observations `[B, O]`; without noise the mode.
 
     Raises:
         NumericalError: an action is not finite. It must not reach the environment, which would be
             blamed for what it makes of it.
     """
     batch = torch.from_numpy(obs).to(agent.device)
-    drawn: Tensor | None = None if noise is None else agent.act_noise(len(obs), noise)
-    actions: FloatArray = agent.act(batch, drawn).cpu().numpy()
+    actions: FloatArray = agent.act(batch, noise).cpu().numpy()
     if not np.isfinite(actions).all():
         raise NumericalError(
             "the policy's action is not a number; expected finite networks and observations; lower the learning "

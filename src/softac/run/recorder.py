@@ -223,6 +223,7 @@ class Recorder:
             self.eval_envs,
             self.record.n_eval_episodes,
             deterministic=deterministic,
+            step=self.training.steps,
             stop=self.stop,
         )
 

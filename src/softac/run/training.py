@@ -4,20 +4,28 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from softac.envs import VectorEnv
 from softac.errors import CheckpointError, ConfigError
-from softac.replay import Replay, Segment, read_segments, write_segments
+from softac.replay import Replay, RolloutStorage, Segment, read_segments, write_segments
 from softac.run.checkpoint import Snapshot
 from softac.run.collector import Collector
 from softac.run.evaluate import act
 from softac.run.metrics import Means
 from softac.run.seeding import Streams
-from softac.types import Agent, AgentConfig, FloatArray
+from softac.types import Agent, FloatArray, Moment, OffPolicyConfig, OnPolicyConfig
+
+
+def rows_kept(agent: Agent, n_envs: int) -> int:
+    """The most transitions that training keeps: of the replay, or of one rollout."""
+    return int(agent.config.n_steps * n_envs if agent.on_policy else agent.config.buffer_size)
 
 
 class Training:
-    """Everything a run depends on, from one root: agent, replay, random streams, episodes, counters.
+    """Everything a run depends on, from one root: agent, memory, random streams, episodes, counters.
+
+    The memory of an off-policy agent is a replay, that of an on-policy agent one rollout.
 
     Args:
         agent: learns.
@@ -29,16 +37,23 @@ class Training:
     """
 
     def __init__(self, agent: Agent, envs: VectorEnv, seed: int) -> None:
-        config: AgentConfig = agent.config
-        try:
-            self.replay = Replay(config.buffer_size, envs.spaces.spec, agent.device)
-        except RuntimeError:
-            raise ConfigError(
-                f"buffer_size={config.buffer_size} was given; expected a replay that the system can reserve; "
-                "lower buffer_size"
-            ) from None
         self.agent, self.envs, self.streams = agent, envs, Streams(seed)
-        self.collector = Collector(envs, self.replay, config.gamma, config.n_steps, seed)
+        self.memory: Replay | RolloutStorage
+        try:
+            if agent.on_policy:
+                steps = agent.config.n_steps
+                self.memory = RolloutStorage(steps, envs.num_envs, envs.spaces.spec, agent.device)
+            else:
+                self.memory = Replay(agent.config.buffer_size, envs.spaces.spec, agent.device)
+        except RuntimeError:
+            name = "n_steps" if agent.on_policy else "buffer_size"
+            raise ConfigError(
+                f"{name}={getattr(agent.config, name)} was given; expected a memory that the system can reserve; "
+                f"lower {name}"
+            ) from None
+        folded = 1 if agent.on_policy else agent.config.n_steps
+        self.collector = Collector(envs, self.memory.add, agent.config.gamma, folded, seed)
+        self.noise = torch.zeros(0)  # of the last round, as the agent drew it
         self.means = Means()
         self.updates = 0
         self.evaluation_due = False
@@ -50,31 +65,54 @@ class Training:
         return self.collector.steps
 
     def choose(self, obs: FloatArray) -> FloatArray:
-        """Actions for one round: uniform in [-1, 1] during the warm-up, then the policy's."""
-        if self.steps < self.agent.config.learning_starts:
-            shape = (len(obs), self.envs.spaces.spec.action_dim)
-            uniform: FloatArray = torch.rand(shape, generator=self.streams.warm_up).mul_(2.0).sub_(1.0).numpy()
-            return uniform
-        return act(self.agent, obs, self.streams.exploration)
+        """Actions for one round: uniform over all there are during the warm-up, then the policy's."""
+        spec, warm_up = self.envs.spaces.spec, self.streams.warm_up
+        if not self.agent.on_policy and self.steps < self.agent.config.learning_starts:
+            shape = (len(obs), spec.action_dim)
+            if spec.n_actions is None:
+                uniform = torch.rand(shape, generator=warm_up).mul_(2.0).sub_(1.0)
+            else:
+                uniform = torch.randint(spec.n_actions, shape, generator=warm_up).float()
+            chosen: FloatArray = uniform.numpy()
+            return chosen
+        self.noise = self.agent.act_noise(len(obs), self.streams.exploration, self._moment())
+        return act(self.agent, obs, self.noise)
+
+    def _moment(self) -> Moment:
+        if len(self.noise) == 0:
+            return Moment(self.steps)
+        beginning = self.collector.beginning
+        if any(beginning):
+            self.noise = self.noise.clone()
+            self.noise[beginning] = 0.0
+        return Moment(self.steps, self.noise)
 
     def updates_due(self) -> int:
         """Updates that the steps made so far call for and that have not been done.
 
-        `gradient_steps` for each environment step after the warm-up, whatever the number of
-        environments, in rounds of `train_freq` steps.
+        Off-policy: `gradient_steps` for each environment step after the warm-up, whatever the number
+        of environments, in rounds of `train_freq` steps. On-policy: one for each full rollout.
         """
-        config: AgentConfig = self.agent.config
-        if len(self.replay) == 0:
+        if self.agent.on_policy:
+            rollout: OnPolicyConfig = self.agent.config
+            return self.steps // (rollout.n_steps * self.envs.num_envs) - self.updates
+        config: OffPolicyConfig = self.agent.config
+        if len(self.memory) == 0:
             return 0
         learning = max(0, self.steps - config.learning_starts) // config.train_freq * config.train_freq
         return int(learning * config.gradient_steps) - self.updates
 
     def update(self) -> None:
-        """One gradient step on a fresh batch."""
-        size = self.agent.config.batch_size
-        batch = self.replay.sample(size, self.streams.replay)
-        noise = self.agent.update_noise(size, self.streams.update)
-        self.means.add(self.agent.update_(batch, noise))
+        """Learn from a fresh batch of the replay, or from the rollout, which is then forgotten."""
+        if isinstance(self.memory, RolloutStorage):
+            noise = self.agent.update_noise(len(self.memory), self.streams.update)
+            self.means.add(self.agent.update_(self.memory.read(), noise))
+            self.memory.clear()
+        else:
+            size = self.agent.config.batch_size
+            batch = self.memory.sample(size, self.streams.replay)
+            noise = self.agent.update_noise(size, self.streams.update)
+            self.means.add(self.agent.update_(batch, noise))
         self.updates += 1
 
     def crossed(self, every: int) -> bool:
@@ -87,19 +125,24 @@ class Training:
         Raises:
             OSError: the rows could not be written.
         """
-        replay_folder.mkdir(parents=True, exist_ok=True)
-        segments = write_segments(self.replay, replay_folder, written)
+        segments: list[Segment] = []
+        tensors = self.agent.state_dict() | {"optim.noise": self.noise.cpu()}
+        if isinstance(self.memory, RolloutStorage):
+            tensors["optim.rollout"] = self.memory.rows[: len(self.memory)].clone()
+        else:
+            replay_folder.mkdir(parents=True, exist_ok=True)
+            segments = write_segments(self.memory, replay_folder, written)
         collector, actions = self.collector.state()
         means, sums = self.means.state()
         state = {
             "collector": collector,
             "means": means,
             "updates": self.updates,
-            "replay_added": self.replay.added,
+            "rows_added": self.memory.added,
             "evaluation_due": self.evaluation_due,
             "seconds": self.seconds,
         }
-        tensors = self.agent.state_dict() | {"optim.means": sums}
+        tensors["optim.means"] = sums
         tensors |= {f"optim.random.{name}": value for name, value in self.streams.state_dict().items()}
         return Snapshot(self.steps, tensors, state, actions, segments)
 
@@ -116,7 +159,8 @@ class Training:
         state, tensors = snapshot.state, dict(snapshot.tensors)
         try:
             streams = {name: tensors.pop(f"optim.random.{name}") for name in vars(self.streams)}
-            sums = tensors.pop("optim.means")
+            sums, noise = tensors.pop("optim.means"), tensors.pop("optim.noise")
+            rollout = tensors.pop("optim.rollout", None)
             self.agent.load_state_dict(tensors)
             self.streams.load_state_dict(streams)
             self.means.load_state(state["means"], sums, self.agent.device)
@@ -125,7 +169,14 @@ class Training:
                 raise ValueError("counters that contradict each other")
             self.evaluation_due = bool(state["evaluation_due"])
             self.seconds = float(state["seconds"])
-            read_segments(self.replay, replay_folder, snapshot.segments, int(state["replay_added"]))
+            self.noise = noise.to(self.agent.device)
+            if self.noise.ndim == 0 or len(self.noise) not in (0, self.envs.num_envs):
+                raise ValueError(f"noise of shape {tuple(self.noise.shape)}")
+            added = int(state["rows_added"])
+            if isinstance(self.memory, Replay):
+                read_segments(self.memory, replay_folder, snapshot.segments, added)
+            else:
+                self._restore_rollout(rollout, added)
             return self.collector.load_state(state["collector"], snapshot.actions)
         except (KeyError, TypeError, ValueError, IndexError, OverflowError, RuntimeError) as error:
             detail = " ".join(f"{type(error).__name__}: {error}".split())[:200]
@@ -133,6 +184,13 @@ class Training:
                 f"the checkpoint of step {snapshot.step} does not fit this run ({detail}); expected the state "
                 "of the same algorithm, environment and number of environments; resume it as it was trained"
             ) from None
+
+    def _restore_rollout(self, rows: Tensor | None, added: int) -> None:
+        memory = self.memory
+        if rows is None or rows.shape != memory.rows[:added].shape or not 0 <= added <= len(memory.rows):
+            raise ValueError(f"a rollout of {0 if rows is None else len(rows)} rows where {added} were counted")
+        memory.rows[:added] = rows
+        memory.added = added
 
 
 def train(training: Training, until: int, after_round: Callable[[], bool], stop: Callable[[], bool]) -> None:
