@@ -1,7 +1,22 @@
 """Environments: from an id to stepped episodes whose actions lie in [-1, 1]."""
 
+import gymnasium as gym
+
 from softac.envs.make import EnvSource, make_env
+from softac.envs.multigoal import MultiGoalEnv
 from softac.envs.spaces import Spaces
 from softac.envs.vector import EnvFault, InProcessVectorEnv, Step, VectorEnv
 
-__all__ = ["EnvFault", "EnvSource", "InProcessVectorEnv", "Spaces", "Step", "VectorEnv", "make_env"]
+__all__ = [
+    "EnvFault",
+    "EnvSource",
+    "InProcessVectorEnv",
+    "MultiGoalEnv",
+    "Spaces",
+    "Step",
+    "VectorEnv",
+    "make_env",
+]
+
+if "softac/MultiGoal-v0" not in gym.registry:  # a second registration, on reload, would warn
+    gym.register("softac/MultiGoal-v0", "softac.envs.multigoal:MultiGoalEnv", max_episode_steps=30)
