@@ -29,9 +29,8 @@ class MultiGoalEnv(gym.Env[FloatArray, FloatArray]):
 
     The task is that of Haarnoja et al. 2017 (1702.08165), section 5, with the constants of its authors' code,
     github.com/haarnoja/softqlearning. Two things differ. Rewards are a tenth of theirs (30, 1 and 10), which
-    is the factor that their training script multiplies rewards with: a temperature here is a tenth of one for
-    theirs, and returns are near -11 instead of -110, within reach of a critic that starts at 0. Actions outside
-    the box are refused, not clipped.
+    is the factor that their training script multiplies rewards with, so that a temperature here means what it
+    means there and returns are of an ordinary size, near -11. Actions outside the box are refused, not clipped.
 
     With gamma 0.99, value iteration on a grid of 0.05 gives V(0) = -10.9: straight to a goal in 9 steps. The
     soft-optimal density at the centre has four equal maxima, 0.9 from it towards the goals. At the temperature
