@@ -41,6 +41,9 @@ def jobs(suite: str) -> dict[str, tuple[list[str], int]]:
                 "tanh": ["--preset", "--log-std", "tanh"],
             }
             return {f"{name}-0": ([*cheetah, *flags, "--seed", "0"], 10) for name, flags in choices.items()}
+        case "td3-halfcheetah":
+            words = ["td3", *cheetah[1:], "--preset"]
+            return {f"td3-{seed}": ([*words, "--seed", str(seed)], 10) for seed in range(2)}
         case "mujoco":
             short = ["-n", "5000", "--preset", "--learning-starts", "1000"]
             return {env: (["sac", env, *short], 3) for env in MUJOCO}

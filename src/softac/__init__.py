@@ -1,22 +1,46 @@
 """softac: maximum-entropy reinforcement learning, with its theory as running code."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from softac._version import __version__
 
 if TYPE_CHECKING:
+    from softac.algorithms import A2C as A2C
+    from softac.algorithms import DDPG as DDPG
+    from softac.algorithms import DQN as DQN
+    from softac.algorithms import PPO as PPO
+    from softac.algorithms import REINFORCE as REINFORCE
     from softac.algorithms import SAC as SAC
+    from softac.algorithms import SACV as SACV
+    from softac.algorithms import TD3 as TD3
+    from softac.algorithms import GamidPG as GamidPG
+    from softac.algorithms import SACDiscrete as SACDiscrete
+    from softac.algorithms import SACMixture as SACMixture
     from softac.model import Model as Model
     from softac.model import evaluate_policy as evaluate_policy
 
-ALGORITHMS = ("SAC",)
-__all__ = ["SAC", "Model", "__version__", "evaluate_policy"]
+__all__ = [
+    "A2C",
+    "DDPG",
+    "DQN",
+    "PPO",
+    "REINFORCE",
+    "SAC",
+    "SACV",
+    "TD3",
+    "GamidPG",
+    "Model",
+    "SACDiscrete",
+    "SACMixture",
+    "__version__",
+    "evaluate_policy",
+]
 
 
 def __getattr__(name: str) -> Any:
     # PyTorch takes a second or two to import; `softac --help` must not wait for it.
     if name not in __all__:
         raise AttributeError(f"module 'softac' has no attribute {name!r}")
-    from softac import algorithms, model
-
-    return getattr(algorithms if name in ALGORITHMS else model, name)
+    room = "softac.model" if name in ("Model", "evaluate_policy") else "softac.algorithms"
+    return getattr(import_module(room), name)

@@ -30,3 +30,63 @@ class SAC(NamedModel):
     """Soft actor-critic; the algorithm is `softac.agents.sac`."""
 
     agent_class = AGENTS["sac"]
+
+
+class SACV(NamedModel):
+    """Soft actor-critic of 2018, with a value network; the algorithm is `softac.agents.sac_v`."""
+
+    agent_class = AGENTS["sac_v"]
+
+
+class SACDiscrete(NamedModel):
+    """Soft actor-critic for discrete actions; the algorithm is `softac.agents.sac_discrete`."""
+
+    agent_class = AGENTS["sac_discrete"]
+
+
+class SACMixture(NamedModel):
+    """Soft actor-critic with a Gaussian mixture policy; the algorithm is `softac.agents.sac_mixture`."""
+
+    agent_class = AGENTS["sac_mixture"]
+
+
+class GamidPG(NamedModel):
+    """Gaussian mixture deterministic policy gradient; the algorithm is `softac.agents.gamid_pg`."""
+
+    agent_class = AGENTS["gamid_pg"]
+
+
+class DDPG(NamedModel):
+    """Deep deterministic policy gradient; the algorithm is `softac.agents.ddpg`."""
+
+    agent_class = AGENTS["ddpg"]
+
+
+class TD3(NamedModel):
+    """Twin delayed deep deterministic policy gradient; the algorithm is `softac.agents.td3`."""
+
+    agent_class = AGENTS["td3"]
+
+
+class DQN(NamedModel):
+    """Deep Q-network; the algorithm is `softac.agents.dqn`."""
+
+    agent_class = AGENTS["dqn"]
+
+
+class REINFORCE(NamedModel):
+    """REINFORCE, the vanilla policy gradient; the algorithm is `softac.agents.reinforce`."""
+
+    agent_class = AGENTS["reinforce"]
+
+
+class A2C(NamedModel):
+    """Advantage actor-critic; the algorithm is `softac.agents.a2c`."""
+
+    agent_class = AGENTS["a2c"]
+
+
+class PPO(NamedModel):
+    """Proximal policy optimisation; the algorithm is `softac.agents.ppo`."""
+
+    agent_class = AGENTS["ppo"]

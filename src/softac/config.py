@@ -55,7 +55,7 @@ def _ent_coef(value: str | float) -> str | float:
     return value
 
 
-def _target_entropy(value: str | float) -> str | float:
+def parse_target_entropy(value: str | float) -> str | float:
     """Accept "auto" and finite numbers, also as text."""
     if value == "auto":
         return value
@@ -103,7 +103,7 @@ EntCoef = Annotated[
 FixedEntCoef = Annotated[NotNegative, Field(description="temperature alpha, the weight of the entropy")]
 TargetEntropy = Annotated[
     float | str,
-    AfterValidator(_target_entropy),
+    AfterValidator(parse_target_entropy),
     Field(
         description='entropy asked for, nats in [-1, 1] units; "auto" is -dim(A)',
         json_schema_extra={"expected": '"auto" or a finite number of nats'},
@@ -121,6 +121,12 @@ NComponents = Annotated[Count, Field(le=64, description="components of the mixtu
 RolloutLength = Annotated[Count, Field(le=10**6, description="rounds of the environments in one rollout")]
 GaeLambda = Annotated[Share, Field(description="lambda of generalised advantage estimation")]
 MaxGradNorm = Annotated[float, Field(gt=0.0, le=1e6, description="the norm that gradients are cut to")]
+NormalizeAdvantage = Annotated[
+    bool, Field(description="whether the advantages of each gradient step get mean 0 and standard deviation 1")
+]
+LogStdInit = Annotated[
+    float, Field(ge=-10.0, le=2.0, description="log of the first standard deviation, where actions are continuous")
+]
 
 
 def require_batch_fits(batch_size: int, buffer_size: int) -> None:

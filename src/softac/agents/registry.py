@@ -2,12 +2,32 @@
 
 from typing import Any
 
+from softac.agents.a2c import A2CAgent
+from softac.agents.ddpg import DDPGAgent
+from softac.agents.dqn import DQNAgent
+from softac.agents.gamid_pg import GamidPGAgent
+from softac.agents.ppo import PPOAgent
+from softac.agents.reinforce import REINFORCEAgent
 from softac.agents.sac import SACAgent
+from softac.agents.sac_discrete import SACDiscreteAgent
+from softac.agents.sac_mixture import SACMixtureAgent
+from softac.agents.sac_v import SACVAgent
+from softac.agents.td3 import TD3Agent
 from softac.errors import ConfigError, nearest
 from softac.types import ActionKind
 
 AGENTS: dict[str, type[Any]] = {
     "sac": SACAgent,
+    "sac_v": SACVAgent,
+    "sac_discrete": SACDiscreteAgent,
+    "sac_mixture": SACMixtureAgent,
+    "gamid_pg": GamidPGAgent,
+    "ddpg": DDPGAgent,
+    "td3": TD3Agent,
+    "dqn": DQNAgent,
+    "reinforce": REINFORCEAgent,
+    "a2c": A2CAgent,
+    "ppo": PPOAgent,
 }
 
 

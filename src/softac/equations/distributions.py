@@ -2,13 +2,15 @@
 
 All tensors are batch first: parameters and actions are `[..., D]`, log-densities are `[...]`.
 
-    Gaussian          u = mean + std noise                     rsample, log_prob, mode, entropy
-    SquashedGaussian  tanh of it                               rsample, log_prob, mode
+    Gaussian          u = mean + std noise                     rsample, sample, log_prob, mode, entropy
+    SquashedGaussian  tanh of it                               rsample, sample, log_prob, mode
     SquashedMixture   tanh of one of K Gaussians               rsample, sample, log_prob, mode
     Deterministic     one action                               rsample, log_prob, mode
-    Categorical       one of A actions                         sample, log_prob, mode, entropy
+    Categorical       one of A actions, as an integer          sample, log_prob, mode, entropy
+    IndexedCategorical  the same, as a row of one number       sample, log_prob, mode, entropy
 
-`rsample` is differentiable in the parameters, `sample` is not. The noise is an argument of both.
+The noise is an argument of both ways to sample. From `rsample` the action is differentiable in the
+parameters. From `sample` it is a constant, and the gradient of its log-density is the score.
 """
 
 import math
@@ -75,6 +77,11 @@ class Gaussian:
         action = self.mean + self.log_std.exp() * noise
         return action, (-0.5 * noise.square() - self.log_std - HALF_LOG_2PI).sum(-1)
 
+    def sample(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The same sample held constant, and its log-density, whose gradient is the score."""
+        action = (self.mean + self.log_std.exp() * noise).detach()
+        return action, self.log_prob(action)
+
     def log_prob(self, action: Tensor) -> Tensor:
         """Log-density `[...]` of given actions `[..., D]`; above 0 where the density exceeds 1."""
         return _log_normal(action, self.mean, self.log_std)
@@ -115,6 +122,14 @@ class SquashedGaussian:
         u = self.mean + self.log_std.exp() * noise
         log_normal = -0.5 * noise.square() - self.log_std - HALF_LOG_2PI
         return u.tanh(), (log_normal - log_one_minus_tanh_squared(u)).sum(-1)
+
+    def sample(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The same sample held constant, and its log-density, whose gradient is the score.
+
+        The density is evaluated before the tanh, as in `rsample`.
+        """
+        u = (self.mean + self.log_std.exp() * noise).detach()
+        return u.tanh(), _log_normal(u, self.mean, self.log_std) - log_one_minus_tanh_squared(u).sum(-1)
 
     def log_prob(self, action: Tensor) -> Tensor:
         """Log-density `[...]` of given actions `[..., D]` in [-1, 1].
@@ -167,7 +182,7 @@ class SquashedMixture:
         return u.tanh(), self._log_prob_before_tanh(u, extra_axis=True)
 
     def sample(self, noise: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw one action.
+        """Draw one action, a constant; the gradient of its log-density is the score.
 
         Args:
             noise: `[..., D]`, drawn from N(0, 1).
@@ -180,7 +195,7 @@ class SquashedMixture:
         index = chosen.expand(*chosen.shape[:-1], self.means.shape[-1])
         mean = self.means.gather(-2, index).squeeze(-2)
         log_std = self.log_stds.gather(-2, index).squeeze(-2)
-        u = mean + log_std.exp() * noise
+        u = (mean + log_std.exp() * noise).detach()
         return u.tanh(), self._log_prob_before_tanh(u, extra_axis=False)
 
     def log_prob(self, action: Tensor) -> Tensor:
@@ -269,7 +284,38 @@ class Categorical:
     def entropy(self) -> Tensor:
         """-sum_a p log p in nats, `[...]`; forbidden actions count as 0 log 0 = 0."""
         log_probs = self.log_probs()
-        return -(log_probs.exp() * log_probs.clamp_min(torch.finfo(log_probs.dtype).min)).sum(-1)
+        # 0 times minus infinity is NaN; any finite number gives p log p = 0 at p = 0, and so does its gradient.
+        return -(log_probs.exp() * log_probs.masked_fill(log_probs.isneginf(), 0.0)).sum(-1)
+
+
+@dataclass(frozen=True)
+class IndexedCategorical:
+    """A `Categorical` whose actions are rows of one number, the index, as a replay keeps them.
+
+    It has the face of `Gaussian`, so that an on-policy method need not ask which of the two it has.
+
+    Args:
+        logits: `[..., A]`, unnormalised.
+    """
+
+    logits: Tensor
+
+    def sample(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Map `noise [..., A]`, drawn from U(0, 1), to an action `[..., 1]` and its log-probability `[...]`."""
+        action, log_prob = Categorical(self.logits).sample(noise)
+        return action.unsqueeze(-1).to(self.logits.dtype), log_prob
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Log-probability `[...]` of given actions `[..., 1]`."""
+        return Categorical(self.logits).log_prob(action.squeeze(-1))
+
+    def mode(self) -> Tensor:
+        """The most probable action `[..., 1]`."""
+        return Categorical(self.logits).mode().unsqueeze(-1).to(self.logits.dtype)
+
+    def entropy(self) -> Tensor:
+        """-sum_a p log p in nats, `[...]`."""
+        return Categorical(self.logits).entropy()
 
 
 def _log_normal(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:

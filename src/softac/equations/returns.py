@@ -94,3 +94,18 @@ def finished(continues: Tensor) -> Tensor:
         continues: `[T, N]`, 0.0 where the episode ended, else 1.0.
     """
     return continues.flip(0).cumprod(0).flip(0) == 0.0
+
+
+def normalized(advantage: Tensor) -> Tensor:
+    """The advantages with mean 0 and standard deviation 1, same shape; all 0 where they are all equal."""
+    return (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
+
+
+def explained_variance(value: Tensor, target: Tensor) -> Tensor:
+    """1 - Var[target - value] / Var[target], a scalar: 1 is a perfect V, 0 no better than a constant.
+
+    Both `[B]`. Where the targets do not vary it is 0.
+    """
+    variance = target.var(correction=0)
+    ratio = (target - value).var(correction=0) / variance.clamp_min(1e-12)
+    return torch.where(variance > 1e-12, 1.0 - ratio, 0.0)

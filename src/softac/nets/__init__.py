@@ -2,23 +2,23 @@
 
 from softac.nets.actors import (
     DeterministicActor,
-    GaussianActor,
     SoftmaxActor,
     SquashedGaussianActor,
     SquashedMixtureActor,
 )
 from softac.nets.critics import DiscreteCritic, EnsembleCritic, ValueNet
 from softac.nets.layers import mlp, tanh_mlp
+from softac.nets.on_policy import StochasticActor
 from softac.nets.temperature import Temperature
 
 __all__ = [
     "DeterministicActor",
     "DiscreteCritic",
     "EnsembleCritic",
-    "GaussianActor",
     "SoftmaxActor",
     "SquashedGaussianActor",
     "SquashedMixtureActor",
+    "StochasticActor",
     "Temperature",
     "ValueNet",
     "mlp",

@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from softac.equations.distributions import Categorical, Gaussian, SquashedGaussian, SquashedMixture
-from softac.nets.layers import mlp, tanh_mlp
+from softac.equations.distributions import Categorical, SquashedGaussian, SquashedMixture
+from softac.nets.layers import mlp
 
 CLAMP = (-20.0, 2.0)
 TANH = (-5.0, 2.0)
@@ -118,55 +118,15 @@ class SoftmaxActor(nn.Module):
         obs_dim: O.
         n_actions: A.
         net_arch: widths of the hidden layers.
-        tanh: hidden layers of tanh with orthogonal weights, as on-policy methods have them; else ReLU.
         generator: draws the initial weights.
     """
 
     def __init__(
-        self,
-        obs_dim: int,
-        n_actions: int,
-        net_arch: Sequence[int],
-        *,
-        tanh: bool = False,
-        generator: torch.Generator,
+        self, obs_dim: int, n_actions: int, net_arch: Sequence[int], *, generator: torch.Generator
     ) -> None:
         super().__init__()
-        sizes = (obs_dim, *net_arch, n_actions)
-        self.net = tanh_mlp(sizes, 0.01, generator=generator) if tanh else mlp(sizes, generator=generator)
+        self.net = mlp((obs_dim, *net_arch, n_actions), generator=generator)
 
     def forward(self, obs: Tensor) -> Categorical:
         """The policy at each observation."""
         return Categorical(self.net(obs))
-
-
-class GaussianActor(nn.Module):
-    """pi(.|s): `[B, O]` to a `Gaussian` over `[B, A]` whose standard deviations no state changes.
-
-    The actions are not bounded; the environment room cuts them to [-1, 1].
-
-    Args:
-        obs_dim: O.
-        action_dim: A.
-        net_arch: widths of the hidden layers, tanh with orthogonal weights.
-        log_std: the initial log sigma.
-        generator: draws the initial weights.
-    """
-
-    def __init__(
-        self,
-        obs_dim: int,
-        action_dim: int,
-        net_arch: Sequence[int],
-        log_std: float,
-        *,
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__()
-        self.net = tanh_mlp((obs_dim, *net_arch, action_dim), 0.01, generator=generator)
-        self.log_std = nn.Parameter(torch.full((action_dim,), log_std))
-
-    def forward(self, obs: Tensor) -> Gaussian:
-        """The policy at each observation."""
-        mean: Tensor = self.net(obs)
-        return Gaussian(mean, self.log_std.expand_as(mean))

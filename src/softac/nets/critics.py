@@ -9,7 +9,7 @@ from softac.nets.layers import mlp, tanh_mlp
 
 
 class EnsembleCritic(nn.Module):
-    """Q_i(s, a) for i = 1..N as one stacked network: `[B, O], [B, A] -> [N, B]`.
+    """Q_i(s, a) for i = 1..N as one stacked network: `[..., O], [..., A] -> [N, ...]`.
 
     Args:
         obs_dim: O.
@@ -33,10 +33,10 @@ class EnsembleCritic(nn.Module):
         self.net = mlp((obs_dim + action_dim, *net_arch, 1), generator=generator, members=n_critics)
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
-        """The N values of each pair, `[N, B]`."""
-        x = torch.cat((obs, action), dim=-1).expand(self.n_critics, -1, -1)
-        q: Tensor = self.net(x)
-        return q.squeeze(-1)
+        """The N values of each pair, `[N, B]` for `obs` `[B, O]` and `action` `[B, A]`."""
+        pairs = torch.cat((obs, action), dim=-1)
+        q: Tensor = self.net(pairs.reshape(-1, pairs.shape[-1]).expand(self.n_critics, -1, -1))
+        return q.view(self.n_critics, *pairs.shape[:-1])
 
 
 class DiscreteCritic(nn.Module):
@@ -81,7 +81,7 @@ class ValueNet(nn.Module):
     Args:
         obs_dim: O.
         net_arch: widths of the hidden layers.
-        tanh: hidden layers of tanh with orthogonal weights, as on-policy methods have them; else ReLU.
+        tanh: hidden layers of tanh with orthogonal weights, as on-policy methods have them.
         generator: draws the initial weights.
     """
 

@@ -27,42 +27,53 @@ log = logging.getLogger("softac")
 
 
 class Means:
-    """Means of the metrics since the last reset, summed on the device without waiting for it."""
+    """Means of the metrics since the last reset, summed on the device without waiting for it.
+
+    Not every update need report the same names: a delayed actor has a loss every second time.
+    """
 
     def __init__(self) -> None:
-        self.names: tuple[str, ...] = ()
-        self.sums = torch.zeros(0)
-        self.count = 0
+        self.sums: dict[tuple[str, ...], Tensor] = {}
+        self.counts: dict[tuple[str, ...], int] = {}
 
     def add(self, metrics: Metrics) -> None:
         """Take the metrics of one update, all 0-D tensors."""
-        values = torch.stack(list(metrics.values()))
-        if self.count == 0:
-            self.names, self.sums = tuple(metrics), values
-        else:
-            self.sums = self.sums + values
-        self.count += 1
+        names, values = tuple(metrics), torch.stack(list(metrics.values()))
+        if names in self.sums:
+            values = self.sums[names] + values
+        self.sums[names] = values
+        self.counts[names] = self.counts.get(names, 0) + 1
 
     def means(self) -> dict[str, float]:
         """The means by name; empty before the first update."""
-        if self.count == 0:
-            return {}
-        return dict(zip(self.names, (self.sums / self.count).tolist(), strict=True))
+        totals: dict[str, float] = {}
+        counts: dict[str, int] = {}
+        for names, sums in self.sums.items():
+            for name, total in zip(names, sums.tolist(), strict=True):
+                totals[name] = totals.get(name, 0.0) + total
+                counts[name] = counts.get(name, 0) + self.counts[names]
+        return {name: total / counts[name] for name, total in totals.items()}
 
     def reset(self) -> None:
         """Begin a new interval."""
-        self.count = 0
+        self.sums, self.counts = {}, {}
 
-    def state(self) -> tuple[dict[str, Any], Tensor]:
-        """Plain data, and the sums."""
-        return {"names": list(self.names), "count": self.count}, self.sums.cpu()
+    def state(self) -> tuple[list[dict[str, Any]], Tensor]:
+        """Plain data, and the sums one after the other."""
+        plain = [{"names": list(names), "count": count} for names, count in self.counts.items()]
+        return plain, torch.cat([torch.zeros(0), *(sums.cpu() for sums in self.sums.values())])
 
-    def load_state(self, plain: Mapping[str, Any], sums: Tensor, device: torch.device) -> None:
+    def load_state(self, plain: list[dict[str, Any]], sums: Tensor, device: torch.device) -> None:
         """The inverse of `state`."""
-        self.names, self.count = tuple(map(str, plain["names"])), int(plain["count"])
-        if self.count < 0 or (self.count > 0 and sums.shape != (len(self.names),)):
-            raise ValueError(f"sums of shape {tuple(sums.shape)} for {len(self.names)} metrics")
-        self.sums = sums.to(device)
+        self.reset()
+        for group in plain:
+            names, count = tuple(map(str, group["names"])), int(group["count"])
+            own, sums = sums[: len(names)], sums[len(names) :]
+            if count < 1 or own.shape != (len(names),):
+                raise ValueError(f"{len(own)} sums for {count} times {len(names)} metrics")
+            self.sums[names], self.counts[names] = own.to(device), count
+        if len(sums):
+            raise ValueError(f"{len(sums)} sums without a name")
 
 
 class MetricsFile:

@@ -1,0 +1,151 @@
+"""Deep Q-network: the greedy policy of one critic, with a frozen copy as its target.
+
+Mnih et al., "Human-level control through deep reinforcement learning", Nature 518, 2015, algorithm 1;
+double: van Hasselt et al., arXiv:1509.06461; dueling: Wang et al., arXiv:1511.06581.
+"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Annotated, cast
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from softac.config import (
+    STRICT,
+    BatchSize,
+    BufferSize,
+    CountOrZero,
+    Gamma,
+    LearningRate,
+    LearningStarts,
+    MaxGradNorm,
+    NetArch,
+    NSteps,
+    Share,
+    TargetUpdateInterval,
+    Tau,
+    TrainFreq,
+    require_batch_fits,
+)
+from softac.equations.losses import huber_loss, td_target
+from softac.learner import Learner, copy_state_, live_tensors, polyak_
+from softac.nets import DiscreteCritic
+from softac.types import EnvSpec, Metrics, Moment, Transition
+
+
+@dataclass(frozen=True, config=STRICT)
+class DQNConfig:
+    """Hyperparameters; names and defaults as in Stable-Baselines3."""
+
+    learning_rate: LearningRate = 1e-4
+    buffer_size: BufferSize = 1_000_000
+    learning_starts: LearningStarts = 100
+    batch_size: BatchSize = 32
+    tau: Tau = 1.0
+    gamma: Gamma = 0.99
+    train_freq: TrainFreq = 4
+    gradient_steps: Annotated[
+        float, Field(gt=0.0, le=1e3, description="updates per environment step collected, whatever n_envs is")
+    ] = 0.25
+    target_update_interval: TargetUpdateInterval = 2_500
+    n_steps: NSteps = 1
+    max_grad_norm: MaxGradNorm = 10.0
+    net_arch: NetArch = (64, 64)
+    double: Annotated[bool, Field(description="the online critic chooses, the target rates")] = False
+    dueling: Annotated[bool, Field(description="the critic is a value plus advantages")] = False
+    exploration_initial_eps: Annotated[Share, Field(description="share of random actions at step 0")] = 1.0
+    exploration_final_eps: Annotated[Share, Field(description="share of random actions in the end")] = 0.05
+    exploration_steps: Annotated[
+        CountOrZero, Field(description="environment steps over which the share falls, linearly")
+    ] = 10_000
+
+    def __post_init__(self) -> None:
+        """Refuse what no single field can see."""
+        require_batch_fits(self.batch_size, self.buffer_size)
+
+
+class DQNAgent:
+    """Deep Q-network with epsilon-greedy exploration, for discrete actions.
+
+    Args:
+        spec: sizes of observations and actions.
+        config: the hyperparameters.
+        generator: draws the initial weights; not kept.
+        device: where the networks live.
+    """
+
+    Config = DQNConfig
+    actions = ("discrete",)
+    on_policy = False
+
+    def __init__(
+        self, spec: EnvSpec, config: DQNConfig, *, generator: torch.Generator, device: torch.device
+    ) -> None:
+        self.config, self.device = config, device
+        self.n_actions = cast(int, spec.n_actions)
+        sizes = (spec.obs_dim, self.n_actions, config.net_arch)
+        critic = DiscreteCritic(*sizes, n_critics=1, dueling=config.dueling, generator=generator).to(device)
+        self.critic = Learner(critic, config.learning_rate)
+        self.target_critic = deepcopy(critic).requires_grad_(False)
+        self.n_updates = torch.zeros((), dtype=torch.int64)
+
+    def act(self, obs: Tensor, noise: Tensor | None) -> Tensor:
+        """Actions `[B, 1]` for `obs` `[B, O]`: the best, or the random one where the noise has one."""
+        with torch.no_grad():
+            best = self.critic(obs)[0].argmax(-1, keepdim=True).float()
+            return best if noise is None else torch.where(noise >= 0.0, noise, best)
+
+    def act_noise(self, batch_size: int, generator: torch.Generator, moment: Moment) -> Tensor:
+        """Random actions `[B, 1]` with probability epsilon, elsewhere -1."""
+        explore = torch.rand(batch_size, 1, generator=generator) < self.epsilon(moment.step)
+        action = torch.randint(self.n_actions, (batch_size, 1), generator=generator)
+        return torch.where(explore, action, -1).float().to(self.device)
+
+    def epsilon(self, step: int) -> float:
+        """The share of random actions at environment step `step`."""
+        config = self.config
+        faded = min(1.0, step / max(1, config.exploration_steps))
+        return config.exploration_initial_eps + faded * (
+            config.exploration_final_eps - config.exploration_initial_eps
+        )
+
+    def update_noise(self, batch_size: int, generator: torch.Generator) -> None:
+        """Nothing: this update draws no samples."""
+
+    def update_(self, batch: Transition, _noise: None) -> Metrics:
+        """Algorithm 1's gradient step, and every `target_update_interval` times the target."""
+        s, a, r, discount, s2 = batch
+        index = a.long()
+
+        with torch.no_grad():
+            next_q = self.target_critic(s2)[0]
+            chooser = self.critic(s2)[0] if self.config.double else next_q
+            best = chooser.argmax(-1, keepdim=True)
+            y = td_target(r, discount, next_q.gather(-1, best).squeeze(-1))
+        q = self.critic(s)[0].gather(-1, index).squeeze(-1)
+        loss = huber_loss(q.unsqueeze(0), y)
+        self.critic.descend(loss, self.config.max_grad_norm)
+
+        self.n_updates += 1
+        if self.n_updates % self.config.target_update_interval == 0:
+            polyak_(self.target_critic.parameters(), self.critic.parameters, self.config.tau)
+
+        return {
+            "train/loss": loss.detach(),
+            "train/q_mean": q.detach().mean(),
+            "train/target_q_mean": y.mean(),
+        }
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The network, its target, Adam moments and the update counter."""
+        return {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Copy `state` in; raises `CheckpointError` where names, shapes or dtypes differ."""
+        copy_state_(self._tensors(), state)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return live_tensors(critic=self.critic, target_critic=self.target_critic, n_updates=self.n_updates)

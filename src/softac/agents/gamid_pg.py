@@ -1,0 +1,205 @@
+"""Gaussian Mixture Deterministic Policy Gradient: TD3 with several actors kept apart by an entropy.
+
+"Comparing Deterministic and Soft Policy Gradients for Optimizing Gaussian Mixture Actors", TMLR 2024
+(openreview.net/forum?id=qS9pPu8ODt). The entropy of the mixture is written from its formula, the
+pairwise estimate of Kolchinsky and Tracey 2017.
+"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Annotated, NamedTuple
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from softac.config import (
+    STRICT,
+    ActionNoiseStd,
+    ActorLearningRate,
+    BatchSize,
+    BufferSize,
+    CriticLearningRate,
+    FixedEntCoef,
+    Gamma,
+    GradientSteps,
+    LearningRate,
+    LearningStarts,
+    NComponents,
+    NCritics,
+    NetArch,
+    NSteps,
+    PolicyDelay,
+    Share,
+    TargetNoiseClip,
+    TargetPolicyNoise,
+    Tau,
+    TrainFreq,
+    require_batch_fits,
+)
+from softac.equations.entropy import mixture_entropy
+from softac.equations.losses import deterministic_policy_loss, q_loss, td_target
+from softac.learner import Learner, copy_state_, live_tensors, polyak_
+from softac.nets import DeterministicActor, EnsembleCritic
+from softac.types import EnvSpec, Metrics, Moment, Transition
+
+
+@dataclass(frozen=True, config=STRICT)
+class GamidPGConfig:
+    """Hyperparameters; those of `td3` and what belongs to the mixture."""
+
+    learning_rate: LearningRate = 1e-3
+    actor_learning_rate: ActorLearningRate = None
+    critic_learning_rate: CriticLearningRate = None
+    buffer_size: BufferSize = 1_000_000
+    learning_starts: LearningStarts = 100
+    batch_size: BatchSize = 256
+    tau: Tau = 0.005
+    gamma: Gamma = 0.99
+    train_freq: TrainFreq = 1
+    gradient_steps: GradientSteps = 1
+    n_critics: NCritics = 2
+    n_steps: NSteps = 1
+    net_arch: NetArch = (256, 256)
+    policy_delay: PolicyDelay = 2
+    target_policy_noise: TargetPolicyNoise = 0.2
+    target_noise_clip: TargetNoiseClip = 0.5
+    action_noise_std: Annotated[ActionNoiseStd, Field(gt=0.0)] = 0.1
+    n_components: NComponents = 5
+    ent_coef: FixedEntCoef = 0.1
+    exploration_eps: Annotated[
+        Share, Field(description="share of actions for which the component is drawn uniformly, not greedily")
+    ] = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse what no single field can see."""
+        require_batch_fits(self.batch_size, self.buffer_size)
+
+
+class Choice(NamedTuple):
+    """The component that a critic prefers at each of B states."""
+
+    action: Tensor  # [B, A]
+    value: Tensor  # [B], the least of the critics there
+    component: Tensor  # [B], 0 to K - 1
+
+
+class GamidPGAgent:
+    """Gaussian mixture deterministic policy gradient, for continuous actions.
+
+    The policy is a mixture of K Gaussians with equal weights around deterministic actors, of which
+    the best is chosen: pi(.|s) = N(mu_k*(s), std^2), k* = argmax_k min_j Q_j(s, mu_k(s)).
+
+    Args:
+        spec: sizes of observations and actions.
+        config: the hyperparameters.
+        generator: draws the initial weights; not kept.
+        device: where the networks live.
+    """
+
+    Config = GamidPGConfig
+    actions = ("continuous",)
+    on_policy = False
+
+    def __init__(
+        self, spec: EnvSpec, config: GamidPGConfig, *, generator: torch.Generator, device: torch.device
+    ) -> None:
+        self.spec, self.config, self.device = spec, config, device
+        sizes = (spec.obs_dim, spec.action_dim, config.net_arch)
+        rate = config.learning_rate
+        actors = DeterministicActor(*sizes, members=config.n_components, generator=generator).to(device)
+        critic = EnsembleCritic(*sizes, config.n_critics, generator=generator).to(device)
+        self.actor = Learner(actors, config.actor_learning_rate or rate)
+        self.critic = Learner(critic, config.critic_learning_rate or rate)
+        self.target_actor = deepcopy(actors).requires_grad_(False)
+        self.target_critic = deepcopy(critic).requires_grad_(False)
+        self.n_updates = torch.zeros((), dtype=torch.int64)
+
+    def act(self, obs: Tensor, noise: Tensor | None) -> Tensor:
+        """Actions `[B, A]` in [-1, 1] for `obs` `[B, O]`: the preferred component's, noisy if asked."""
+        with torch.no_grad():
+            mu = self.actor(obs)
+            best = greedy(mu, obs, self.target_critic)
+            if noise is None:
+                return best.action
+            normal, component = noise[:, :-1], noise[:, -1].long()
+            chosen = torch.where(component >= 0, component, best.component)
+            action: Tensor = mu[chosen, torch.arange(len(obs), device=self.device)]
+            return (action + self.config.action_noise_std * normal).clamp(-1.0, 1.0)
+
+    def act_noise(self, batch_size: int, generator: torch.Generator, _: Moment) -> Tensor:
+        """A standard normals, and a random component or -1 for the preferred one, `[B, A + 1]`."""
+        normal = torch.randn(batch_size, self.spec.action_dim, generator=generator)
+        explore = torch.rand(batch_size, 1, generator=generator) < self.config.exploration_eps
+        component = torch.randint(self.config.n_components, (batch_size, 1), generator=generator)
+        return torch.cat((normal, torch.where(explore, component, -1)), dim=-1).to(self.device)
+
+    def update_noise(self, batch_size: int, generator: torch.Generator) -> Tensor:
+        """Standard normal `[B, A]`, for the smoothing of the target policy."""
+        return torch.randn(batch_size, self.spec.action_dim, generator=generator).to(self.device)
+
+    def update_(self, batch: Transition, noise: Tensor) -> Metrics:
+        """One gradient step: critics, and every `policy_delay` times actors and targets."""
+        s, a, r, discount, s2 = batch
+        config = self.config
+
+        with torch.no_grad():
+            clip = config.target_noise_clip
+            smoothing = (config.target_policy_noise * noise).clamp(-clip, clip)
+            preferred = greedy(self.target_actor(s2), s2, self.target_critic)
+            a2 = (preferred.action + smoothing).clamp(-1.0, 1.0)
+            y = td_target(r, discount, self.target_critic(s2, a2).amin(0))
+        q = self.critic(s, a)
+        critic_loss = q_loss(q, y)
+        self.critic.descend(critic_loss)
+        metrics = {
+            "train/critic_loss": critic_loss.detach(),
+            "train/q_mean": q.detach().mean(),
+            "train/target_q_mean": y.mean(),
+        }
+
+        self.n_updates += 1
+        if self.n_updates % config.policy_delay == 0:
+            mu = self.actor(s)
+            climb = deterministic_policy_loss(self.critic(s.expand(len(mu), -1, -1), mu)[0])
+            # The sign of the principle: more entropy is less loss, so that the means move apart.
+            entropy = mixture_entropy(mu.transpose(0, 1), config.action_noise_std).mean()
+            actor_loss = climb - config.ent_coef * entropy
+            self.actor.descend(actor_loss)
+            metrics["train/actor_loss"] = actor_loss.detach()
+            metrics["train/entropy"] = entropy.detach()
+            polyak_(self.target_actor.parameters(), self.actor.parameters, config.tau)
+            polyak_(self.target_critic.parameters(), self.critic.parameters, config.tau)
+        return metrics
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Networks, targets, Adam moments and the update counter."""
+        return {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Copy `state` in; raises `CheckpointError` where names, shapes or dtypes differ."""
+        copy_state_(self._tensors(), state)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return live_tensors(
+            actor=self.actor,
+            critic=self.critic,
+            target_actor=self.target_actor,
+            target_critic=self.target_critic,
+            n_updates=self.n_updates,
+        )
+
+
+def greedy(mu: Tensor, obs: Tensor, critic: nn.Module) -> Choice:
+    """The component with the best least value: argmax_k min_j Q_j(s, mu_k(s)).
+
+    Args:
+        mu: `[K, B, A]`, the actions of the components.
+        obs: `[B, O]`.
+        critic: observations and actions to values, as `EnsembleCritic`.
+    """
+    q = critic(obs.expand(len(mu), -1, -1), mu).amin(0)
+    value, component = q.max(0)
+    action = mu[component, torch.arange(len(obs), device=mu.device)]
+    return Choice(action, value, component)

@@ -1,0 +1,219 @@
+"""Soft actor-critic whose policy is a squashed Gaussian mixture, with the exact entropy of the mixture.
+
+The algorithm of Haarnoja et al., arXiv:1812.05905; the gradient of He et al., "Revisiting Mixture
+Policies in Entropy-Regularized Actor-Critic", arXiv:2605.09157: the sum over components is exact.
+"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from softac.config import (
+    STRICT,
+    ActorLearningRate,
+    BatchSize,
+    BufferSize,
+    CriticLearningRate,
+    EntCoef,
+    EntCoefLearningRate,
+    Gamma,
+    GradientSteps,
+    LearningRate,
+    LearningStarts,
+    NComponents,
+    NCritics,
+    NetArch,
+    NSteps,
+    TargetEntropy,
+    TargetUpdateInterval,
+    Tau,
+    TrainFreq,
+    initial_temperature,
+    require_batch_fits,
+)
+from softac.equations.losses import (
+    mixture_policy_loss,
+    q_loss,
+    score_function_policy_loss,
+    soft_q_target,
+    temperature_loss,
+)
+from softac.learner import Learner, copy_state_, live_tensors, polyak_
+from softac.nets import EnsembleCritic, SquashedMixtureActor, Temperature
+from softac.types import EnvSpec, Metrics, Moment, Transition
+
+
+@dataclass(frozen=True, config=STRICT)
+class SACMixtureConfig:
+    """Hyperparameters; those of `sac` and what belongs to the mixture."""
+
+    learning_rate: LearningRate = 3e-4
+    actor_learning_rate: ActorLearningRate = None
+    critic_learning_rate: CriticLearningRate = None
+    ent_coef_learning_rate: EntCoefLearningRate = None
+    buffer_size: BufferSize = 1_000_000
+    learning_starts: LearningStarts = 100
+    batch_size: BatchSize = 256
+    tau: Tau = 0.005
+    gamma: Gamma = 0.99
+    train_freq: TrainFreq = 1
+    gradient_steps: GradientSteps = 1
+    target_update_interval: TargetUpdateInterval = 1
+    n_critics: NCritics = 2
+    n_steps: NSteps = 1
+    ent_coef: EntCoef = "auto"
+    target_entropy: TargetEntropy = "auto"
+    net_arch: NetArch = (256, 256)
+    n_components: NComponents = 4
+    actor_gradient: Annotated[
+        Literal["marginalised", "score_function"],
+        Field(description="pathwise in each component, summed over all; or the likelihood ratio of one sample"),
+    ] = "marginalised"
+
+    def __post_init__(self) -> None:
+        """Refuse what no single field can see."""
+        require_batch_fits(self.batch_size, self.buffer_size)
+
+
+class Noise(NamedTuple):
+    """The samples that one update consumes; U is D standard normals and K uniforms, for one action."""
+
+    components: Tensor  # [B, K, D], for one action of every component at s
+    now: Tensor  # [B, D + K], for a ~ pi(.|s)
+    next: Tensor  # [B, D + K], for a' ~ pi(.|s')
+
+
+class SACMixtureAgent:
+    """Soft actor-critic with a squashed Gaussian mixture policy, for continuous actions.
+
+    Args:
+        spec: sizes of observations and actions.
+        config: the hyperparameters.
+        generator: draws the initial weights; not kept.
+        device: where the networks live.
+    """
+
+    Config = SACMixtureConfig
+    actions = ("continuous",)
+    on_policy = False
+
+    def __init__(
+        self, spec: EnvSpec, config: SACMixtureConfig, *, generator: torch.Generator, device: torch.device
+    ) -> None:
+        self.spec, self.config, self.device = spec, config, device
+        sizes = (spec.obs_dim, spec.action_dim, config.net_arch)
+        rate = config.learning_rate
+        actor = SquashedMixtureActor(*sizes, config.n_components, generator=generator).to(device)
+        critic = EnsembleCritic(*sizes, config.n_critics, generator=generator).to(device)
+        self.actor = Learner(actor, config.actor_learning_rate or rate)
+        self.critic = Learner(critic, config.critic_learning_rate or rate)
+        self.target_critic = deepcopy(critic).requires_grad_(False)
+        self.temperature: Learner | None = None
+        if isinstance(config.ent_coef, str):
+            temperature = Temperature(initial_temperature(config.ent_coef)).to(device)
+            self.temperature = Learner(temperature, config.ent_coef_learning_rate or rate)
+        self.target_entropy = (
+            -float(spec.action_dim) if config.target_entropy == "auto" else float(config.target_entropy)
+        )
+        self.n_updates = torch.zeros((), dtype=torch.int64)
+
+    def act(self, obs: Tensor, noise: Tensor | None) -> Tensor:
+        """Actions `[B, A]` in [-1, 1] for `obs` `[B, O]`: sampled, or the densest mean without noise."""
+        with torch.no_grad():
+            policy = self.actor(obs)
+            action: Tensor = policy.mode() if noise is None else policy.sample(*self._split(noise))[0]
+            return action
+
+    def act_noise(self, batch_size: int, generator: torch.Generator, _: Moment) -> Tensor:
+        """D standard normals for the action and K uniforms for the choice of component, `[B, D + K]`."""
+        normal = torch.randn(batch_size, self.spec.action_dim, generator=generator)
+        uniform = torch.rand(batch_size, self.config.n_components, generator=generator)
+        return torch.cat((normal, uniform), dim=-1).to(self.device)
+
+    def update_noise(self, batch_size: int, generator: torch.Generator) -> Noise:
+        """What the expectations of one update draw."""
+        shape = (batch_size, self.config.n_components, self.spec.action_dim)
+        components = torch.randn(shape, generator=generator).to(self.device)
+        now, following = (self.act_noise(batch_size, generator, Moment(0)) for _ in range(2))
+        return Noise(components, now, following)
+
+    def update_(self, batch: Transition, noise: Noise) -> Metrics:
+        """One gradient step: critics, actor, temperature, targets, in this order."""
+        s, a, r, discount, s2 = batch
+        alpha = self.alpha()
+
+        with torch.no_grad():
+            a2, log_pi2 = self.actor(s2).sample(*self._split(noise.next))
+            y = soft_q_target(r, discount, self.target_critic(s2, a2), log_pi2, alpha)
+        q = self.critic(s, a)
+        critic_loss = q_loss(q, y)
+        self.critic.descend(critic_loss)
+
+        policy = self.actor(s)
+        log_w = policy.logits.log_softmax(-1)
+        a_k, log_pi_k = policy.rsample(noise.components)
+        q_k = self.critic(s.unsqueeze(1).expand(-1, self.config.n_components, -1), a_k).amin(0)
+        if self.config.actor_gradient == "marginalised":
+            actor_loss = mixture_policy_loss(log_w, log_pi_k, q_k, alpha)
+        else:
+            with torch.no_grad():  # a value of s from samples that are independent of the one below
+                baseline = (log_w.exp() * (q_k - alpha * log_pi_k)).sum(-1)
+            a_pi, log_pi = policy.sample(*self._split(noise.now))
+            with torch.no_grad():
+                q_pi = self.critic(s, a_pi).amin(0)
+            actor_loss = score_function_policy_loss(log_pi, q_pi, baseline, alpha)
+        mean_log_pi = (log_w.exp() * log_pi_k).sum(-1).detach()
+        self.actor.descend(actor_loss)
+
+        alpha_loss = torch.zeros_like(alpha)
+        if self.temperature is not None:
+            alpha_loss = temperature_loss(self.temperature(), mean_log_pi, self.target_entropy)
+            self.temperature.descend(alpha_loss)
+
+        self.n_updates += 1
+        if self.n_updates % self.config.target_update_interval == 0:
+            polyak_(self.target_critic.parameters(), self.critic.parameters, self.config.tau)
+
+        return {
+            "train/actor_loss": actor_loss.detach(),
+            "train/critic_loss": critic_loss.detach(),
+            "train/ent_coef": alpha,
+            "train/ent_coef_loss": alpha_loss.detach(),
+            "train/entropy": -mean_log_pi.mean(),
+            "train/component_entropy": -(log_w.exp() * log_w).sum(-1).mean().detach(),
+            "train/q_mean": q.detach().mean(),
+            "train/target_q_mean": y.mean(),
+            "train/saturated_actions": (a_k.detach().abs() > 0.99).float().mean(),
+        }
+
+    def alpha(self) -> Tensor:
+        """The temperature now, a scalar tensor without gradient."""
+        if self.temperature is None:
+            return torch.tensor(float(self.config.ent_coef), device=self.device)
+        alpha: Tensor = self.temperature().detach().exp()
+        return alpha
+
+    def _split(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        return noise[:, : self.spec.action_dim], noise[:, self.spec.action_dim :]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Networks, targets, temperature, Adam moments and the update counter."""
+        return {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Copy `state` in; raises `CheckpointError` where names, shapes or dtypes differ."""
+        copy_state_(self._tensors(), state)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return live_tensors(
+            actor=self.actor,
+            critic=self.critic,
+            temperature=self.temperature,
+            target_critic=self.target_critic,
+            n_updates=self.n_updates,
+        )

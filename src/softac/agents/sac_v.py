@@ -1,0 +1,173 @@
+"""Soft actor-critic as first published: a value network beside the critics, a fixed temperature.
+
+Haarnoja et al., "Soft Actor-Critic: Off-Policy Maximum Entropy Deep Reinforcement Learning with a
+Stochastic Actor", arXiv:1801.01290, algorithm 1.
+"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from softac.config import (
+    STRICT,
+    ActorLearningRate,
+    BatchSize,
+    BufferSize,
+    CriticLearningRate,
+    FixedEntCoef,
+    Gamma,
+    GradientSteps,
+    LearningRate,
+    LearningStarts,
+    NCritics,
+    NetArch,
+    NSteps,
+    Tau,
+    TrainFreq,
+    require_batch_fits,
+)
+from softac.equations.losses import (
+    policy_loss,
+    q_loss,
+    score_function_policy_loss,
+    soft_value_target,
+    td_target,
+    value_loss,
+)
+from softac.learner import Learner, copy_state_, live_tensors, polyak_
+from softac.nets import EnsembleCritic, SquashedGaussianActor, ValueNet
+from softac.types import EnvSpec, Metrics, Moment, Transition
+
+
+@dataclass(frozen=True, config=STRICT)
+class SACVConfig:
+    """Hyperparameters as in the paper: temperature 1, the reward scale in its place."""
+
+    learning_rate: LearningRate = 3e-4
+    actor_learning_rate: ActorLearningRate = None
+    critic_learning_rate: CriticLearningRate = None
+    buffer_size: BufferSize = 1_000_000
+    learning_starts: LearningStarts = 100
+    batch_size: BatchSize = 256
+    tau: Tau = 0.005
+    gamma: Gamma = 0.99
+    train_freq: TrainFreq = 1
+    gradient_steps: GradientSteps = 1
+    n_critics: NCritics = 2
+    n_steps: NSteps = 1
+    net_arch: NetArch = (256, 256)
+    ent_coef: FixedEntCoef = 1.0
+    reward_scale: Annotated[
+        float, Field(gt=0.0, le=1e6, description="factor of every reward; 5 at alpha 1 is 1 at alpha 0.2")
+    ] = 5.0
+    actor_gradient: Annotated[
+        Literal["pathwise", "score_function"],
+        Field(description="through the critic's slope, or by the likelihood ratio with V as the baseline"),
+    ] = "pathwise"
+
+    def __post_init__(self) -> None:
+        """Refuse what no single field can see."""
+        require_batch_fits(self.batch_size, self.buffer_size)
+
+
+class SACVAgent:
+    """Soft actor-critic of 2018 with a value network, for continuous actions.
+
+    Args:
+        spec: sizes of observations and actions.
+        config: the hyperparameters.
+        generator: draws the initial weights; not kept.
+        device: where the networks live.
+    """
+
+    Config = SACVConfig
+    actions = ("continuous",)
+    on_policy = False
+
+    def __init__(
+        self, spec: EnvSpec, config: SACVConfig, *, generator: torch.Generator, device: torch.device
+    ) -> None:
+        self.spec, self.config, self.device = spec, config, device
+        sizes = (spec.obs_dim, spec.action_dim, config.net_arch)
+        rate = config.learning_rate
+        actor = SquashedGaussianActor(*sizes, "clamp", generator=generator).to(device)
+        critic = EnsembleCritic(*sizes, config.n_critics, generator=generator).to(device)
+        value = ValueNet(spec.obs_dim, config.net_arch, generator=generator).to(device)
+        self.actor = Learner(actor, config.actor_learning_rate or rate)
+        self.critic = Learner(critic, config.critic_learning_rate or rate)
+        self.value = Learner(value, config.critic_learning_rate or rate)
+        self.target_value = deepcopy(value).requires_grad_(False)
+
+    def act(self, obs: Tensor, noise: Tensor | None) -> Tensor:
+        """Actions `[B, A]` in [-1, 1] for `obs` `[B, O]`: sampled, or tanh(mean) without noise."""
+        with torch.no_grad():
+            policy = self.actor(obs)
+            action: Tensor = policy.mode() if noise is None else policy.rsample(noise)[0]
+            return action
+
+    def act_noise(self, batch_size: int, generator: torch.Generator, _: Moment) -> Tensor:
+        """Standard normal `[B, A]`."""
+        return torch.randn(batch_size, self.spec.action_dim, generator=generator).to(self.device)
+
+    def update_noise(self, batch_size: int, generator: torch.Generator) -> Tensor:
+        """Standard normal `[B, A]`, for a ~ pi(.|s)."""
+        return torch.randn(batch_size, self.spec.action_dim, generator=generator).to(self.device)
+
+    def update_(self, batch: Transition, noise: Tensor) -> Metrics:
+        """Algorithm 1's gradient step: value, critics, actor, target, in this order."""
+        s, a, r, discount, s2 = batch
+        alpha = self.config.ent_coef
+
+        with torch.no_grad():
+            a_pi, log_pi = self.actor(s).rsample(noise)
+            v_target = soft_value_target(self.critic(s, a_pi), log_pi, alpha)
+        v = self.value(s)
+        v_loss = value_loss(v, v_target)
+
+        with torch.no_grad():
+            y = td_target(self.config.reward_scale * r, discount, self.target_value(s2))
+        q = self.critic(s, a)
+        critic_loss = q_loss(q, y)
+
+        self.value.descend(v_loss)
+        self.critic.descend(critic_loss)
+
+        policy = self.actor(s)
+        if self.config.actor_gradient == "pathwise":
+            a_pi, log_pi = policy.rsample(noise)
+            actor_loss = policy_loss(log_pi, self.critic(s, a_pi).amin(0), alpha)
+        else:
+            a_pi, log_pi = policy.sample(noise)
+            with torch.no_grad():
+                q_pi, baseline = self.critic(s, a_pi).amin(0), self.value(s)
+            actor_loss = score_function_policy_loss(log_pi, q_pi, baseline, alpha)
+        self.actor.descend(actor_loss)
+
+        polyak_(self.target_value.parameters(), self.value.parameters, self.config.tau)
+
+        return {
+            "train/actor_loss": actor_loss.detach(),
+            "train/critic_loss": critic_loss.detach(),
+            "train/value_loss": v_loss.detach(),
+            "train/entropy": -log_pi.detach().mean(),
+            "train/q_mean": q.detach().mean(),
+            "train/target_q_mean": y.mean(),
+            "train/value_mean": v.detach().mean(),
+            "train/saturated_actions": (a_pi.detach().abs() > 0.99).float().mean(),
+        }
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Networks, the target and Adam moments."""
+        return {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Copy `state` in; raises `CheckpointError` where names, shapes or dtypes differ."""
+        copy_state_(self._tensors(), state)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return live_tensors(actor=self.actor, critic=self.critic, value=self.value, target_value=self.target_value)

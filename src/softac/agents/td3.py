@@ -1,0 +1,154 @@
+"""Twin delayed deep deterministic policy gradient: DDPG that believes its critics less.
+
+Fujimoto et al., "Addressing Function Approximation Error in Actor-Critic Methods", arXiv:1802.09477,
+algorithm 1.
+"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+
+import torch
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from softac.config import (
+    STRICT,
+    ActionNoiseStd,
+    ActorLearningRate,
+    BatchSize,
+    BufferSize,
+    CriticLearningRate,
+    Gamma,
+    GradientSteps,
+    LearningRate,
+    LearningStarts,
+    NCritics,
+    NetArch,
+    NSteps,
+    PolicyDelay,
+    TargetNoiseClip,
+    TargetPolicyNoise,
+    Tau,
+    TrainFreq,
+    require_batch_fits,
+)
+from softac.equations.losses import deterministic_policy_loss, q_loss, td_target
+from softac.learner import Learner, copy_state_, live_tensors, polyak_
+from softac.nets import DeterministicActor, EnsembleCritic
+from softac.types import EnvSpec, Metrics, Moment, Transition
+
+
+@dataclass(frozen=True, config=STRICT)
+class TD3Config:
+    """Hyperparameters; names and defaults as in Stable-Baselines3, exploration noise as in the paper."""
+
+    learning_rate: LearningRate = 1e-3
+    actor_learning_rate: ActorLearningRate = None
+    critic_learning_rate: CriticLearningRate = None
+    buffer_size: BufferSize = 1_000_000
+    learning_starts: LearningStarts = 100
+    batch_size: BatchSize = 256
+    tau: Tau = 0.005
+    gamma: Gamma = 0.99
+    train_freq: TrainFreq = 1
+    gradient_steps: GradientSteps = 1
+    n_critics: NCritics = 2
+    n_steps: NSteps = 1
+    net_arch: NetArch = (400, 300)
+    policy_delay: PolicyDelay = 2
+    target_policy_noise: TargetPolicyNoise = 0.2
+    target_noise_clip: TargetNoiseClip = 0.5
+    action_noise_std: ActionNoiseStd = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse what no single field can see."""
+        require_batch_fits(self.batch_size, self.buffer_size)
+
+
+class TD3Agent:
+    """Twin delayed DDPG: least of two critics, smoothed targets, for continuous actions.
+
+    Args:
+        spec: sizes of observations and actions.
+        config: the hyperparameters.
+        generator: draws the initial weights; not kept.
+        device: where the networks live.
+    """
+
+    Config = TD3Config
+    actions = ("continuous",)
+    on_policy = False
+
+    def __init__(
+        self, spec: EnvSpec, config: TD3Config, *, generator: torch.Generator, device: torch.device
+    ) -> None:
+        self.spec, self.config, self.device = spec, config, device
+        sizes = (spec.obs_dim, spec.action_dim, config.net_arch)
+        rate = config.learning_rate
+        actor = DeterministicActor(*sizes, generator=generator).to(device)
+        critic = EnsembleCritic(*sizes, config.n_critics, generator=generator).to(device)
+        self.actor = Learner(actor, config.actor_learning_rate or rate)
+        self.critic = Learner(critic, config.critic_learning_rate or rate)
+        self.target_actor = deepcopy(actor).requires_grad_(False)
+        self.target_critic = deepcopy(critic).requires_grad_(False)
+        self.n_updates = torch.zeros((), dtype=torch.int64)
+
+    def act(self, obs: Tensor, noise: Tensor | None) -> Tensor:
+        """Actions `[B, A]` in [-1, 1] for `obs` `[B, O]`: mu(s), with the noise added if there is any."""
+        with torch.no_grad():
+            action: Tensor = self.actor(obs)
+            return action if noise is None else (action + noise).clamp(-1.0, 1.0)
+
+    def act_noise(self, batch_size: int, generator: torch.Generator, _: Moment) -> Tensor:
+        """What is added to the action, `[B, A]`."""
+        fresh = torch.randn(batch_size, self.spec.action_dim, generator=generator).to(self.device)
+        return self.config.action_noise_std * fresh
+
+    def update_noise(self, batch_size: int, generator: torch.Generator) -> Tensor:
+        """Standard normal `[B, A]`, for the smoothing of the target policy."""
+        return torch.randn(batch_size, self.spec.action_dim, generator=generator).to(self.device)
+
+    def update_(self, batch: Transition, noise: Tensor) -> Metrics:
+        """Algorithm 1's gradient step: critics, and every `policy_delay` times actor and targets."""
+        s, a, r, discount, s2 = batch
+        config = self.config
+
+        with torch.no_grad():
+            clip = config.target_noise_clip
+            smoothing = (config.target_policy_noise * noise).clamp(-clip, clip)
+            a2 = (self.target_actor(s2) + smoothing).clamp(-1.0, 1.0)
+            y = td_target(r, discount, self.target_critic(s2, a2).amin(0))
+        q = self.critic(s, a)
+        critic_loss = q_loss(q, y)
+        self.critic.descend(critic_loss)
+        metrics = {
+            "train/critic_loss": critic_loss.detach(),
+            "train/q_mean": q.detach().mean(),
+            "train/target_q_mean": y.mean(),
+        }
+
+        self.n_updates += 1
+        if self.n_updates % config.policy_delay == 0:
+            actor_loss = deterministic_policy_loss(self.critic(s, self.actor(s))[0])
+            self.actor.descend(actor_loss)
+            metrics["train/actor_loss"] = actor_loss.detach()
+            polyak_(self.target_actor.parameters(), self.actor.parameters, config.tau)
+            polyak_(self.target_critic.parameters(), self.critic.parameters, config.tau)
+        return metrics
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Networks, targets, Adam moments and the update counter."""
+        return {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Copy `state` in; raises `CheckpointError` where names, shapes or dtypes differ."""
+        copy_state_(self._tensors(), state)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return live_tensors(
+            actor=self.actor,
+            critic=self.critic,
+            target_actor=self.target_actor,
+            target_critic=self.target_critic,
+            n_updates=self.n_updates,
+        )
