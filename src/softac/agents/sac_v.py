@@ -123,29 +123,26 @@ class SACVAgent:
         s, a, r, discount, s2 = batch
         alpha = self.config.ent_coef
 
-        with torch.no_grad():
-            a_pi, log_pi = self.actor(s).rsample(noise)
-            v_target = soft_value_target(self.critic(s, a_pi), log_pi, alpha)
+        policy, pathwise = self.actor(s), self.config.actor_gradient == "pathwise"
+        a_pi, log_pi = policy.rsample(noise) if pathwise else policy.sample(noise)
+
         v = self.value(s)
+        with torch.no_grad():
+            v_target = soft_value_target(self.critic(s, a_pi), log_pi, alpha)
         v_loss = value_loss(v, v_target)
+        self.value.descend(v_loss)
 
         with torch.no_grad():
             y = td_target(self.config.reward_scale * r, discount, self.target_value(s2))
         q = self.critic(s, a)
         critic_loss = q_loss(q, y)
-
-        self.value.descend(v_loss)
         self.critic.descend(critic_loss)
 
-        policy = self.actor(s)
-        if self.config.actor_gradient == "pathwise":
-            a_pi, log_pi = policy.rsample(noise)
-            actor_loss = policy_loss(log_pi, self.critic(s, a_pi).amin(0), alpha)
+        q_pi = self.critic(s, a_pi).amin(0)
+        if pathwise:
+            actor_loss = policy_loss(log_pi, q_pi, alpha)
         else:
-            a_pi, log_pi = policy.sample(noise)
-            with torch.no_grad():
-                q_pi, baseline = self.critic(s, a_pi).amin(0), self.value(s)
-            actor_loss = score_function_policy_loss(log_pi, q_pi, baseline, alpha)
+            actor_loss = score_function_policy_loss(log_pi, q_pi, v, alpha)
         self.actor.descend(actor_loss)
 
         polyak_(self.target_value.parameters(), self.value.parameters, self.config.tau)
