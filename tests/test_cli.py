@@ -105,7 +105,7 @@ def test_a_preset_is_printed_and_applied(tmp_path: Path, capsys: pytest.CaptureF
     assert main(words) == 0
     printed = capsys.readouterr()
     assert "preset for Hopper-v5: learning_starts=10000" in printed.out
-    assert "learning_starts=10000 is not below the 60 steps of this run" in printed.err
+    assert "the first update would come at step 10001, and this run ends at step 60" in printed.err
     assert json.loads((tmp_path / "run/config.json").read_text())["hyperparameters"]["learning_starts"] == 10_000
 
 

@@ -12,7 +12,7 @@ from softac.agents.registry import AGENTS, find_agent
 from softac.cli.arguments import add_config, add_env_kwargs, add_run, env_kwargs, given, require_run, steps
 from softac.cli.display import Display
 from softac.cli.messages import messages_to
-from softac.config import as_text, make_config
+from softac.config import as_text, fields, make_config
 from softac.errors import CheckpointError, ConfigError, nearest
 from softac.model import Description, Model
 from softac.plots import learning_curves, save_figure
@@ -24,8 +24,9 @@ from softac.run.folder import CHECKPOINTS, new_run_path, read_config
 from softac.run.metrics import METRICS, read_rows
 from softac.run.signals import StopSignals
 from softac.run.training import rows_kept
+from softac.types import ActionKind
 
-DEFAULT_ENV = "Pendulum-v1"
+DEFAULT_ENVS: dict[ActionKind, str] = {"continuous": "Pendulum-v1", "discrete": "CartPole-v1"}
 FIRST_RUN_STEPS, USUAL_STEPS = 10_000, 100_000
 SUMMARY = "learning_curve.png"
 
@@ -42,7 +43,10 @@ def add_train_parser(subparsers: Any, words: Sequence[str]) -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "what", nargs="*", metavar="[ALGO] [ENV]", help="default: sac Pendulum-v1; a lone ENV is understood"
+        "what",
+        nargs="*",
+        metavar="[ALGO] [ENV]",
+        help="default: sac Pendulum-v1, CartPole-v1 for discrete actions; a lone ENV is understood",
     )
     parser.add_argument("-n", "--total-timesteps", metavar="N", help="environment steps")
     add_env_kwargs(parser)
@@ -75,23 +79,19 @@ def run_train(args: argparse.Namespace) -> int:
     """Train from the beginning; returns the exit code."""
     algorithm, env_id = _algorithm_and_env(args.what)
     agent_class = find_agent(algorithm)
-    hyperparameters = given(args, agent_class.Config)
-    if args.preset:
-        hyperparameters = preset(algorithm, env_id) | hyperparameters
+    tuned = preset(algorithm, env_id) if args.preset else {}
+    chosen = tuned | given(args, agent_class.Config) | given(args, RunConfig)
     total = steps(args.total_timesteps or (USUAL_STEPS if args.what else FIRST_RUN_STEPS))
     record = make_config(RecordConfig, given(args, RecordConfig))
     kwargs = env_kwargs(args.env_kwargs)
-    settings = asdict(make_config(RunConfig, given(args, RunConfig)))
+    settings = asdict(make_config(RunConfig, {k: v for k, v in chosen.items() if k in fields(RunConfig)}))
+    hyperparameters = {k: v for k, v in chosen.items() if k not in settings}
     model = Model(agent_class, env_id, env_kwargs=kwargs, trust_module=True, **settings, **hyperparameters)
     if args.preset:
-        changed = ", ".join(f"{k}={as_text(v)}" for k, v in hyperparameters.items())
+        changed = ", ".join(f"{k}={as_text(v)}" for k, v in chosen.items())
         print(f"preset for {env_id}: {changed}; everything else as in `softac defaults {algorithm}`")  # noqa: T201
-    if model.agent.config.learning_starts >= total:
-        log.warning(
-            "learning_starts=%d is not below the %d steps of this run: it ends before the first update",
-            model.agent.config.learning_starts,
-            total,
-        )
+    if (first := _first_update(model)) > total:
+        log.warning("the first update would come at step %d, and this run ends at step %d", first, total)
     path = args.run_dir or new_run_path(Path("runs"), env_id, algorithm, model.run.seed)
     return _train(model, total, record, path)
 
@@ -136,6 +136,13 @@ def _from_beginning(config: dict[str, Any], path: Path, env: str | None) -> Mode
     return model
 
 
+def _first_update(model: Model) -> int:
+    config = model.agent.config
+    if model.agent.on_policy:
+        return rows_kept(model.agent, model.run.n_envs)
+    return int(config.learning_starts + config.train_freq)
+
+
 def _train(model: Model, total: int, record: RecordConfig, path: Path) -> int:
     name = model.description()["algorithm"]
     title = f"{name} on {model.source.name}, seed {model.run.seed}"
@@ -178,9 +185,9 @@ def _summary(path: Path, run: str, rows: list[dict[str, Any]], steps_made: int) 
 def _algorithm_and_env(words: list[str]) -> tuple[str, str]:
     match words:
         case []:
-            return "sac", DEFAULT_ENV
+            return "sac", DEFAULT_ENVS["continuous"]
         case [algorithm] if algorithm in AGENTS:
-            return algorithm, DEFAULT_ENV
+            return algorithm, DEFAULT_ENVS[AGENTS[algorithm].actions[0]]
         case [word]:
             if nearest(word, AGENTS):
                 find_agent(word)  # raises: a misspelt algorithm, not an environment
