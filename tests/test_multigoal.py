@@ -269,3 +269,12 @@ def quarters():
     """For each goal, which positions of the grid are nearest to it."""
     x, y = np.meshgrid(SIDE, SIDE, indexing="ij")
     return [x > np.abs(y), -x > np.abs(y), y > np.abs(x), -y > np.abs(x)]
+
+
+def test_a_start_of_ones_own():
+    env = MultiGoalEnv()
+    obs, _ = env.reset(seed=0, options={"position": (1.5, -2.0)})
+    assert obs.tolist() == [1.5, -2.0]
+    for bad in ((8.0, 0.0), (0.0,), (0.0, float("nan"))):
+        with pytest.raises(ConfigError, match=r"it must be two numbers from -7 to 7; give \(0, 0\)"):
+            env.reset(options={"position": bad})

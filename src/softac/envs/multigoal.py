@@ -47,9 +47,15 @@ class MultiGoalEnv(gym.Env[FloatArray, FloatArray]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[FloatArray, dict[str, Any]]:
-        """Draw the first position."""
+        """Draw the first position, or take it from `options={"position": (x, y)}`."""
         super().reset(seed=seed, options=options)
-        self._position = self.np_random.normal(0.0, START_STD, 2).astype(np.float32)
+        drawn = self.np_random.normal(0.0, START_STD, 2)
+        self._position = np.array((options or {}).get("position", drawn), np.float32)
+        if not self.observation_space.contains(self._position):
+            raise ConfigError(
+                f"the position is {self._position.tolist()}; it must be two numbers from {-SIDE:g} to {SIDE:g}; "
+                "give (0, 0) for the centre"
+            )
         return self._position.copy(), {"goal": None}
 
     def step(self, action: FloatArray) -> tuple[FloatArray, float, bool, bool, dict[str, Any]]:
