@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from softac.algorithms import GamidPG as GamidPG
     from softac.algorithms import SACDiscrete as SACDiscrete
     from softac.algorithms import SACMixture as SACMixture
+    from softac.conformance import check_agent as check_agent
     from softac.model import Model as Model
     from softac.model import evaluate_policy as evaluate_policy
 
@@ -34,13 +35,20 @@ __all__ = [
     "SACDiscrete",
     "SACMixture",
     "__version__",
+    "check_agent",
     "evaluate_policy",
 ]
+
+ROOMS = {
+    "Model": "softac.model",
+    "check_agent": "softac.conformance",
+    "evaluate_policy": "softac.model",
+}
 
 
 def __getattr__(name: str) -> Any:
     # PyTorch takes a second or two to import; `softac --help` must not wait for it.
     if name not in __all__:
         raise AttributeError(f"module 'softac' has no attribute {name!r}")
-    room = "softac.model" if name in ("Model", "evaluate_policy") else "softac.algorithms"
+    room = ROOMS.get(name, "softac.algorithms")
     return getattr(import_module(room), name)
