@@ -114,7 +114,7 @@ class REINFORCEAgent:
             advantage = gae(r, discount, v, v2, continues, self.config.gae_lambda)
             metrics = self._fit_value(s, reward_to_go(r, discount, continues, v2).flatten())
         else:
-            known = finished(continues).float()
+            known = finished(continues).to(r.dtype)
             returns = reward_to_go(r, discount, continues, torch.zeros_like(r))
             share = known.mean().clamp_min(1.0 / known.numel())  # of the steps whose return is known
             baseline = (known * returns).mean() / share if self.config.baseline == "mean" else 0.0
@@ -122,9 +122,9 @@ class REINFORCEAgent:
             metrics = {"train/known_returns": known.mean()}
 
         policy = self.actor(s)
+        entropy = policy.entropy().detach().mean()
         pg_loss = policy_gradient_loss(policy.log_prob(a), advantage.flatten())
         self.actor.descend(pg_loss)
-        entropy = policy.entropy().detach().mean()
         return {"train/policy_gradient_loss": pg_loss.detach(), "train/entropy": entropy, **metrics}
 
     def _fit_value(self, s: Tensor, returns: Tensor) -> Metrics:
