@@ -161,7 +161,7 @@ def _roll(envs: InProcessVectorEnv, spy: _Spy, log: _Log, steps: int) -> None:
     log.starts.append(envs.reset(0, episode))
     for _ in range(steps):
         before = _arrays(log, spy.obs, before)
-        (step,) = envs.step(0, _random_action(rng, log.spaces))
+        (step,) = envs.step(0, _random_action(rng, log.spaces)[None])
         log.obs.append(step.obs)
         log.rewards.append(step.reward)
         length += 1
@@ -189,7 +189,7 @@ def _arrays(log: _Log, obs: Any, before: list[Any] | None) -> list[Any]:
 def _play(envs: InProcessVectorEnv, seed: int, actions: Sequence[FloatArray]) -> Trace:
     trace: Trace = [(envs.reset(0, seed), 0.0, False, False)]
     for action in actions:
-        (step,) = envs.step(0, action)
+        (step,) = envs.step(0, action[None])
         trace.append((step.obs, step.reward, step.terminated, step.truncated))
         if step.terminated or step.truncated:
             break
