@@ -77,9 +77,8 @@ class Spaces:
         if isinstance(space, spaces.Discrete):
             return space.start + space.dtype.type(action[0])
         scaled = self.low + 0.5 * (action.astype(np.float64) + 1.0) * (self.high - self.low)
-        # Rounding to float32 may step over a bound.
-        # np.clip turns an array without dimensions into a number, which a Box does not contain.
-        return np.asarray(np.clip(scaled.reshape(space.shape).astype(space.dtype), space.low, space.high))
+        # Cut before it is rounded: what lies far beyond may be too large for float32.
+        return np.clip(scaled, self.low, self.high).reshape(space.shape).astype(space.dtype)
 
     def require_actions(self, actions: NDArray[Any]) -> None:
         """Raise ValueError where no agent can have chosen `actions` `[..., A]`."""
