@@ -242,9 +242,10 @@ class Model:
     def _ready(self, until: int) -> Training:
         """The training state, made or restored when it is first needed."""
         rows = min(rows_kept(self.agent, self.run.n_envs), until)
+        rollout_envs = self.run.n_envs if self.agent.on_policy else None
         if self._training is not None:
             # Rows that hold something already are not counted as free any more.
-            require_memory(max(0, rows - len(self._training.memory)), self.spaces.spec)
+            require_memory(max(0, rows - len(self._training.memory)), self.spaces.spec, rollout_envs=rollout_envs)
             return self._training
         if self._envs is None:
             raise ConfigError(
@@ -255,7 +256,7 @@ class Model:
                 f"the agent of the best evaluation (step {self._loaded.step}) was loaded, which can only act; "
                 "expected a whole checkpoint to learn on from; load without best"
             )
-        require_memory(rows, self.spaces.spec)
+        require_memory(rows, self.spaces.spec, rollout_envs=rollout_envs)
         training = Training(self.agent, self._envs, self.run.seed)
         if self._loaded is None or self._home is None:
             training.collector.begin()
@@ -295,7 +296,8 @@ class Model:
 
         Returns:
             The action in the environment's own bounds, shape and dtype (with the leading dimension
-            of the batch, if there was one), and None for recurrent state.
+            of the batch, if there was one; one discrete action is a NumPy integer), and None for
+            recurrent state.
 
         Raises:
             ConfigError: the observation is not of the environment's shape.
@@ -310,10 +312,8 @@ class Model:
         noise = None
         if not deterministic:
             noise = self.agent.act_noise(len(flat), self._prediction_noise, Moment(self.num_timesteps))
-        actions = act(self.agent, flat, noise)
-        scaled = np.stack([self.spaces.to_env(action) for action in actions])
-        # The ellipsis keeps an action without dimensions an array.
-        return (scaled if batched else scaled[0, ...]), None
+        actions = [self.spaces.to_env(action) for action in act(self.agent, flat, noise)]
+        return (np.stack(actions) if batched else actions[0]), None
 
     def evaluate(self, env: EnvLike | None, n_eval_episodes: int, *, deterministic: bool, seed: int) -> Returns:
         """Returns of whole episodes; `env` None: the kind this model learns in. See `evaluate_policy`."""
@@ -407,9 +407,12 @@ class Model:
 
         Raises:
             CheckpointError: a file is missing, damaged or hostile.
-            ConfigError: `env` does not have the spaces the model was trained with.
+            ConfigError: `env` does not have the spaces the model was trained with, or the agent is not
+                one, or of another algorithm than this class.
         """
         path = Path(folder)
+        if agent_class is not None:
+            _require_agent(agent_class)
         config = read_config(path)
         described = Description.read(config, path, agent_class)
         cls._require_own(described.agent_class, path)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from softac.errors import ConfigError
-from softac.types import EnvSpec, Row, Transition
+from softac.types import EnvSpec, FloatArray, Row, Transition
 
 
 class Replay:
@@ -35,6 +35,11 @@ class Replay:
 
     def __len__(self) -> int:
         return min(self.added, self.capacity)
+
+    @property
+    def actions(self) -> FloatArray:
+        """The actions of the rows that hold something, `[len, A]`; a view."""
+        return self._action[: len(self)]
 
     def add(self, row: Row) -> None:
         """Append one transition."""
@@ -67,13 +72,16 @@ def forecast(rows: int, spec: EnvSpec) -> int:
     return rows * row_width(spec) * 4
 
 
-def require_memory(rows: int, spec: EnvSpec, available: int | None = None) -> None:
-    """Refuse a replay that will not fit.
+def require_memory(
+    rows: int, spec: EnvSpec, available: int | None = None, *, rollout_envs: int | None = None
+) -> None:
+    """Refuse a replay, or a rollout, that will not fit.
 
     Args:
         rows: rows the run can reach: the lesser of the capacity and the budget.
         spec: sizes of observations and actions.
         available: free bytes; None: ask the operating system.
+        rollout_envs: how many environments a rollout is made of; None: it is a replay.
 
     Raises:
         ConfigError: they do not fit into the memory that is free now.
@@ -82,10 +90,14 @@ def require_memory(rows: int, spec: EnvSpec, available: int | None = None) -> No
     free = available_memory() if available is None else available
     if needed > free:
         fitting = int(0.9 * free) // (row_width(spec) * 4)
+        what, lower = (
+            ("replay", f"buffer_size to {fitting:,}")
+            if rollout_envs is None
+            else ("rollout", f"n_steps to {fitting // rollout_envs:,}")
+        )
         raise ConfigError(
-            f"the replay needs {in_words(needed)} for {rows:,} transitions of {row_width(spec)} numbers; "
-            f"expected at most the {in_words(free)} of memory free now; lower buffer_size to {fitting:,} "
-            "or free memory"
+            f"the {what} needs {in_words(needed)} for {rows:,} transitions of {row_width(spec)} numbers; "
+            f"expected at most the {in_words(free)} of memory free now; lower {lower} or free memory"
         )
 
 

@@ -3,7 +3,7 @@
 import torch
 
 from softac.replay.ring import row_width
-from softac.types import EnvSpec, Rollout, Row
+from softac.types import EnvSpec, FloatArray, Rollout, Row
 
 
 class RolloutStorage:
@@ -31,6 +31,11 @@ class RolloutStorage:
 
     def __len__(self) -> int:
         return self.added
+
+    @property
+    def actions(self) -> FloatArray:
+        """The actions of the rows that hold something, `[len, A]`; a view."""
+        return self._action[: self.added]
 
     def add(self, row: Row) -> None:
         """Append one step."""

@@ -215,7 +215,8 @@ class Collector:
     def _require_fitting(self, plain: dict[str, Any], actions: FloatArray) -> None:
         """Raise ValueError where the state cannot be one of this collector's."""
         n, played = self.envs.num_envs, [int(episode["length"]) for episode in plain["episodes"]]
-        chosen = np.array(plain["actions"], np.float64)
+        with np.errstate(over="ignore"):
+            chosen = np.array(plain["actions"], np.float32)
         if len(played) != n or min(played) < 0 or sum(played) != len(actions):
             raise ValueError(f"{len(played)} episodes with {len(actions)} actions for {n} environments")
         if chosen.shape != self.actions.shape:

@@ -93,14 +93,17 @@ class Training:
         Off-policy: `gradient_steps` for each environment step after the warm-up, whatever the number
         of environments, in rounds of `train_freq` steps. On-policy: one for each full rollout.
         """
+        if not self.agent.on_policy and len(self.memory) == 0:
+            return 0
+        return self._updates_by(self.steps) - self.updates
+
+    def _updates_by(self, steps: int) -> int:
         if self.agent.on_policy:
             rollout: OnPolicyConfig = self.agent.config
-            return self.steps // (rollout.n_steps * self.envs.num_envs) - self.updates
+            return steps // (rollout.n_steps * self.envs.num_envs)
         config: OffPolicyConfig = self.agent.config
-        if len(self.memory) == 0:
-            return 0
-        learning = max(0, self.steps - config.learning_starts) // config.train_freq * config.train_freq
-        return int(learning * config.gradient_steps) - self.updates
+        learning = max(0, steps - config.learning_starts) // config.train_freq * config.train_freq
+        return int(learning * config.gradient_steps)
 
     def update(self) -> None:
         """Learn from a fresh batch of the replay, or from the rollout, which is then forgotten."""
@@ -126,7 +129,7 @@ class Training:
             OSError: the rows could not be written.
         """
         segments: list[Segment] = []
-        tensors = self.agent.state_dict() | {"optim.noise": self.noise.cpu()}
+        tensors = self.agent.state_dict() | {"optim.noise": self.noise.cpu().contiguous()}
         if isinstance(self.memory, RolloutStorage):
             tensors["optim.rollout"] = self.memory.rows[: len(self.memory)].clone()
         else:
@@ -160,23 +163,26 @@ class Training:
         try:
             streams = {name: tensors.pop(f"optim.random.{name}") for name in vars(self.streams)}
             sums, noise = tensors.pop("optim.means"), tensors.pop("optim.noise")
-            rollout = tensors.pop("optim.rollout", None)
+            rollout = tensors.pop("optim.rollout") if self.agent.on_policy else torch.zeros(0)
             self.agent.load_state_dict(tensors)
             self.streams.load_state_dict(streams)
             self.means.load_state(state["means"], sums, self.agent.device)
-            self.updates = int(state["updates"])
-            if self.updates < 0 or int(state["collector"]["steps"]) != snapshot.step:
+            self.updates, added = int(state["updates"]), int(state["rows_added"])
+            if int(state["collector"]["steps"]) != snapshot.step:
                 raise ValueError("counters that contradict each other")
+            if not 0 <= self.updates <= self._updates_by(snapshot.step):
+                raise ValueError(f"{self.updates} updates after {snapshot.step} steps")
             self.evaluation_due = bool(state["evaluation_due"])
             self.seconds = float(state["seconds"])
+            like = self.agent.act_noise(self.envs.num_envs, torch.Generator(), Moment(snapshot.step))
+            if len(noise) and (noise.shape, noise.dtype) != (like.shape, like.dtype):
+                raise ValueError(f"noise of {noise.dtype} {tuple(noise.shape)}")
             self.noise = noise.to(self.agent.device)
-            if self.noise.ndim == 0 or len(self.noise) not in (0, self.envs.num_envs):
-                raise ValueError(f"noise of shape {tuple(self.noise.shape)}")
-            added = int(state["rows_added"])
             if isinstance(self.memory, Replay):
                 read_segments(self.memory, replay_folder, snapshot.segments, added)
             else:
-                self._restore_rollout(rollout, added)
+                self._restore_rollout(rollout, added, snapshot.step)
+            self.envs.spaces.require_actions(self.memory.actions)
             return self.collector.load_state(state["collector"], snapshot.actions)
         except (KeyError, TypeError, ValueError, IndexError, OverflowError, RuntimeError) as error:
             detail = " ".join(f"{type(error).__name__}: {error}".split())[:200]
@@ -185,10 +191,12 @@ class Training:
                 "of the same algorithm, environment and number of environments; resume it as it was trained"
             ) from None
 
-    def _restore_rollout(self, rows: Tensor | None, added: int) -> None:
+    def _restore_rollout(self, rows: Tensor, added: int, steps: int) -> None:
         memory = self.memory
-        if rows is None or rows.shape != memory.rows[:added].shape or not 0 <= added <= len(memory.rows):
-            raise ValueError(f"a rollout of {0 if rows is None else len(rows)} rows where {added} were counted")
+        if added != steps - self.updates * len(memory.rows) or not 0 <= added <= len(memory.rows):
+            raise ValueError(f"a rollout of {added} rows after {self.updates} updates and {steps} steps")
+        if rows.shape != memory.rows[:added].shape or rows.dtype != torch.float32:
+            raise ValueError(f"a rollout of {rows.dtype} {tuple(rows.shape)} where {added} rows were counted")
         memory.rows[:added] = rows
         memory.added = added
 
