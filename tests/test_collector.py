@@ -23,12 +23,13 @@ def obs(x: float) -> np.ndarray:
 
 
 def fold(rewards, n, gamma=0.5, terminated=False, truncated=False):
-    """What n-step folding makes of one episode from state 0 on: (s, a, R, discount, s')."""
+    """What n-step folding makes of one episode from state 0 on: (s, a, R, discount, s', ended)."""
     window, out = NStep(gamma, n), []
     for t, reward in enumerate(rewards):
         last = t == len(rewards) - 1
         step = Step(obs(t + 1), reward, terminated and last, truncated and last)
-        out += [(s.item(), a.item(), r, d, s2.item()) for s, a, r, d, s2 in window.push(obs(t), obs(-t), step)]
+        for s, a, r, d, s2, ended in window.push(obs(t), obs(-t), step):
+            out.append((s.item(), a.item(), r, d, s2.item(), ended))
     return out
 
 
@@ -37,39 +38,45 @@ def fold(rewards, n, gamma=0.5, terminated=False, truncated=False):
 
 
 def test_three_steps_in_the_middle_of_an_episode():
-    assert fold([1, 10, 100, 1000], n=3) == [(0, 0, 31, 1 / 8, 3), (1, -1, 310, 1 / 8, 4)]
+    assert fold([1, 10, 100, 1000], n=3) == [
+        (0, 0, 31, 1 / 8, 3, False),
+        (1, -1, 310, 1 / 8, 4, False),
+    ]
 
 
 def test_three_steps_at_a_termination():
     assert fold([1, 10, 100, 1000], n=3, terminated=True) == [
-        (0, 0, 31, 1 / 8, 3),  # does not reach the end
-        (1, -1, 310, 0, 4),
-        (2, -2, 600, 0, 4),
-        (3, -3, 1000, 0, 4),
+        (0, 0, 31, 1 / 8, 3, False),  # does not reach the end
+        (1, -1, 310, 0, 4, True),
+        (2, -2, 600, 0, 4, True),
+        (3, -3, 1000, 0, 4, True),
     ]
 
 
 def test_three_steps_at_a_truncation():
     assert fold([1, 10, 100, 1000], n=3, truncated=True) == [
-        (0, 0, 31, 1 / 8, 3),
-        (1, -1, 310, 1 / 8, 4),
-        (2, -2, 600, 1 / 4, 4),  # fewer rewards, so a bootstrap of its own: gamma^2, gamma^1
-        (3, -3, 1000, 1 / 2, 4),
+        (0, 0, 31, 1 / 8, 3, False),
+        (1, -1, 310, 1 / 8, 4, True),
+        (2, -2, 600, 1 / 4, 4, True),  # fewer rewards, so a bootstrap of its own: gamma^2, gamma^1
+        (3, -3, 1000, 1 / 2, 4, True),
     ]
 
 
 def test_termination_wins_over_truncation():
-    assert fold([1, 10], n=1, terminated=True, truncated=True) == [(0, 0, 1, 1 / 2, 1), (1, -1, 10, 0, 2)]
+    assert fold([1, 10], n=1, terminated=True, truncated=True) == [
+        (0, 0, 1, 1 / 2, 1, False),
+        (1, -1, 10, 0, 2, True),
+    ]
 
 
 @pytest.mark.parametrize(("ending", "discounts"), [("terminated", [0, 0]), ("truncated", [1 / 4, 1 / 2])])
 def test_an_episode_shorter_than_the_window(ending, discounts):
-    expected = [(0, 0, 1 + 10 / 2, discounts[0], 2), (1, -1, 10, discounts[1], 2)]
+    expected = [(0, 0, 1 + 10 / 2, discounts[0], 2, True), (1, -1, 10, discounts[1], 2, True)]
     assert fold([1, 10], n=5, **{ending: True}) == expected
 
 
 def test_one_step():
-    assert fold([1, 10], n=1) == [(0, 0, 1, 1 / 2, 1), (1, -1, 10, 1 / 2, 2)]
+    assert fold([1, 10], n=1) == [(0, 0, 1, 1 / 2, 1, False), (1, -1, 10, 1 / 2, 2, False)]
 
 
 def test_an_unfinished_window_keeps_its_steps():
@@ -86,8 +93,9 @@ def test_folding_an_episode_equals_the_definition(rewards, n, gamma, ending):
     found = fold(rewards, n, gamma, **{ending: True})
     length = len(rewards)
     assert len(found) == length
-    for t, (s, a, reward, discount, s2) in enumerate(found):
+    for t, (s, a, reward, discount, s2, ended) in enumerate(found):
         stop = min(t + n, length)
+        assert ended == (stop == length)
         over = ending == "terminated" and stop == length
         assert (s, a, s2) == (t, -t, stop)
         assert reward == pytest.approx(sum(gamma ** (k - t) * rewards[k] for k in range(t, stop)))
@@ -300,12 +308,12 @@ def collector(make, n_envs=1):
     replay = Replay(100, envs.spaces.spec, torch.device("cpu"))
     made = Collector(envs, replay.add, gamma=0.9, n_steps=1, seed=3)
     made.begin()
-    return made
+    return made, replay
 
 
 def test_a_failing_step_is_located_and_can_be_tried_again():
     Failing.failed = False
-    made = collector(lambda: Failing(4))
+    made, replay = collector(lambda: Failing(4))
     chosen = []
 
     def choose(observations):
@@ -319,12 +327,12 @@ def test_a_failing_step_is_located_and_can_be_tried_again():
         f"environment 0 raised RuntimeError: motor on fire in step at step 3 of episode 1 (seed {seed}, "
         "action [0.25]); expected a finite answer of the declared shape; correct the environment, then resume"
     )
-    assert made.steps == len(made.replay) == 6
+    assert made.steps == len(replay) == 6
     assert len(chosen) == 7
     made.collect(choose, 1)
     assert len(chosen) == 7  # the action chosen before is tried again, no other
-    assert made.steps == len(made.replay) == 7
-    assert made.replay.rows[6, -2:].tolist() == [2.0, 3.0]  # it went on in the same episode
+    assert made.steps == len(replay) == 7
+    assert replay.rows[6, -2:].tolist() == [2.0, 3.0]  # it went on in the same episode
 
 
 class FailingReset(CountingEnv):
@@ -335,7 +343,7 @@ class FailingReset(CountingEnv):
 
 
 def test_a_failing_reset_is_located_and_its_step_has_not_happened():
-    made = collector(lambda: FailingReset(4))
+    made, replay = collector(lambda: FailingReset(4))
     with pytest.raises(EnvironmentFailed) as error:
         repeat(made, 9)
     seed = derive_seed(Purpose.TRAINING_EPISODE, 3, 0, 1)
@@ -343,7 +351,7 @@ def test_a_failing_reset_is_located_and_its_step_has_not_happened():
         f"environment 0 raised OSError: no more worlds in reset at the start of episode 1 (seed {seed}); "
         f"expected a finite observation of the declared shape; correct its reset(seed={seed}), then resume"
     )
-    assert made.steps == len(made.replay) == 3
+    assert made.steps == len(replay) == 3
 
 
 class Answering(CountingEnv):
@@ -400,26 +408,26 @@ WRONG_ANSWERS = {
 def test_a_wrong_answer_never_enters_the_replay(case):
     answer, said = WRONG_ANSWERS[case]
     Answering.answer = staticmethod(answer)
-    made = collector(Answering)
+    made, replay = collector(Answering)
     with pytest.raises(EnvironmentFailed) as error:
         repeat(made, 3)
     assert str(error.value).startswith(f"environment 0 {said} at step 2 of episode 0 (seed ")
     assert str(error.value).endswith(
         "expected a finite answer of the declared shape; correct the environment, then resume"
     )
-    assert len(made.replay) == 1
+    assert len(replay) == 1
 
 
 def test_numpy_booleans_and_numbers_are_accepted():
     Answering.answer = staticmethod(lambda o, r, e, u, i: (o, np.float64(r), np.bool(e), np.bool(u), i))
-    made = collector(Answering)
+    made, replay = collector(Answering)
     repeat(made, 3)
-    assert len(made.replay) == 3
+    assert len(replay) == 3
 
 
 def test_a_fault_in_one_of_several_environments_keeps_the_steps_before_it():
     Failing.failed = False
-    made = collector(lambda: Failing(4), n_envs=3)
+    made, _ = collector(lambda: Failing(4), n_envs=3)
     with pytest.raises(EnvironmentFailed, match=r"^environment 0 raised"):
         repeat(made, 20)
     assert made.steps == 18
@@ -439,9 +447,9 @@ def test_an_environment_that_does_not_repeat_itself_loses_one_episode_and_says_s
         def observe(self):
             return super().observe() + np.float32(self.shift)
 
-    first = collector(Forgetful)
+    first, _ = collector(Forgetful)
     repeat(first, 9)
-    second = collector(Forgetful)
+    second, _ = collector(Forgetful)
     sentences = second.load_state(*first.state())
     assert sentences == [
         "environment 0 did not repeat episode 1 from its seed and actions; continuing with a new episode, "
@@ -452,11 +460,11 @@ def test_an_environment_that_does_not_repeat_itself_loses_one_episode_and_says_s
 
 
 def test_an_episode_in_flight_is_found_again():
-    first = collector(EarlyEndingEnv, n_envs=2)
+    first, _ = collector(EarlyEndingEnv, n_envs=2)
     generator = np.random.default_rng(0)
     for budget in (2, 2, 2, 2, 1):  # ends inside a round
         first.collect(lambda o: generator.uniform(-1, 1, (2, 2)).astype(np.float32), budget)
-    second = collector(EarlyEndingEnv, n_envs=2)
+    second, _ = collector(EarlyEndingEnv, n_envs=2)
     assert second.load_state(*first.state()) == []
     assert second.cursor == first.cursor == 1
     assert np.array_equal(second.observations, first.observations)

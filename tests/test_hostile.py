@@ -316,6 +316,22 @@ REFUSED: dict[str, Callable[[Forgery], Any]] = {
     "a tensor with a name of 1 MB": lambda f: f.tensors(
         NETWORKS, lambda t: t.update({"a" * 10**6: np.zeros(1, np.float32)})
     ),
+    "noise of another width": lambda f: f.tensors(
+        OPTIM, lambda t: t.update({"optim.noise": np.zeros((2, 5), np.float32)})
+    ),
+    "noise of another number of environments": lambda f: f.tensors(
+        OPTIM, lambda t: t.update({"optim.noise": np.zeros((3, 2), np.float32)})
+    ),
+    "noise of integers": lambda f: f.tensors(
+        OPTIM, lambda t: t.update({"optim.noise": np.zeros((2, 2), np.int64)})
+    ),
+    "noise of no dimension": lambda f: f.tensors(
+        OPTIM, lambda t: t.update({"optim.noise": np.zeros((), np.float32)})
+    ),
+    "no noise": lambda f: f.tensors(OPTIM, lambda t: t.pop("optim.noise")),
+    "a rollout in a replay's place": lambda f: f.tensors(
+        OPTIM, lambda t: t.update({"optim.rollout": np.zeros((2, 11), np.float32)})
+    ),
     "a random state of another size": lambda f: f.tensors(
         OPTIM, lambda t: t.update({"optim.random.update": np.zeros(7, np.uint8)})
     ),
@@ -451,6 +467,10 @@ REFUSED: dict[str, Callable[[Forgery], Any]] = {
     "recent returns of three": collector(recent=[[1, 2, 3]]),
     "actions of another shape": collector(actions=[[0.0] * 3]),
     "actions beyond": collector(actions=[[1e300, 0.0], [0.0, 0.0]]),
+    "actions beyond float64": lambda f: f.put(
+        STATE,
+        f.path(f"CKPT/{STATE}").read_bytes().replace(b'"actions": [', b'"actions": [' + b"9" * 400 + b", ", 1),
+    ),
     "actions a text": collector(actions=NASTY),
     "no episodes": collector(episodes=[]),
     "too many episodes": collector(episodes=[{"index": 0, "length": 0, "obs_sha256": ""}] * 1000),
@@ -460,11 +480,12 @@ REFUSED: dict[str, Callable[[Forgery], Any]] = {
     "episode a text": collector(episodes="ab"),
     "collector missing": lambda f: f.state(lambda s: s.pop("collector")),
     "updates negative": lambda f: f.state(lambda s: s.update(updates=-(10**12))),
+    "updates that no steps called for": lambda f: f.state(lambda s: s.update(updates=10**12)),
     "updates a list": lambda f: f.state(lambda s: s.update(updates=[])),
     "rows added huge": lambda f: f.state(lambda s: s.update(rows_added=10**12)),
     "rows added negative": lambda f: f.state(lambda s: s.update(rows_added=-5)),
     "means a text": lambda f: f.state(lambda s: s.update(means=NASTY)),
-    "means that are not summed": lambda f: f.state(lambda s: s["means"].update(names=["a"] * 10)),
+    "means that are not summed": lambda f: f.state(lambda s: s["means"][0].update(names=["a"] * 10)),
 }
 
 HARMLESS: dict[str, Callable[[Forgery], Any]] = {

@@ -369,7 +369,7 @@ def test_13_a_saved_agent_lacks_nothing():
     for k in range(3):
         learner.update_(batch(seed=k), noise(seed=k))
     state = learner.state_dict()
-    names = {"temperature.log_alpha", "optim.n_updates"}
+    names = {"temperature.log_alpha", "n_updates"}
     names |= {f"optim.temperature.log_alpha.{moment}" for moment in ("exp_avg", "exp_avg_sq", "step")}
     for part in ("net.0.weight", "net.0.bias", "net.4.weight", "net.4.bias"):
         names |= {f"{net}.{part}" for net in ("actor", "critic", "target_critic")}

@@ -234,9 +234,9 @@ def test_the_forecast_asks_for_what_the_system_has():
 def test_a_replay_that_cannot_fit_is_refused_before_it_is_reserved(monkeypatch):
     asked = []
 
-    def refuse(rows, spec):
+    def refuse(rows, spec, rollout_envs):
         asked.append((rows, spec))
-        require_memory(rows, spec, available=1_000)
+        require_memory(rows, spec, available=1_000, rollout_envs=rollout_envs)
 
     monkeypatch.setattr(softac.model, "require_memory", refuse)
     monkeypatch.setattr("softac.run.training.Replay", None)  # reserving would raise another error
@@ -250,7 +250,7 @@ def test_a_replay_that_cannot_fit_is_refused_before_it_is_reserved(monkeypatch):
 
 def test_the_forecast_looks_at_every_budget(monkeypatch):
     asked = []
-    monkeypatch.setattr(softac.model, "require_memory", lambda rows, spec: asked.append(rows))
+    monkeypatch.setattr(softac.model, "require_memory", lambda rows, spec, rollout_envs: asked.append(rows))
     model = SAC(EarlyEndingEnv, **SMALL)
     model.learn(30)
     model.learn(40)
@@ -266,5 +266,5 @@ def test_a_replay_that_the_system_will_not_reserve(monkeypatch):
     with pytest.raises(ConfigError) as error:
         SAC(EarlyEndingEnv, **SMALL).learn(10)
     assert str(error.value) == (
-        "buffer_size=1000 was given; expected a replay that the system can reserve; lower buffer_size"
+        "buffer_size=1000 was given; expected a memory that the system can reserve; lower buffer_size"
     )
