@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from softac.config import (
     STRICT,
-    ActionNoiseStd,
     ActorLearningRate,
     BatchSize,
     BufferSize,
@@ -65,7 +64,9 @@ class GamidPGConfig:
     policy_delay: PolicyDelay = 2
     target_policy_noise: TargetPolicyNoise = 0.2
     target_noise_clip: TargetNoiseClip = 0.5
-    action_noise_std: Annotated[ActionNoiseStd, Field(gt=0.0)] = 0.1
+    action_noise_std: Annotated[
+        float, Field(gt=0.0, le=1e6, description="standard deviation of every component, in [-1, 1] units")
+    ] = 0.1
     n_components: NComponents = 5
     ent_coef: FixedEntCoef = 0.1
     exploration_eps: Annotated[
