@@ -59,6 +59,15 @@ class PPOConfig:
     net_arch: NetArch = (64, 64)
     log_std_init: LogStdInit = 0.0
 
+    def __post_init__(self) -> None:
+        """Refuse what no single field can see."""
+        if self.normalize_advantage and self.batch_size == 1:
+            raise ValueError(
+                "batch_size=1 was given with normalize_advantage=True; expected at least 2, since a single "
+                "advantage less its mean is 0 and the actor would not move; raise batch_size or set "
+                "normalize_advantage=False"
+            )
+
 
 class PPOAgent:
     """Proximal policy optimisation with the clipped objective, for continuous and discrete actions.
