@@ -205,8 +205,13 @@ def feasible_target_entropy(target: float | str, n_actions: int) -> float:
     every policy does and alpha vanishes.
 
     Raises:
-        ConfigError: the target is not inside (0, log n).
+        ConfigError: the target is not inside (0, log n), or there is a single action.
     """
+    if n_actions == 1:
+        raise ConfigError(
+            "there is 1 discrete action, whose only policy has entropy 0; expected at least 2, between which a "
+            "policy can be undecided; give the environment a choice, or take dqn"
+        )
     most = math.log(n_actions)
     nats = AUTO_SHARE * most if target == "auto" else float(target)
     if not 0.0 < nats < most:
