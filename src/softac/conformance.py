@@ -19,7 +19,7 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from softac.config import fields, make_config
 from softac.envs import InProcessVectorEnv, Spaces
@@ -106,8 +106,8 @@ def check_agent(agent_class: type[Any], **config: Any) -> list[Finding]:
         return report.findings
     first, *others = report.faults
     name = getattr(agent_class, "__name__", type(agent_class).__name__)
-    more = "; 1 further check failed" if len(others) == 1 else f"; {len(others)} further checks failed"
-    error = ConfigError(f"{name}: {first}{more if others else ''}")
+    more = f" ({_count(len(others), 'further failure')})" if others else ""
+    error = ConfigError(f"{name}: {first}{more}")
     for fault in others:
         error.add_note(str(fault))
     raise error from first.__cause__
@@ -141,15 +141,18 @@ def _examine(report: _Report, agent_class: type[Any], config: dict[str, Any]) ->
     if not (report.passes(_members, agent_class) and report.passes(_configuration, agent_class)):
         return
     make_config(agent_class.Config, config)  # what the caller gave is the caller's to correct
+    stages: list[list[Callable[[_Trial], Iterator[Finding]]]] = [
+        [_construction],
+        [_act_noise, _act, _update],
+        [_state, _restoring],
+        [partial(_training, n_envs=1), partial(_training, n_envs=N_ENVS), _devices],
+    ]
     for kind in agent_class.actions:
         trial = _Trial(agent_class, config, kind, torch.device("cpu"))
-        if not report.passes(_construction, trial):
-            continue
-        passed = [report.passes(check, trial) for check in (_act_noise, _act, _update, _state, _restoring)]
-        if all(passed):
-            for n_envs in (1, N_ENVS):
-                report.passes(_training, trial, n_envs)
-            report.passes(_devices, trial)
+        for checks in stages:
+            passed = [report.passes(check, trial) for check in checks]
+            if not all(passed):
+                break  # what follows builds upon it
 
 
 # --------------------------------------------------------------------------- what the class says
@@ -372,6 +375,12 @@ class _Trial:
                 )
             if name.startswith(RESERVED):
                 raise self.fault(f"state_dict has a {name}", "a name that the run does not use", "rename it")
+        if all(name.startswith(OPTIM_PREFIX) for name in state):
+            raise self.fault(
+                "state_dict has no name that does not begin with optim.",
+                "the networks that act under such names; they are what the best checkpoint keeps",
+                "keep optim. for what acting does not need, such as Adam's moments",
+            )
         return _copied(state)
 
     def update(self, agent: Any, seed: int) -> Metrics:
@@ -607,12 +616,6 @@ def _state(trial: _Trial) -> Iterator[Finding]:
             "clone() each",
         )
     networks = [name for name in names if not name.startswith(OPTIM_PREFIX)]
-    if not networks:
-        raise trial.fault(
-            "every name in state_dict begins with optim.",
-            "the networks that act under names without it; they are what the best checkpoint keeps",
-            "keep optim. for what acting does not need, such as Adam's moments",
-        )
     actor = trial.build(1)
     others = trial.state(actor)
     trial.call(actor, "load_state_dict", {n: whole[n] if n in networks else others[n] for n in names})
@@ -652,8 +655,8 @@ def _restoring(trial: _Trial) -> Iterator[Finding]:
         states = [trial.state(agent) for agent in (whole, restored)]
         if odd := [*_different(*states), *_different(metrics, again)]:
             raise trial.fault(
-                f"an agent restored from its state_dict has another {odd[0]} after {i - UPDATES + 1} more "
-                f"updates{hint}",
+                f"an agent restored from its state_dict has another {odd[0]} after "
+                f"{_count(i - UPDATES + 1, 'more update')}{hint}",
                 expected,
                 remedy,
             )
@@ -711,7 +714,7 @@ def _act_alike(trial: _Trial, one: Any, other: Any) -> bool:
 def _training(trial: _Trial, n_envs: int) -> Iterator[Finding]:
     """Train twice, once without a stop and once with; the second ends in the same bits."""
     cut, total = _budgets(trial, n_envs)
-    where = f"training for {total} steps in {n_envs} environment{'s' if n_envs > 1 else ''}"
+    where = f"training for {total} steps in {_count(n_envs, 'environment')}"
     try:
         with tempfile.TemporaryDirectory(prefix="softac-") as folder:
             found = list(_trained(trial, n_envs, cut, total, Path(folder) / "run"))
@@ -744,14 +747,14 @@ def _trained(trial: _Trial, n_envs: int, cut: int, total: int, folder: Path) -> 
     resumed = Model.load(folder, env=probe, agent_class=agent_class).train(total, record, folder)
     if odd := _different(_copied(whole.agent.state_dict()), _copied(resumed.agent.state_dict())):
         raise trial.fault(
-            f"a run in {n_envs} environments, saved and resumed at step {cut}, has another {odd[0]} at step "
-            f"{total} than one that went through",
+            f"a run in {_count(n_envs, 'environment')}, saved and resumed at step {cut}, has another {odd[0]} "
+            f"at step {total} than one that went through",
             "the same bits",
             "keep no memory in modules, classes or closures, and none in act; state_dict is all that is saved",
         )
-    in_envs = "1 environment" if n_envs == 1 else f"{n_envs} environments"
+    where = _count(n_envs, "environment")
     yield trial.ok(
-        f"{total} steps in {in_envs} with {training.updates} updates, and the same bits when resumed at step {cut}"
+        f"{total} steps in {where} with {training.updates} updates, and the same bits when resumed at step {cut}"
     )
 
 
@@ -858,14 +861,17 @@ def _parts(path: str, thing: Any) -> Iterator[tuple[str, Any]]:
                 yield f"{path}.__closure__", cell.cell_contents
         case partial():
             yield from ((f"{path}.{name}", getattr(thing, name)) for name in ("func", "args", "keywords"))
+        case nn.Module():
+            inside = {**thing._parameters, **thing._buffers, **thing._modules}
+            own = {name: value for name, value in vars(thing).items() if name[0] != "_" and name != "training"}
+            yield from ((f"{path}.{name}", value) for name, value in (own | inside).items())
         case type() | ModuleType() | Tensor() | np.ndarray() | np.generic() | torch.Generator():
             return
         case _:
             slots = (name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ()))
             inside = {name: getattr(thing, name) for name in slots if hasattr(thing, name)}
-            for name, value in (inside | getattr(thing, "__dict__", {})).items():
-                if name != "training":  # the flag of an nn.Module
-                    yield f"{path}.{name}", value
+            own = getattr(thing, "__dict__", {})
+            yield from ((f"{path}.{name}", value) for name, value in (inside | own).items())
 
 
 def _leaves(agent: Any) -> Leaves:
@@ -942,6 +948,10 @@ def _words(error: BaseException) -> str:
 
 def _range(action: Tensor) -> str:
     return f"numbers from {action.min():.4g} to {action.max():.4g}"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def _some(names: list[str]) -> str:
