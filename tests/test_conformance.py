@@ -1,8 +1,12 @@
 """`check_agent`: every agent of softac passes; agents with one defect each are caught, and told what to do."""
 
 import random
+import re
+import runpy
+import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -157,6 +161,16 @@ def test_the_probes_end_in_both_ways_and_refuse_what_is_outside():
         assert {(True, False), (False, True)} <= ends
         with pytest.raises(ValueError, match="is not in"):
             env.step(np.int64(3) if kind == "discrete" else np.zeros(3, np.float32))
+
+
+def test_the_example_runs_as_printed(monkeypatch, capsys):
+    path = Path(__file__).parents[1] / "examples/own_agent.py"
+    monkeypatch.setattr(sys, "argv", [str(path), "520"])  # 20 steps after the warm-up
+    runpy.run_path(str(path), run_name="__main__")
+    *report, last = capsys.readouterr().out.splitlines()
+    assert [line[:6].strip() for line in report] == ["ok"] * 10 + ([] if torch.cuda.is_available() else ["note"])
+    assert re.fullmatch(r"return -\d+\.\d \+- \d+\.\d after 520 steps", last)
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 100
 
 
 # --------------------------------------------------------------------------- members and configuration
@@ -335,9 +349,9 @@ def test_an_error_of_the_agents_own_is_the_cause():
     with pytest.raises(ConfigError) as caught:
         check_agent(broken(act=act), **SMALL)
     assert str(caught.value) == (
-        "Mine: continuous actions: act raised TypeError: "
-        "test_an_error_of_the_agents_own_is_the_cause.<locals>.act() takes 2 positional arguments but 3 were given; expected act(self, obs: torch.Tensor, noise: torch.Tensor "
-        "| None, /) -> torch.Tensor; correct it, or the call it answers"
+        "Mine: continuous actions: act raised TypeError: test_an_error_of_the_agents_own_is_the_cause."
+        "<locals>.act() takes 2 positional arguments but 3 were given; expected act(self, obs: torch.Tensor, "
+        "noise: torch.Tensor | None, /) -> torch.Tensor; correct it, or the call it answers"
     )
     assert isinstance(caught.value.__cause__, TypeError)
 
