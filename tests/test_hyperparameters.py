@@ -287,6 +287,6 @@ def test_a_temperature_that_runs_away_ends_in_words() -> None:
     with pytest.raises(NumericalError) as caught:
         tiny(Drift, net_arch=[1, 14], learning_rate=1.0, learning_starts=2).learn(64)
     assert str(caught.value) == (
-        "train/critic_loss is inf at step 64; expected finite numbers; lower the learning rate or scale the rewards "
-        "down, then resume from the last checkpoint"
+        "train/critic_loss is inf at step 64; expected finite numbers; lower the learning rate or scale the "
+        "rewards down, then resume from the last checkpoint"
     )
