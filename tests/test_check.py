@@ -306,13 +306,35 @@ def test_actions_of_several_dimensions():
     assert "actions: 6 coordinates of shape (2, 3), float64, in [-1, 1]" in texts(sick(action_space=space), "ok")
 
 
+def test_discrete_actions():
+    env = sick(action_space=spaces.Discrete(3, start=-1))()
+    found = findings(env)
+    assert {f.level for f in found} == {"ok"}
+    assert found[1].what == "actions: 3 discrete choices"
+    assert {int(action) for action in env.actions} == {-1, 0, 1}
+
+
+def test_random_actions_are_drawn_for_each_coordinate():
+    env = AsymmetricEnv()
+    findings(env)
+    low, high = AsymmetricEnv.action_space.low, AsymmetricEnv.action_space.high
+    unit = (np.array(env.actions) - low) / (high - low)
+    assert abs(np.corrcoef(unit.T) - np.eye(3)).max() < 0.2
+    assert abs(unit.mean(0) - 0.5).max() < 0.1
+
+
 # --------------------------------------------------------------------------- what cannot be trained on
 
 
 @pytest.mark.parametrize(
     ("spaces_", "what", "remedy"),
     [
-        ({"action_space": spaces.Discrete(3)}, "actions are of kind Discrete", "soft actor-critic for discrete"),
+        ({"action_space": spaces.MultiDiscrete([2, 3])}, "actions are of kind MultiDiscrete", "number all combin"),
+        (
+            {"action_space": spaces.Tuple([spaces.Discrete(3)])},
+            "actions are of kind Tuple",
+            "flatten them with a gym",
+        ),
         ({"action_space": spaces.Box(-np.inf, np.inf, (1,))}, "actions are bounded by inf", "declare useful bou"),
         ({"observation_space": spaces.Box(0, 255, (8, 8, 3), np.uint8)}, "observations are images", "encode the"),
         ({"observation_space": spaces.Text(5)}, "observations are of kind Text", "turn them into a Box"),
@@ -382,13 +404,29 @@ def test_the_command(capsys):
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "Pendulum-v1, 50 random steps"
     assert all(line.startswith("ok      ") for line in out[1:-1])
-    assert out[-1] == "soft actor-critic can learn here: softac train Pendulum-v1"
+    assert out[-1] == "softac can learn here: softac train ALGO Pendulum-v1, with an ALGO of `softac list`"
 
 
 def test_the_command_on_discrete_actions(capsys):
-    assert main(["check", "CartPole-v1"]) == 2
+    assert main(["check", "CartPole-v1", "--steps", "300"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[1].startswith("problem actions are of kind Discrete; expected a Box of finite bounds")
+    assert out[2] == "ok      actions: 2 discrete choices"
+    assert out[-1].startswith(
+        "softac can learn here: softac train ALGO CartPole-v1, with an ALGO of `softac list`"
+    )
+
+
+@pytest.fixture
+def choices():
+    gym.register("Choices-v0", sick(action_space=spaces.MultiDiscrete([2, 3])))
+    yield "Choices-v0"
+    del gym.registry["Choices-v0"]
+
+
+def test_the_command_on_several_choices_at_once(capsys, choices):
+    assert main(["check", choices]) == 2
+    out = capsys.readouterr().out.splitlines()
+    assert out[1].startswith("problem actions are of kind MultiDiscrete; expected a Box of finite bounds")
     assert out[-1] == "1 problem"
 
 
@@ -408,17 +446,19 @@ def test_notes_are_counted(capsys):
         assert main(["check", "Endless-v0"]) == 0
     finally:
         del gym.registry["Endless-v0"]
-    assert capsys.readouterr().out.splitlines()[-1].endswith("softac train Endless-v0 (1 note)")
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "softac can learn here: softac train ALGO Endless-v0, with an ALGO of `softac list` (1 note)"
+    )
 
 
-def test_on_a_terminal_the_reasons_have_lines_of_their_own(capsys, monkeypatch):
+def test_on_a_terminal_the_reasons_have_lines_of_their_own(capsys, monkeypatch, choices):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "80")
-    args = argparse.Namespace(env="CartPole-v1", env_kwargs=[], steps="5")
+    args = argparse.Namespace(env=choices, env_kwargs=[], steps="5")
     assert check.run(args) == 2
     out = capsys.readouterr().out
     assert "why: expected a Box of finite bounds" in out
-    assert "to do: soft actor-critic for discrete actions" in out
+    assert "to do: number all combinations as one Discrete" in out
     assert "\x1b[1;31mproblem" in out
 
 

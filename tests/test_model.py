@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 
 from probes import SMALL, AsymmetricEnv, DictEnv, EarlyEndingEnv, SpaceEnv, TruncatingEnv, rows, trained, unit_box
-from softac import SAC, Model, evaluate_policy
+from softac import DQN, SAC, Model, evaluate_policy
 from softac.errors import CheckpointError, ConfigError, EnvironmentFailed
 from softac.run.numerics import flushes_denormals, numerics
 from softac.run.seeding import Purpose, derive_seed
@@ -528,9 +528,13 @@ WRONG = {
     ),
     "discrete actions": (
         lambda: SAC("CartPole-v1"),
-        "actions are of kind Discrete; expected a Box of finite bounds (continuous actions); soft actor-critic "
-        "for discrete actions is a different algorithm: choose an environment with continuous actions such as "
-        "Pendulum-v1",
+        "CartPole-v1 has 2 discrete actions and sac chooses continuous ones (a Box); expected an algorithm for "
+        "discrete actions; choose sac_discrete, dqn, reinforce, a2c or ppo",
+    ),
+    "continuous actions": (
+        lambda: DQN("Pendulum-v1"),
+        "Pendulum-v1 has continuous actions and dqn chooses discrete ones (Discrete); expected an algorithm for "
+        "continuous actions; choose sac, sac_v, sac_mixture, gamid_pg, ddpg, td3, reinforce, a2c or ppo",
     ),
     "a misspelt hyperparameter": (
         lambda: SAC("Pendulum-v1", lerning_rate=1e-3),

@@ -1,4 +1,4 @@
-"""29 kinds of spaces: SAC trains on them or says what to do; flattening, rescaling, and the way through JSON."""
+"""30 kinds of spaces: SAC trains on them or says what to do; flattening, rescaling, and the way through JSON."""
 
 import json
 
@@ -39,11 +39,10 @@ TOO_WIDE = (
     "declare useful bounds, or wrap the environment in gymnasium.wrappers.TransformAction with a bounded Box"
 )
 NOT_A_BOX = (
-    "actions are of kind {}; expected a Box of finite bounds (continuous actions); {}: choose an environment with "
-    "continuous actions such as Pendulum-v1"
+    "actions are of kind {}; expected a Box of finite bounds (continuous actions) or Discrete; {} with a "
+    "gymnasium.ActionWrapper"
 )
-DISCRETE = "soft actor-critic for discrete actions is a different algorithm"
-COMPOUND = "flatten them with a gymnasium.ActionWrapper"
+SEVERAL, COMPOUND = "number all combinations as one Discrete", "flatten them"
 
 BAD_ACTIONS = {
     "unbounded": (box(-INF, INF, (2,)), TOO_WIDE.format("inf")),
@@ -58,9 +57,18 @@ BAD_ACTIONS = {
         box(-1.0, 1.0, (0,)),
         "the action space is empty; expected at least one dimension; add one",
     ),
-    "Discrete": (spaces.Discrete(3), NOT_A_BOX.format("Discrete", DISCRETE)),
-    "MultiDiscrete": (spaces.MultiDiscrete([2, 3]), NOT_A_BOX.format("MultiDiscrete", DISCRETE)),
-    "MultiBinary": (spaces.MultiBinary(3), NOT_A_BOX.format("MultiBinary", DISCRETE)),
+    "Discrete": (
+        spaces.Discrete(3),
+        "SpaceEnv has 3 discrete actions and sac chooses continuous ones (a Box); expected an algorithm for "
+        "discrete actions; choose sac_discrete, dqn, reinforce, a2c or ppo",
+    ),
+    "a large Discrete": (
+        spaces.Discrete(1_000_001),
+        "there are 1,000,001 discrete actions; expected at most 1,000,000, each with a value of its own; choose "
+        "among fewer, or declare a Box",
+    ),
+    "MultiDiscrete": (spaces.MultiDiscrete([2, 3]), NOT_A_BOX.format("MultiDiscrete", SEVERAL)),
+    "MultiBinary": (spaces.MultiBinary(3), NOT_A_BOX.format("MultiBinary", SEVERAL)),
     "Dict": (spaces.Dict(a=unit_box()), NOT_A_BOX.format("Dict", COMPOUND)),
     "Tuple": (spaces.Tuple([unit_box()]), NOT_A_BOX.format("Tuple", COMPOUND)),
 }
@@ -98,8 +106,8 @@ BAD_OBSERVATIONS = {
 }
 
 
-def test_there_are_29():
-    assert len(GOOD_ACTIONS) + len(BAD_ACTIONS) == 15
+def test_there_are_30():
+    assert len(GOOD_ACTIONS) + len(BAD_ACTIONS) == 16
     assert len(GOOD_OBSERVATIONS) + len(BAD_OBSERVATIONS) == 14
 
 
@@ -292,6 +300,51 @@ def test_a_rescaled_action_is_always_inside(low, width, unit, dtype):
     assert np.allclose(action, exact, rtol=1e-6, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", GOOD_ACTIONS)
+@pytest.mark.parametrize("beyond", [1.0 + 1e-6, 5.0, 3e38])
+def test_actions_beyond_are_cut(kind, beyond):
+    space = GOOD_ACTIONS[kind]
+    to_env = Spaces(unit_box(), space).to_env
+    n = int(np.prod(space.shape))
+    assert np.array_equal(to_env(np.full(n, beyond, F32)), space.high)
+    assert np.array_equal(to_env(np.full(n, -beyond, F32)), space.low)
+
+
+@pytest.mark.parametrize("start", [0, -1, 5])
+def test_discrete_actions_are_counted_from_the_start(start):
+    space = spaces.Discrete(3, start=start)
+    seen = Spaces(unit_box(), space)
+    assert (seen.spec.action_dim, seen.spec.n_actions, seen.spec.actions) == (1, 3, "discrete")
+    for index in range(3):
+        action = seen.to_env(np.array([index], F32))
+        assert isinstance(action, np.int64)
+        assert action == start + index
+        assert space.contains(action)
+
+
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [
+        (3.0, "actions that are not indices below 3"),
+        (-1.0, "actions that are not indices below 3"),
+        (0.5, "actions that are not indices below 3"),
+        (INF, "actions that are not finite"),
+        (np.nan, "actions that are not finite"),
+    ],
+)
+def test_actions_that_no_agent_can_have_chosen(action, said):
+    discrete, continuous = Spaces(unit_box(), spaces.Discrete(3, start=7)), Spaces(unit_box(), unit_box())
+    actions = np.array([[0.0], [2.0], [action]], F32)
+    with pytest.raises(ValueError, match=f"^{said}$"):
+        discrete.require_actions(actions)
+    discrete.require_actions(actions[:2])
+    if np.isfinite(action):
+        continuous.require_actions(actions)
+    else:
+        with pytest.raises(ValueError, match=f"^{said}$"):
+            continuous.require_actions(actions)
+
+
 def test_the_environment_gets_what_it_declared():
     # AsymmetricEnv raises when an action is not in its space: by shape, by dtype or by a bound.
     model = SAC(AsymmetricEnv, **SMALL).learn(40)
@@ -303,6 +356,7 @@ EVERY_SPACE = {
     **{f"observation {k}": (v, unit_box(1)) for k, v in BATCHED.items()},
     "half-bounded observations": (bounds([-INF, 0], [1, INF]), unit_box(1)),
     "uint8 vector": (box(0, 255, (4,), np.uint8), unit_box(1)),
+    "discrete actions": (unit_box(2), spaces.Discrete(5, start=-2)),
 }
 
 
@@ -344,7 +398,8 @@ DAMAGED = {
     "a dtype that is not text": {**GOOD, "observation": {**BOX, "dtype": {"names": ["a"]}}},
     "no categories": {**GOOD, "observation": {"kind": "Discrete", "n": 0, "start": 0}},
     "nested without end": {**GOOD, "observation": nested(2_000)},
-    "an action that cannot be learned on": {**GOOD, "action": {"kind": "Discrete", "n": 2, "start": 0}},
+    "an action that cannot be learned on": {**GOOD, "action": {"kind": "MultiDiscrete", "n": [2], "start": [0]}},
+    "more actions than there can be": {**GOOD, "action": {"kind": "Discrete", "n": 10**9, "start": 0}},
 }
 
 
