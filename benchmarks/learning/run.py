@@ -41,6 +41,21 @@ def jobs(suite: str) -> dict[str, tuple[list[str], int]]:
                 "tanh": ["--preset", "--log-std", "tanh"],
             }
             return {f"{name}-0": ([*cheetah, *flags, "--seed", "0"], 10) for name, flags in choices.items()}
+        case "family":
+            tasks = [
+                *((name, "Pendulum-v1", "20000") for name in ("sac_v", "sac_mixture", "ddpg", "td3", "gamid_pg")),
+                *((name, "CartPole-v1", "50000") for name in ("sac_discrete", "dqn")),
+                *(("ppo", env, "200000") for env in ("CartPole-v1", "Pendulum-v1")),
+                *((name, "CartPole-v1", "300000") for name in ("a2c", "reinforce")),
+            ]
+            return {
+                f"{name}-{env}-{seed}": (
+                    [name, env, "-n", n, "--preset", "--eval-freq", str(int(n) // 10), "--seed", str(seed)],
+                    100,
+                )
+                for name, env, n in tasks
+                for seed in range(3)
+            }
         case "td3-halfcheetah":
             words = ["td3", *cheetah[1:], "--preset"]
             return {f"td3-{seed}": ([*words, "--seed", str(seed)], 10) for seed in range(2)}
