@@ -6,6 +6,7 @@ import runpy
 import sys
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,9 +25,10 @@ from softac.agents.registry import AGENTS
 from softac.agents.sac import SACAgent
 from softac.agents.td3 import TD3Agent
 from softac.config import STRICT
-from softac.conformance import _elsewhere, _leaves, _Trial
+from softac.conformance import _elsewhere, _Fault, _leaves, _Trial
 from softac.envs.probes import LONGEST, PROBES
 from softac.errors import ConfigError
+from softac.learner import copy_state_
 from softac.nets.layers import Linear
 from softac.replay import Replay
 from softac.types import EnvSpec
@@ -140,6 +142,14 @@ def test_what_holds_on_another_device_holds_on_the_cpu():
     assert finding.what == "continuous actions: acting, updates and state work on cpu, too"
 
 
+def test_what_fails_on_another_device():
+    def load(self, state):
+        SACAgent.load_state_dict(self, state | {"n_updates": self.n_updates})
+
+    with pytest.raises(_Fault, match="on cpu, load_state_dict left n_updates as it was; expected what was loaded"):
+        list(_elsewhere(_Trial(broken(load_state_dict=load), SMALL, "continuous", torch.device("cpu"))))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize("name", AGENTS)
 def test_every_agent_passes_on_a_gpu(name):
@@ -171,6 +181,74 @@ def test_the_example_runs_as_printed(monkeypatch, capsys):
     assert [line[:6].strip() for line in report] == ["ok"] * 10 + ([] if torch.cuda.is_available() else ["note"])
     assert re.fullmatch(r"return -\d+\.\d \+- \d+\.\d after 520 steps", last)
     assert len(path.read_text(encoding="utf-8").splitlines()) < 100
+
+
+@dataclass(frozen=True, config=STRICT)
+class Fitting:
+    buffer_size: int = 1_000
+    learning_starts: int = 100
+    batch_size: int = 32
+    gamma: float = 0.99
+    n_steps: int = 1
+    train_freq: int = 1
+    gradient_steps: int = 1
+    net_arch: tuple[int, ...] = (8,)
+
+
+class Plain:
+    """An agent that uses nothing of softac's: it imitates rewarded actions, with PyTorch's own Adam."""
+
+    Config = Fitting
+    actions = ("continuous",)
+    on_policy = False
+
+    def __init__(self, spec, config, *, generator, device):
+        self.spec, self.config, self.device = spec, config, device
+        self.net = nn.utils.skip_init(nn.Linear, spec.obs_dim, spec.action_dim, device=device)
+        for p in self.net.parameters():
+            nn.init.uniform_(p, -0.1, 0.1, generator=generator)
+        self.optimizer = torch.optim.Adam(self.net.parameters())
+
+    def act(self, obs, noise):
+        with torch.inference_mode():
+            return (self.net(obs) + (0.0 if noise is None else noise)).clamp(-1.0, 1.0)
+
+    def act_noise(self, batch_size, generator, moment):
+        return 0.1 * torch.randn(batch_size, self.spec.action_dim, generator=generator)
+
+    def update_noise(self, batch_size, generator):
+        return None
+
+    def update_(self, batch, noise):
+        weight = torch.softmax(batch.reward, 0)
+        loss = (weight * (self.net(batch.obs) - batch.action).square().sum(-1)).sum()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return {"train/loss": loss.detach()}
+
+    def state_dict(self):
+        moments = self.optimizer.state_dict()["state"]
+        zero = {"step": torch.zeros(())}
+        state = {name: p.detach().clone() for name, p in self.net.named_parameters()}
+        for i, (name, p) in enumerate(self.net.named_parameters()):
+            zeros = zero | {"exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+            state |= {f"optim.{name}.{key}": t.clone() for key, t in moments.get(i, zeros).items()}
+        return {name: tensor.detach() for name, tensor in state.items()}
+
+    def load_state_dict(self, state):
+        copy_state_(self.state_dict(), state)
+        names = [name for name, _ in self.net.named_parameters()]
+        self.net.load_state_dict({name: state[name] for name in names})
+        kept = {
+            i: {key: state[f"optim.{name}.{key}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")}
+            for i, name in enumerate(names)
+        }
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": kept})
+
+
+def test_an_agent_in_plain_pytorch_passes():
+    assert {f.level for f in check_agent(Plain) if "CPU" not in f.what} == {"ok"}
 
 
 # --------------------------------------------------------------------------- members and configuration
@@ -215,18 +293,6 @@ def test_members_of_another_kind(members, text):
     assert the_fault(broken(**members)).startswith(text)
 
 
-@dataclass(frozen=True, config=STRICT)
-class Fitting:
-    buffer_size: int = 1_000
-    learning_starts: int = 100
-    batch_size: int = 32
-    gamma: float = 0.99
-    n_steps: int = 1
-    train_freq: int = 1
-    gradient_steps: int = 1
-    net_arch: tuple[int, ...] = (8,)
-
-
 def with_default(name, value):
     """`Fitting` with another default of one field, whatever its type."""
     members = {"__annotations__": {name: Any}, name: value}
@@ -255,11 +321,11 @@ def test_a_field_that_the_run_reads_is_missing():
         (
             "batch_size",
             32.0,
-            "Odd.batch_size is 32.0; expected a whole number from 1 to 1e+09; correct its default",
+            "Odd.batch_size is 32.0; expected a whole number >= 1 and <= 1e+09; correct its default",
         ),
-        ("train_freq", True, "Odd.train_freq is True; expected a whole number from 1 to 1e+09"),
-        ("gamma", 1.5, "Odd.gamma is 1.5; expected a number from 0 to 1"),
-        ("gradient_steps", 0, "Odd.gradient_steps is 0; expected a number from 1e-06 to 1e+06"),
+        ("train_freq", True, "Odd.train_freq is True; expected a whole number >= 1 and <= 1e+09"),
+        ("gamma", 1.5, "Odd.gamma is 1.5; expected a number >= 0 and <= 1"),
+        ("gradient_steps", 0, "Odd.gradient_steps is 0; expected a number > 0 and <= 1e+09"),
         ("bounds", (0.0, 1.0), "Odd came back from config.json as Odd(buffer_size=1000"),
         (
             "device",
@@ -292,6 +358,19 @@ def test_a_field_without_a_default():
     assert message.startswith("Bare has no default for width; expected a configuration that needs no argument")
 
 
+def test_defaults_that_contradict_each_other():
+    @dataclass(frozen=True, config=STRICT)
+    class Contrary(Fitting):
+        def __post_init__(self):
+            raise ValueError("never")
+
+    message = the_fault(broken(Config=Contrary))
+    assert message.startswith(
+        "Contrary() raised ValidationError: 1 validation error for Contrary Value error, never"
+    )
+    assert "; expected defaults that fit each other; correct them" in message
+
+
 def test_a_configuration_that_refuses_the_small_sizes():
     @dataclass(frozen=True, config=STRICT)
     class Large(Fitting):
@@ -318,6 +397,17 @@ def test_weights_that_pytorch_draws():
     assert the_fault(broken(__init__=initialise)) == (
         "__init__ drew from the process's own random generators (torch); expected randomness that comes in as an "
         "argument; pass generator=generator to everything that draws; softac.nets does"
+    )
+
+
+def test_weights_that_differ_for_one_generator():
+    def initialise(self, *arguments, **keywords):
+        SACAgent.__init__(self, *arguments, **keywords)
+        self.n_updates += next(NUMBERS)
+
+    assert the_fault(broken(__init__=initialise)).startswith(
+        "the same generator gave two agents with different n_updates; expected initial weights that depend on the "
+        "generator alone"
     )
 
 
@@ -433,6 +523,9 @@ def test_acting_draws_or_remembers():
     ) in fault(broken(act=counts, acted=0, __init__=with_attribute("acted", 0)))
 
 
+NUMBERS = count(1)  # memory outside of any agent
+
+
 def with_attribute(name, value):
     """SAC's constructor, after which the agent has one attribute more."""
 
@@ -454,6 +547,47 @@ def test_noise_that_the_agent_remembers():
     message = fault(broken(act_noise=act_noise, __init__=with_attribute("last", lambda: torch.zeros(0))))
     assert "act_noise changed agent.last; expected that update_ alone changes the agent" in message
     assert "what exploration remembers comes back as moment.previous" in message
+
+
+@pytest.mark.parametrize(
+    ("noise", "text"),
+    [
+        (lambda b, g: None, "act_noise(1, ...) returned None; expected a tensor [1, ...]; return torch.randn("),
+        (lambda b, g: torch.zeros(()), "act_noise(1, ...) returned shape (); expected a tensor [1, ...]"),
+        (
+            lambda b, g: torch.randn(b, 3, generator=g).half(),
+            "act_noise returned torch.float16 on cpu; expected a",
+        ),
+        (
+            lambda b, g: torch.full((b, 3), np.inf),
+            "act_noise returned numbers that are not finite; expected finite",
+        ),
+        (
+            lambda b, g: torch.full((b, 3), next(NUMBERS)),
+            "act_noise gave two answers for one state of the generator and one moment; expected noise that",
+        ),
+    ],
+)
+def test_noise_of_another_kind(noise, text):
+    members = {"act_noise": lambda self, batch_size, generator, moment: noise(batch_size, generator)}
+    assert fault(broken(**members)).startswith(text)
+
+
+def test_acting_on_what_lies_elsewhere_or_into_the_observations():
+    def counts(self, obs, noise):
+        return SACAgent.act(self, obs, noise) / next(NUMBERS)
+
+    assert (
+        "act(obs (1, 4), None) gave two answers; expected an action that depends on the agent, the observation"
+        in (fault(broken(act=counts)))
+    )
+
+    def normalises(self, obs, noise):
+        return SACAgent.act(self, obs.div_(10.0), noise)
+
+    assert "act(obs (1, 4), None) wrote into the observations; expected them as they were; work on a copy" in (
+        fault(broken(act=normalises))
+    )
 
 
 def test_noise_of_other_shapes():
@@ -517,6 +651,19 @@ def test_an_update_that_depends_on_what_happened_elsewhere():
         "update 1 of two equal agents with equal batches and noise gave different train/actor_loss; expected an "
         "update that is a function of state, batch and noise; look for memory outside of the agent"
     ) in message
+
+
+def test_a_state_that_is_not_finite():
+    def update_(self, batch, noise):
+        metrics = SACAgent.update_(self, batch, noise)
+        self.extra.fill_(np.nan)
+        return metrics
+
+    def _tensors(self):
+        return SACAgent._tensors(self) | {"extra": self.extra}
+
+    lost = broken(update_=update_, _tensors=_tensors, __init__=with_attribute("extra", lambda: torch.zeros(1)))
+    assert the_fault(lost).startswith("extra is not finite after 5 updates; expected finite numbers for a batch")
 
 
 def test_an_update_that_writes_into_the_batch():
@@ -674,6 +821,15 @@ def test_a_state_that_cannot_be_saved(change, text):
     assert message.startswith(text)
 
 
+def test_a_state_with_a_gradient():
+    def state_dict(self):
+        return {name: tensor.clone() for name, tensor in self._tensors().items()} | {
+            "actor.net.0.weight": self.actor.module.net[0].weight.clone()
+        }
+
+    assert "actor.net.0.weight has a gradient; expected plain tensors" in the_fault(broken(state_dict=state_dict))
+
+
 def test_a_state_in_which_everything_is_of_the_optimizer():
     def _tensors(self):
         return {f"optim.{name}": tensor for name, tensor in SACAgent._tensors(self).items()}
@@ -711,6 +867,19 @@ def test_loading_that_refuses_in_its_own_words():
         "a state without actor.net.0.weight raised KeyError: 'actor.net.0.weight'; expected a CheckpointError"
         in (the_fault(loading(load)))
     )
+
+
+def test_loading_that_refuses_too_late():
+    def load(self, state):
+        with torch.no_grad():
+            for name, tensor in self._tensors().items():
+                tensor.copy_(state.get(name, tensor))
+        SACAgent.load_state_dict(self, state)
+
+    assert (
+        "load_state_dict refused a state without actor.net.0.weight after it had changed actor.net.0.bias; "
+        "expected an agent as it was before"
+    ) in the_fault(loading(load))
 
 
 def test_loading_that_keeps_what_it_is_given():
@@ -768,6 +937,18 @@ def test_a_view_of_the_rollout():
 
     message = fault(broken(PPOAgent, update_=update_, actions=("discrete",)))
     assert "agent.last is a view of the run's memory, which the next steps overwrite; expected an agent" in message
+
+
+def test_predictions_outside_the_space():
+    # After more updates than are made alone, and for a batch that a run in one environment does not ask for.
+    def act(self, obs, noise):
+        late = self.n_updates > 10 and len(obs) == 3
+        return torch.full((3, 1), 9.0) if late else DQNAgent.act(self, obs, noise)
+
+    message = fault(broken(DQNAgent, act=act), train_freq=1, gradient_steps=1.0)
+    assert message.startswith(
+        "predict returned np.int64(8); expected an action of Discrete(4, start=-1); look at what act returns for"
+    )
 
 
 def test_an_agent_that_fails_in_a_run_only():
