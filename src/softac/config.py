@@ -27,17 +27,25 @@ ELSEWHERE = {
     "alpha": "ent_coef",
     "autotune": "ent_coef",
     "batch": "batch_size",
+    "clip_coef": "clip_range",
     "discount": "gamma",
+    "exploration_fraction": "exploration_steps",
+    "exploration_noise": "action_noise_std",
     "hidden_sizes": "net_arch",
+    "lam": "gae_lambda",
     "lr": "learning_rate",
-    "policy_frequency": "train_freq",
+    "noise_clip": "target_noise_clip",
+    "num_steps": "n_steps",
+    "policy_frequency": "policy_delay",
     "policy_kwargs": "net_arch",
     "policy_lr": "actor_learning_rate",
+    "policy_noise": "target_policy_noise",
     "polyak": "tau",
     "q_lr": "critic_learning_rate",
     "replay_size": "buffer_size",
     "start_steps": "learning_starts",
     "target_network_frequency": "target_update_interval",
+    "update_epochs": "n_epochs",
     "utd_ratio": "gradient_steps",
 }
 
@@ -110,7 +118,7 @@ TargetEntropy = Annotated[
     ),
 ]
 ActionNoiseStd = Annotated[
-    NotNegative, Field(description="standard deviation of the exploration noise, in [-1, 1] units")
+    NotNegative, Field(description="standard deviation of the noise that each step draws, in [-1, 1] units")
 ]
 TargetPolicyNoise = Annotated[
     NotNegative, Field(description="standard deviation of the noise on the target policy's action")
@@ -163,7 +171,8 @@ def make_config(config: type[Any], values: Mapping[str, Any]) -> Any:
     known = fields(config)
     for name in values:
         if name not in known:
-            hint = f"; here it is called {ELSEWHERE[name]!r}" if name in ELSEWHERE else nearest(name, known)
+            ours = ELSEWHERE.get(name)
+            hint = f"; here it is called {ours!r}" if ours in known else nearest(name, known)
             hint = hint or "; expected one of: " + ", ".join(known)
             raise ConfigError(
                 f"unknown hyperparameter {name!r}{hint}; `softac defaults` lists them with their meaning"

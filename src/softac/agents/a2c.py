@@ -1,4 +1,4 @@
-"""Advantage actor-critic: one step of actor and critic on each short rollout of many environments.
+"""Advantage actor-critic: one step of actor and critic on each short rollout.
 
 Mnih et al., "Asynchronous Methods for Deep Reinforcement Learning", arXiv:1602.01783, algorithm S3,
 with all workers in step; advantages of Schulman et al., arXiv:1506.02438.
@@ -32,7 +32,7 @@ from softac.types import EnvSpec, Metrics, Moment, Rollout
 
 @dataclass(frozen=True, config=STRICT)
 class A2CConfig:
-    """Hyperparameters; names and defaults as in Stable-Baselines3."""
+    """Hyperparameters; names and defaults as in Stable-Baselines3, the optimiser Adam."""
 
     learning_rate: LearningRate = 7e-4
     actor_learning_rate: ActorLearningRate = None

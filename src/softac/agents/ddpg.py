@@ -38,7 +38,7 @@ from softac.types import EnvSpec, Metrics, Moment, Transition
 
 @dataclass(frozen=True, config=STRICT)
 class DDPGConfig:
-    """Hyperparameters; names and defaults as in Stable-Baselines3, noise as in the paper."""
+    """Hyperparameters; names and defaults as in Stable-Baselines3, Gaussian noise added."""
 
     learning_rate: LearningRate = 1e-3
     actor_learning_rate: ActorLearningRate = None

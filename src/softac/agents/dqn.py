@@ -38,7 +38,7 @@ from softac.types import EnvSpec, Metrics, Moment, Transition
 
 @dataclass(frozen=True, config=STRICT)
 class DQNConfig:
-    """Hyperparameters; names and defaults as in Stable-Baselines3."""
+    """Hyperparameters as in Stable-Baselines3, counted in updates for each step and in steps."""
 
     learning_rate: LearningRate = 1e-4
     buffer_size: BufferSize = 1_000_000

@@ -1,8 +1,8 @@
 """REINFORCE: one step along the gradient of the log-probabilities, weighted with the rewards to go.
 
 Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement learning",
-Machine Learning 8, 1992; with a learned value as the baseline it is the vanilla policy gradient of
-Spinning Up, with the advantages of Schulman et al., arXiv:1506.02438.
+Machine Learning 8, 1992; with a learned value as the baseline it is the vanilla policy gradient as
+Spinning Up has it, with the advantages of Schulman et al., arXiv:1506.02438.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ from softac.types import EnvSpec, Metrics, Moment, Rollout
 
 @dataclass(frozen=True, config=STRICT)
 class REINFORCEConfig:
-    """Hyperparameters; `baseline="value"` with gae_lambda 0.97 is Spinning Up's vanilla policy gradient."""
+    """Hyperparameters; rollout, step size and `value_steps` as in Spinning Up's vanilla policy gradient."""
 
     learning_rate: LearningRate = 3e-4
     actor_learning_rate: ActorLearningRate = None
@@ -63,7 +63,7 @@ class REINFORCEAgent:
     """REINFORCE with rewards to go, for continuous and discrete actions.
 
     Without a learned V, only steps whose episode ended within the rollout count: the return of the
-    others is not known.
+    others is not known. An episode that was truncated counts with the rewards it had.
 
     Args:
         spec: sizes of observations and actions.

@@ -52,7 +52,7 @@ AUTO_SHARE = 0.5
 
 @dataclass(frozen=True, config=STRICT)
 class SACDiscreteConfig:
-    """Hyperparameters; those of `sac` with a target entropy between certainty and pure chance."""
+    """Hyperparameters; those of `sac` without its contested choices, and another target entropy."""
 
     learning_rate: LearningRate = 3e-4
     actor_learning_rate: ActorLearningRate = None

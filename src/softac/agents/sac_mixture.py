@@ -1,4 +1,4 @@
-"""Soft actor-critic whose policy is a squashed Gaussian mixture, with the exact entropy of the mixture.
+"""Soft actor-critic whose policy is a squashed Gaussian mixture, with the exact density of the mixture.
 
 The algorithm of Haarnoja et al., arXiv:1812.05905; the gradient of He et al., "Revisiting Mixture
 Policies in Entropy-Regularized Actor-Critic", arXiv:2605.09157: the sum over components is exact.
@@ -50,7 +50,7 @@ from softac.types import EnvSpec, Metrics, Moment, Transition
 
 @dataclass(frozen=True, config=STRICT)
 class SACMixtureConfig:
-    """Hyperparameters; those of `sac` and what belongs to the mixture."""
+    """Hyperparameters; those of `sac` without its contested choices, and what belongs to the mixture."""
 
     learning_rate: LearningRate = 3e-4
     actor_learning_rate: ActorLearningRate = None
@@ -81,7 +81,7 @@ class SACMixtureConfig:
 
 
 class Noise(NamedTuple):
-    """The samples that one update consumes; U is D standard normals and K uniforms, for one action."""
+    """The samples that one update consumes; for one action D standard normals and K uniforms."""
 
     components: Tensor  # [B, K, D], for one action of every component at s
     now: Tensor  # [B, D + K], for a ~ pi(.|s)
