@@ -33,7 +33,8 @@ def digests(run: Path) -> dict[str, str]:
     assert random
     assert len(optim) > len(random)
     segments = [np.load(run / "replay" / _segment_name(s), allow_pickle=False) for s in manifest["segments"]]
-    rows = np.concatenate(segments)[-config["hyperparameters"]["buffer_size"] :]
+    # An on-policy agent has no replay; its rollout is with the optimizer's tensors.
+    rows = np.concatenate(segments)[-config["hyperparameters"]["buffer_size"] :] if segments else np.zeros(0)
     return {
         "parameters": _of_arrays(networks),
         "optimizer": _of_arrays({k: v for k, v in optim.items() if k not in random}),

@@ -26,16 +26,24 @@ def job(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @job
-def advance(run: str, until: int, env: str, kill_at: int = 0, **arguments: Any) -> None:
-    """Begin the run, or resume it, and train until `until` steps; SIGKILL oneself at step `kill_at`."""
+def advance(run: str, until: int, env: str, kill_at: int = 0, agent: str = "", **arguments: Any) -> None:
+    """Begin the run, or resume it, and train until `until` steps; SIGKILL oneself at step `kill_at`.
+
+    `agent` names one of `tiny_agents`; without it, it is SAC that learns.
+    """
     import softac.run.recorder
+    import tiny_agents
     from reliability_envs import tiny
-    from softac import SAC
+    from softac import Model
     from softac.run.config import RecordConfig
 
     softac.run.recorder.LOG_FREQ = 35
-    started = any(Path(run, "checkpoints").glob("step-*"))
-    model = SAC.load(run) if started else tiny(env, **arguments)
+    agent_class = getattr(tiny_agents, agent) if agent else None
+    model: Model
+    if any(Path(run, "checkpoints").glob("step-*")):
+        model = Model.load(run, agent_class=agent_class)
+    else:
+        model = Model(agent_class, env, **arguments) if agent_class else tiny(env, **arguments)
 
     def die(training: Any) -> None:
         if kill_at and training.steps >= kill_at:
@@ -103,6 +111,7 @@ class Server:
 def serve() -> None:
     """Fork a child for each line of standard input; answer with its id and its exit code."""
     import reliability_envs  # noqa: F401
+    import tiny_agents  # noqa: F401
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what children print must not be taken for an answer
