@@ -9,10 +9,11 @@ import torch
 from gymnasium import spaces
 
 from probes import SMALL, AsymmetricEnv, DictEnv, EarlyEndingEnv, SpaceEnv, TruncatingEnv, rows, trained, unit_box
-from softac import DQN, SAC, Model, evaluate_policy
+from softac import DQN, PPO, SAC, Model, evaluate_policy
 from softac.errors import CheckpointError, ConfigError, EnvironmentFailed
 from softac.run.numerics import flushes_denormals, numerics
 from softac.run.seeding import Purpose, derive_seed
+from tiny_agents import Remembering
 
 
 def same(first: SAC, second: SAC) -> bool:
@@ -504,6 +505,59 @@ def test_another_run_is_not_written_over(tmp_path):
     )
 
 
+def test_a_folder_of_another_algorithm_is_refused(tmp_path):
+    DQN("CartPole-v1", **SMALL).learn(20).save(tmp_path / "dqn")
+    text = (
+        f"{tmp_path / 'dqn'} holds a model of dqn; expected sac; load it with softac.Model.load, or with the "
+        "class of its algorithm"
+    )
+    for env in (None, "CartPole-v1", "Pendulum-v1"):
+        with pytest.raises(ConfigError) as error:
+            SAC.load(tmp_path / "dqn", env=env)
+        assert str(error.value) == text
+
+
+def test_a_folder_of_an_agent_of_ones_own_is_refused_by_another_class(tmp_path):
+    Model(Remembering, "Pendulum-v1").learn(20).save(tmp_path / "mine")
+    with pytest.raises(ConfigError) as error:
+        SAC.load(tmp_path / "mine", agent_class=Remembering)
+    assert str(error.value) == (
+        f"{tmp_path / 'mine'} holds a model of Remembering; expected sac; load it with softac.Model.load, or with "
+        "the class of its algorithm"
+    )
+    with pytest.raises(CheckpointError) as error:
+        SAC.load(tmp_path / "mine")
+    assert str(error.value).startswith(
+        f"{tmp_path / 'mine' / 'config.json'} cannot be used (unknown algorithm 'Remembering'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments"),
+    [
+        (lambda: SAC("Pendulum-v1", **SMALL), {}),
+        (lambda: DQN("CartPole-v1", **SMALL), {}),
+        (lambda: PPO("CartPole-v1", n_steps=8, batch_size=8), {}),
+        (lambda: Model(Remembering, "Pendulum-v1"), {"agent_class": Remembering}),
+    ],
+    ids=["sac", "dqn", "ppo", "my own"],
+)
+def test_model_loads_any_algorithm(make, arguments, tmp_path):
+    model = make().learn(20)
+    model.save(tmp_path / "model")
+    loaded = Model.load(tmp_path / "model", **arguments)
+    assert type(loaded) is Model
+    assert type(loaded.agent) is type(model.agent)
+    assert loaded.description() == model.description()
+    expected = model.learn(20).agent.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.learn(20).agent.state_dict().items())
+
+
+def test_the_class_of_the_algorithm_loads_it(tmp_path):
+    DQN("CartPole-v1", **SMALL).learn(20).save(tmp_path / "dqn")
+    assert type(DQN.load(tmp_path / "dqn")) is DQN
+
+
 # what a model cannot be made of
 
 
@@ -593,6 +647,53 @@ def test_an_agent_of_ones_own():
     assert model.predict(np.zeros(3))[0].tolist() == [0.25, 0.25]
     assert (rows(model).action[16:] == 0.25).all()
     assert model.description()["algorithm"] == "Mine"
+
+
+class Incomplete:
+    """Can act and nothing else."""
+
+    actions = ("continuous",)
+
+    def act(self, obs, noise):
+        return noise
+
+
+@pytest.mark.parametrize(
+    ("agent_class", "missing"),
+    [
+        (
+            Incomplete,
+            "Incomplete has no Config, act_noise, load_state_dict, on_policy, state_dict, update_, update_noise",
+        ),
+        (
+            dict,
+            "dict has no Config, act, act_noise, actions, load_state_dict, on_policy, state_dict, update_, "
+            "update_noise",
+        ),
+    ],
+)
+def test_a_class_that_is_no_agent_is_refused(agent_class, missing, tmp_path):
+    text = f"{missing}; expected the members of softac.types.Agent; add them, then try softac.check_agent on it"
+    with pytest.raises(ConfigError) as error:
+        Model(agent_class, EarlyEndingEnv)
+    assert str(error.value) == text
+    Model(Remembering, "Pendulum-v1").save(tmp_path / "model")
+    with pytest.raises(ConfigError) as error:
+        Model.load(tmp_path / "model", agent_class=agent_class)
+    assert str(error.value) == text
+
+
+@pytest.mark.parametrize("member", ["Config", "actions", "on_policy", "act", "act_noise", "update_", "state_dict"])
+def test_a_class_that_lacks_one_member_is_refused(member):
+    members = {name: value for cls in Remembering.__mro__[-2::-1] for name, value in vars(cls).items()}
+    del members[member]
+    forgetful = type("Forgetful", (), members)
+    with pytest.raises(ConfigError) as error:
+        Model(forgetful, EarlyEndingEnv)
+    assert str(error.value) == (
+        f"Forgetful has no {member}; expected the members of softac.types.Agent; add them, then try "
+        "softac.check_agent on it"
+    )
 
 
 def test_small_worlds():
