@@ -35,7 +35,7 @@ from softac.config import (
     make_config,
 )
 from softac.envs import InProcessVectorEnv, Spaces
-from softac.envs.checks import _process_generators
+from softac.envs.checks import process_generators
 from softac.envs.probes import ENVIRONMENTS, PROBES
 from softac.errors import CheckpointError, ConfigError, either
 from softac.findings import Finding
@@ -111,7 +111,7 @@ def check_agent(agent_class: type[Any], **config: Any) -> list[Finding]:
             how many further checks failed; these are its notes (`__notes__`), which a traceback shows.
     """
     report = _Report()
-    with _process_generators():
+    with process_generators():
         _examine(report, agent_class, config)
     if not report.faults:
         return report.findings
@@ -334,7 +334,7 @@ class _Trial:
         return result
 
     def _guarded(self, member: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        with _process_generators() as moved:
+        with process_generators() as moved:
             try:
                 result = function(*arguments)
             except Exception as error:

@@ -8,7 +8,7 @@ Level = Literal["ok", "note", "problem"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One result of `softac check` or `softac doctor`.
+    """One result of `softac check`, `softac doctor` or `softac.check_agent`.
 
     Attributes:
         level: "ok", "note" (works, but know it) or "problem".

@@ -60,7 +60,7 @@ def check_env(
     if steps < 1:
         raise ConfigError(f"steps={steps} was given; expected at least 1; give 1000, say")
     source = EnvSource(env, dict(env_kwargs or {}), trust_module)
-    with _process_generators() as generators:
+    with process_generators() as generators:
         made = source.make()
         try:
             return _examine(made, source, steps, generators)
@@ -203,7 +203,7 @@ def _random_action(rng: np.random.Generator, seen: Spaces) -> FloatArray:
 
 
 @contextmanager
-def _process_generators() -> Iterator[Callable[[], list[str]]]:
+def process_generators() -> Iterator[Callable[[], list[str]]]:
     """Inside, asking says which of the process's own generators have moved; after it they have not."""
     before = random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state()  # noqa: NPY002
 
