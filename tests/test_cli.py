@@ -91,6 +91,16 @@ def test_plot_draws_one_line_for_runs_that_differ_in_the_seed(
     )
 
 
+def test_a_long_list_of_settings_leaves_the_picture_room(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "dqn", "--preset", "-n", "300", "--eval-freq", "100", "--n-eval-episodes", "1"]
+    assert main([*words, "--run-dir", str(tmp_path / "run")]) == 0  # a warning of matplotlib would be an error
+    printed = capsys.readouterr().out
+    assert "preset for CartPole-v1: learning_rate=0.0005, " in printed
+    assert "over 1 evaluation episodes at step 300" in printed
+
+
 def test_list_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     assert capsys.readouterr().out.startswith("sac           Soft actor-critic")

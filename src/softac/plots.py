@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from softac.run.folder import read_config
 from softac.run.metrics import METRICS, read_rows
 
 COLOURS = ("#3366cc", "#dd6b20", "#2f855a", "#9f3fbf", "#c53030", "#0d8f9c", "#8a6d00", "#555555")
+WIDTH = 80  # characters in a line of the legend
 PICTURES = (".png", ".svg", ".pdf")
 
 
@@ -42,7 +44,7 @@ def learning_curves(runs: list[Path]) -> Figure:
             f"no evaluation was found in {', '.join(map(str, runs))}; expected at least one; train for longer "
             "or with a smaller --eval-freq"
         )
-    figure = Figure(figsize=(6.4 * len(panels), 4.2), layout="constrained")
+    figure = Figure(figsize=(6.4 * len(panels), 4.6), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (env_id, groups) in zip(axes, sorted(panels.items()), strict=True):
         for colour, (name, group) in zip(_cycle(len(groups)), sorted(groups.items()), strict=True):
@@ -52,7 +54,7 @@ def learning_curves(runs: list[Path]) -> Figure:
         axis.set_ylabel("return")
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False, loc="best")
+        axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(0.0, -0.13), fontsize="small")
     return figure
 
 
@@ -82,16 +84,23 @@ def _draw(axis: Any, name: str, group: list[list[dict[str, Any]]], colour: str) 
         band = np.array([row["eval/std_reward"] for row in rows if "eval/mean_reward" in row])
         training = [(row["step"], row["rollout/ep_rew_mean"]) for row in rows if "rollout/ep_rew_mean" in row]
         if training:
-            axis.plot(
-                *zip(*training, strict=True), color=colour, linewidth=0.8, alpha=0.6, label=f"{name}: training"
-            )
+            thin = f"{name.split(',')[0]}: return of training episodes"
+            axis.plot(*zip(*training, strict=True), color=colour, linewidth=0.8, alpha=0.6, label=thin)
         title = f"{name}: evaluation ± std over episodes"
     else:
         from scipy.stats import t
 
         band = t.ppf(0.975, n - 1) * values.std(0, ddof=1) / np.sqrt(n)
         title = f"{name}: mean of {n} seeds, 95 % interval"
-    axis.plot(steps, mean, color=colour, linewidth=2, marker="o" if len(steps) < 30 else None, ms=4, label=title)
+    axis.plot(
+        steps,
+        mean,
+        color=colour,
+        linewidth=2,
+        marker="o" if len(steps) < 30 else None,
+        ms=4,
+        label=fill(title, WIDTH),
+    )
     axis.fill_between(steps, mean - band, mean + band, color=colour, alpha=0.18, linewidth=0)
 
 
