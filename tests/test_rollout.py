@@ -643,6 +643,14 @@ def test_evaluation_begins_every_episode_without_noise() -> None:
     assert len(moments) == 12  # the mode asks for none
 
 
+def test_evaluation_in_a_run_happens_at_the_step_of_training(tmp_path: Path) -> None:
+    model = Model(Remembering, "reliability/Drift-v0", n_envs=3)
+    model.learn(61, run_dir=tmp_path / "run", eval_freq=30, n_eval_episodes=1, save_freq=0)
+    steps = [moment.step for moment, drawn in agent_of(model).moments if len(drawn) == 1]
+    assert set(steps) == {30, 60, 61}
+    assert steps == sorted(steps)
+
+
 def test_a_prediction_stands_alone_at_the_step_of_training() -> None:
     model = Model(Remembering, EarlyEndingEnv).learn(40)
     agent_of(model).moments.clear()
