@@ -27,7 +27,7 @@ from softac.envs.multigoal import GOALS
 from softac.types import Moment
 
 RESULTS = Path(__file__).parent / "results"
-ENV, STEPS, SEEDS, EPISODES, DRAWN = "softac/MultiGoal-v0", 20_000, (0, 1, 2), 400, 60
+ENV, STEPS, SEEDS, EPISODES, DRAWN = "softac/MultiGoal-v0", 15_000, (0, 1, 2), 400, 60
 ALGORITHMS = ("sac", "sac_mixture", "gamid_pg")
 COLOURS = ("#3366cc", "#dd6b20", "#2f855a", "#9f3fbf")
 
