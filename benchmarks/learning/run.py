@@ -99,23 +99,26 @@ def main() -> None:
     todo = {n: j for n, j in jobs(args.suite).items() if not args.only or n in args.only}
     with ThreadPoolExecutor(args.workers) as pool:
         list(pool.map(lambda job: run(job[0], job[1][0], args.runs / job[0]), todo.items()))
-    collect(args.suite, args.runs)
+    collect(args.suite, args.runs, args.workers)
 
 
-def collect(suite: str, runs: Path) -> None:
-    """Write the CSVs of the finished jobs of a suite."""
+def collect(suite: str, runs: Path, workers: int) -> None:
+    """Evaluate the finished jobs of a suite and write its CSVs."""
     results = HERE / "results"
     results.mkdir(exist_ok=True)
     curves, finals = [], []
-    for name, (arguments, episodes) in jobs(suite).items():
+    finished = {n: j for n, j in jobs(suite).items() if (runs / n / "evaluations.csv").exists()}
+    with ThreadPoolExecutor(workers) as pool:
+        evaluated = pool.map(
+            lambda job: softac("eval", str(runs / job[0]), "--n-eval-episodes", str(job[1][1])), finished.items()
+        )
+    for (name, (arguments, _)), done in zip(finished.items(), evaluated, strict=True):
         folder = runs / name
-        if not (folder / "evaluations.csv").exists():
-            continue
         (results / f"{suite}-system.json").write_text((folder / "system.json").read_text())
         seed = json.loads((folder / "config.json").read_text())["run"]["seed"]
         with (folder / "evaluations.csv").open() as file:
             curves += [{"job": name, "seed": seed, **row} for row in csv.DictReader(file)]
-        printed = softac("eval", str(folder), "--n-eval-episodes", str(episodes)).stdout.splitlines()
+        printed = done.stdout.splitlines()
         for line in printed[:-1]:
             _, episode, _, total, _, length = line.replace(",", "").split()
             finals.append({"job": name, "seed": seed, "episode": episode, "return": total, "length": length})
