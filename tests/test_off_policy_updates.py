@@ -440,6 +440,15 @@ SCALED = {
 CASES = [(name, option) for name, options in OPTIONS.items() for option in options]
 
 
+def let_cross(critic, spec):
+    """Shift the critics so that each is the least one somewhere."""
+    batch = make_batch(torch.Generator().manual_seed(1), spec)
+    inputs = (batch.obs,) if spec is DISCRETE else (batch.obs, batch.action)
+    bias = critic.net[-1].bias
+    bias -= critic(*inputs).mean(1).view_as(bias)
+    assert len(critic(*inputs).argmin(0).unique()) == len(bias)
+
+
 def build(name, option):
     spec = DISCRETE if name in ("sac_discrete", "dqn") else CONTINUOUS
     agent = make_agent(name, spec, **BASE | DEFAULTS.get(name, {}) | option)
@@ -448,6 +457,10 @@ def build(name, option):
         for net, scale in SCALED[name].items():
             module = getattr(agent, net)
             getattr(module, "module", module).net[-1].weight *= scale
+        if name != "dqn":
+            let_cross(agent.critic.module, spec)
+        if name not in ("dqn", "sac_v"):
+            let_cross(agent.target_critic, spec)
     return agent, spec
 
 
