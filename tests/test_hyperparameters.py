@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from reliability_envs import Drift, tiny
 from softac import SAC
+from softac.agents.registry import AGENTS
 from softac.agents.sac import SACConfig
 from softac.config import ELSEWHERE, fields, make_config
 from softac.errors import ConfigError, NumericalError
@@ -201,14 +202,22 @@ def test_the_nearest_names(typed: str, meant: str) -> None:
 
 @pytest.mark.parametrize(("theirs", "ours"), ELSEWHERE.items())
 def test_the_names_of_other_libraries(theirs: str, ours: str) -> None:
-    assert ours in fields(SACConfig)
-    assert theirs not in fields(SACConfig)
+    configs = [agent.Config for agent in AGENTS.values() if ours in fields(agent.Config)]
+    assert configs
     text = (
         f"unknown hyperparameter {theirs!r}; here it is called {ours!r}; `softac defaults` lists them with their "
         "meaning"
     )
-    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
-        SAC(never, **{theirs: 1})
+    for config in configs:
+        assert theirs not in fields(config)
+        with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
+            make_config(config, {theirs: 1})
+
+
+def test_a_name_is_not_translated_into_one_that_the_algorithm_lacks() -> None:
+    with pytest.raises(ConfigError) as caught:
+        SAC(never, exploration_fraction=0.1)
+    assert "here it is called" not in str(caught.value)
 
 
 def test_a_name_like_no_other() -> None:
