@@ -1,5 +1,6 @@
 """A learner: a module, its parameters and their Adam state."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from softac.errors import CheckpointError
+
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
 
 class Learner:
@@ -43,24 +46,40 @@ class Learner:
         gradients = list(torch.autograd.grad(loss, self.parameters))
         with torch.no_grad():
             if max_grad_norm is not None:
-                norm = torch.nn.utils.get_total_norm(gradients)
+                norm = torch.nn.utils.get_total_norm(gradients, foreach=False)
                 torch._foreach_mul_(gradients, (max_grad_norm / (norm + 1e-6)).clamp_max(1.0))
-            adam(
-                self.parameters,
-                gradients,
-                self.exp_avgs,
-                self.exp_avg_sqs,
-                [],
-                self.steps,
-                fused=True,
-                amsgrad=False,
-                beta1=0.9,
-                beta2=0.999,
-                lr=self.learning_rate,
-                weight_decay=0.0,
-                eps=1e-8,
-                maximize=False,
-            )
+            if torch.compiler.is_compiling():
+                self._adam_(gradients)
+            else:
+                adam(
+                    self.parameters,
+                    gradients,
+                    self.exp_avgs,
+                    self.exp_avg_sqs,
+                    [],
+                    self.steps,
+                    fused=True,
+                    amsgrad=False,
+                    beta1=BETA_1,
+                    beta2=BETA_2,
+                    lr=self.learning_rate,
+                    weight_decay=0.0,
+                    eps=EPSILON,
+                    maximize=False,
+                )
+
+    def _adam_(self, gradients: list[Tensor]) -> None:
+        """The same step in operations that a compiler joins with their neighbours into one pass."""
+        torch._foreach_add_(self.steps, 1.0)
+        step = self.steps[0].double()
+        # As exponentials, which the compiler computes once a step; it would repeat a power for each vector.
+        bias_1 = 1.0 - torch.exp(step * math.log(BETA_1))
+        bias_2 = (1.0 - torch.exp(step * math.log(BETA_2))).sqrt()
+        size, floor = (self.learning_rate * bias_2 / bias_1).float(), (EPSILON * bias_2).float()
+        for p, g, m, v in zip(self.parameters, gradients, self.exp_avgs, self.exp_avg_sqs, strict=True):
+            m.lerp_(g, 1.0 - BETA_1)
+            v.mul_(BETA_2).addcmul_(g, g, value=1.0 - BETA_2)
+            p.sub_(size * m / (v.sqrt() + floor))
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The live tensors by key: `name.*` the parameters, `optim.name.*` the Adam state."""

@@ -12,9 +12,11 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from softac.agents.registry import algorithm_name, find_agent, serving
 from softac.config import make_config
+from softac.engine import Engine, choose_engine, require_engine
 from softac.envs import EnvSource, InProcessVectorEnv, Spaces
 from softac.envs.make import EnvLike
 from softac.errors import (
@@ -25,7 +27,10 @@ from softac.errors import (
     NumericalError,
     SoftacError,
     either,
+    one_line,
 )
+from softac.learner import Learner
+from softac.nets.layers import round_hidden_products
 from softac.replay import Segment, require_memory
 from softac.run.checkpoint import (
     OPTIM_PREFIX,
@@ -48,7 +53,7 @@ from softac.run.folder import (
     read_config,
     write_description,
 )
-from softac.run.numerics import numerics
+from softac.run.numerics import numerics, usual_threads
 from softac.run.recorder import Recorder, require_finite
 from softac.run.seeding import Purpose, generator
 from softac.run.training import Training, rows_kept, train
@@ -72,8 +77,8 @@ class Model:
         n_envs: environments stepped in each round; more than one needs an id or a function.
         env_kwargs: keyword arguments of the environment.
         device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:0".
-        engine: "auto" or "eager".
-        precision: "float32".
+        engine: "auto" (by rule, from the updates planned), "eager", "compiled" or "cudagraph".
+        precision: "float32", or "bf16" for the products between hidden layers.
         trust_module: accept an id "module:Env-v0", which imports the module.
         config: hyperparameters; `softac defaults` lists them.
 
@@ -104,6 +109,7 @@ class Model:
         source = EnvSource(env, dict(env_kwargs or {}), trust_module)
         envs = source.vector(run.n_envs)
         self._assemble(agent_class, hyperparameters, run, envs.spaces, source, envs)
+        require_engine(run.engine, self.agent)
 
     def _assemble(
         self,
@@ -117,14 +123,18 @@ class Model:
     ) -> None:
         _require_served(agent_class, spaces, source.name)
         self.run, self.spaces, self.source = run, spaces, source
-        self.threads = threads or torch.get_num_threads()
+        batch_size, net_arch = getattr(config, "batch_size", 1), getattr(config, "net_arch", ())
+        self.threads = threads or usual_threads(batch_size, net_arch)
         with numerics(self.threads):
             weights = generator(Purpose.INITIAL_WEIGHTS, run.seed)
             self.agent: Agent = agent_class(spaces.spec, config, generator=weights, device=find_device(run.device))
+        if run.precision == "bf16":
+            _round_hidden_products(self.agent)
         self._envs = envs
         self._no_env = ""  # why there is none
         self._training: Training | None = None
         self._loaded: Snapshot | None = None
+        self._engine_started = False
         self._home: Path | None = None  # the folder whose files this state belongs to
         self._segments: list[Segment] = []
         self._prediction_noise = generator(Purpose.PREDICTION, run.seed)
@@ -202,6 +212,7 @@ class Model:
         with ExitStack() as stack:
             stack.enter_context(numerics(self.threads))
             training = self._ready(until)
+            self._start_engine(training, until)
             eval_envs = None
             if folder is not None and record.n_eval_episodes > 0 and self.source.repeatable:
                 eval_envs = stack.enter_context(closing(self.source.vector(1)))
@@ -267,6 +278,26 @@ class Model:
                 log.warning("continuing, not bit for bit: %s", changed)
         self._training = training
         return training
+
+    def _start_engine(self, training: Training, until: int) -> None:
+        """Decide how updates are executed, once for all that this model will learn."""
+        if self._engine_started:
+            return
+        asked = self.run.engine
+        if asked == "auto" and self._loaded is not None:
+            asked = "eager"  # what it was saved with, and its folder says "auto"
+        name, why = choose_engine(asked, self.agent, training.updates_by(until))
+        if asked == "auto":
+            self.run = make_config(RunConfig, asdict(self.run) | {"engine": name})
+        elif name != asked:
+            log.warning("updates are executed eagerly and not %s: %s", asked, why)
+        if name != "eager":
+            training.engine = Engine(self.agent, name)
+        log.info("engine %s (%s), threads %d, %s", name, why, self.threads, self.run.precision)
+        before = None if self._loaded is None else self._loaded.state.get("engine", "eager")
+        if before not in (None, name):
+            log.warning("continuing, not bit for bit: engine was %s and is %s", one_line(str(before), 40), name)
+        self._engine_started = True
 
     def _settle(self, folder: Path, until: int, record: RecordConfig) -> bool:
         """Write the description of the run; True if the folder's files belong to this state."""
@@ -561,6 +592,16 @@ def _require_agent(agent_class: type[Any]) -> None:
         raise ConfigError(
             f"{agent_class.__name__} has no {', '.join(missing)}; expected the members of softac.types.Agent; "
             "add them, then try softac.check_agent on it"
+        )
+
+
+def _round_hidden_products(agent: Agent) -> None:
+    """Compute in bfloat16 what may be; refuse an agent that has nothing such."""
+    parts = [part.module if isinstance(part, Learner) else part for part in vars(agent).values()]
+    if not sum(round_hidden_products(part) for part in parts if isinstance(part, nn.Module)):
+        raise ConfigError(
+            f"precision='bf16' was given and {algorithm_name(type(agent))} has no product between hidden layers, "
+            "which is what it rounds; expected two hidden layers or more; leave precision out"
         )
 
 

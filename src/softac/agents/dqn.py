@@ -116,7 +116,12 @@ class DQNAgent:
         """Nothing: this update draws no samples."""
 
     def update_(self, batch: Transition, _noise: None) -> Metrics:
-        """Algorithm 1's gradient step, and every `target_update_interval` times the target."""
+        """One gradient step; every `target_update_interval`-th moves the targets."""
+        self.n_updates += 1
+        return self.gradient_step_(batch, int(self.n_updates) % self.config.target_update_interval == 0)
+
+    def gradient_step_(self, batch: Transition, move_targets: bool) -> Metrics:
+        """Algorithm 1's gradient step: the critic, then the target if its turn has come."""
         s, a, r, discount, s2 = batch
         index = a.long()
 
@@ -129,8 +134,7 @@ class DQNAgent:
         loss = huber_loss(q.unsqueeze(0), y)
         self.critic.descend(loss, self.config.max_grad_norm)
 
-        self.n_updates += 1
-        if self.n_updates % self.config.target_update_interval == 0:
+        if move_targets:
             polyak_(self.target_critic.parameters(), self.critic.parameters, self.config.tau)
 
         return {

@@ -141,7 +141,12 @@ class GamidPGAgent:
         return torch.randn(batch_size, self.spec.action_dim, generator=generator).to(self.device)
 
     def update_(self, batch: Transition, noise: Tensor) -> Metrics:
-        """One gradient step: critics, and every `policy_delay` times actors and targets."""
+        """One gradient step; every `policy_delay`-th moves actor and targets."""
+        self.n_updates += 1
+        return self.gradient_step_(batch, noise, int(self.n_updates) % self.config.policy_delay == 0)
+
+    def gradient_step_(self, batch: Transition, noise: Tensor, move_actor: bool) -> Metrics:
+        """Critics, then actors and targets if their turn has come."""
         s, a, r, discount, s2 = batch
         config = self.config
 
@@ -160,8 +165,7 @@ class GamidPGAgent:
             "train/target_q_mean": y.mean(),
         }
 
-        self.n_updates += 1
-        if self.n_updates % config.policy_delay == 0:
+        if move_actor:
             mu = self.actor(s)
             climb = deterministic_policy_loss(self.critic(s.expand(len(mu), -1, -1), mu)[0])
             # The sign of the principle: more entropy is less loss, so that the means move apart.

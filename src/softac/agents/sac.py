@@ -125,7 +125,7 @@ class SACAgent:
         """Actions `[B, A]` in [-1, 1] for `obs` `[B, O]`: sampled, or tanh(mean) without noise."""
         with torch.no_grad():
             policy = self.actor(obs)
-            action: Tensor = policy.mode() if noise is None else policy.rsample(noise)[0]
+            action: Tensor = policy.mode() if noise is None else policy.action(noise)
             return action
 
     def act_noise(self, batch_size: int, generator: torch.Generator, _: Moment) -> Tensor:
@@ -138,6 +138,11 @@ class SACAgent:
         return Noise(*(torch.randn(shape, generator=generator).to(self.device) for _ in range(2)))
 
     def update_(self, batch: Transition, noise: Noise) -> Metrics:
+        """One gradient step; every `target_update_interval`-th moves the targets."""
+        self.n_updates += 1
+        return self.gradient_step_(batch, noise, int(self.n_updates) % self.config.target_update_interval == 0)
+
+    def gradient_step_(self, batch: Transition, noise: Noise, move_targets: bool) -> Metrics:
         """Algorithm 1's gradient step: critics, actor, temperature, targets, in this order."""
         s, a, r, discount, s2 = batch
         alpha = self.alpha()
@@ -161,8 +166,7 @@ class SACAgent:
             alpha_loss = j_alpha(self.temperature(), log_pi.detach(), self.target_entropy)
             self.temperature.descend(alpha_loss)
 
-        self.n_updates += 1
-        if self.n_updates % self.config.target_update_interval == 0:
+        if move_targets:
             polyak_(self.target_critic.parameters(), self.critic.parameters, self.config.tau)
 
         return {

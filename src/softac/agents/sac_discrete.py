@@ -135,6 +135,11 @@ class SACDiscreteAgent:
         """Nothing: the sums over actions are exact."""
 
     def update_(self, batch: Transition, _noise: None) -> Metrics:
+        """One gradient step; every `target_update_interval`-th moves the targets."""
+        self.n_updates += 1
+        return self.gradient_step_(batch, int(self.n_updates) % self.config.target_update_interval == 0)
+
+    def gradient_step_(self, batch: Transition, move_targets: bool) -> Metrics:
         """Algorithm 1's gradient step: critics, actor, temperature, targets, in this order."""
         s, a, r, discount, s2 = batch
         index = a.long().expand(self.config.n_critics, -1, -1)
@@ -159,8 +164,7 @@ class SACDiscreteAgent:
             alpha_loss = temperature_loss(self.temperature(), -entropy, self.target_entropy)
             self.temperature.descend(alpha_loss)
 
-        self.n_updates += 1
-        if self.n_updates % self.config.target_update_interval == 0:
+        if move_targets:
             polyak_(self.target_critic.parameters(), self.critic.parameters, self.config.tau)
 
         return {

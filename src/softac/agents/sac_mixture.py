@@ -143,7 +143,12 @@ class SACMixtureAgent:
         return Noise(components, now, following)
 
     def update_(self, batch: Transition, noise: Noise) -> Metrics:
-        """One gradient step: critics, actor, temperature, targets, in this order."""
+        """One gradient step; every `target_update_interval`-th moves the targets."""
+        self.n_updates += 1
+        return self.gradient_step_(batch, noise, int(self.n_updates) % self.config.target_update_interval == 0)
+
+    def gradient_step_(self, batch: Transition, noise: Noise, move_targets: bool) -> Metrics:
+        """Critics, actor, temperature, targets, in this order."""
         s, a, r, discount, s2 = batch
         alpha = self.alpha()
 
@@ -175,8 +180,7 @@ class SACMixtureAgent:
             alpha_loss = temperature_loss(self.temperature(), mean_log_pi, self.target_entropy)
             self.temperature.descend(alpha_loss)
 
-        self.n_updates += 1
-        if self.n_updates % self.config.target_update_interval == 0:
+        if move_targets:
             polyak_(self.target_critic.parameters(), self.critic.parameters, self.config.tau)
 
         return {

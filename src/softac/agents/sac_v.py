@@ -107,7 +107,7 @@ class SACVAgent:
         """Actions `[B, A]` in [-1, 1] for `obs` `[B, O]`: sampled, or tanh(mean) without noise."""
         with torch.no_grad():
             policy = self.actor(obs)
-            action: Tensor = policy.mode() if noise is None else policy.rsample(noise)[0]
+            action: Tensor = policy.mode() if noise is None else policy.action(noise)
             return action
 
     def act_noise(self, batch_size: int, generator: torch.Generator, _: Moment) -> Tensor:

@@ -109,7 +109,12 @@ class TD3Agent:
         return torch.randn(batch_size, self.spec.action_dim, generator=generator).to(self.device)
 
     def update_(self, batch: Transition, noise: Tensor) -> Metrics:
-        """Algorithm 1's gradient step: critics, and every `policy_delay` times actor and targets."""
+        """One gradient step; every `policy_delay`-th moves actor and targets."""
+        self.n_updates += 1
+        return self.gradient_step_(batch, noise, int(self.n_updates) % self.config.policy_delay == 0)
+
+    def gradient_step_(self, batch: Transition, noise: Tensor, move_actor: bool) -> Metrics:
+        """Algorithm 1's gradient step: critics, then actor and targets if their turn has come."""
         s, a, r, discount, s2 = batch
         config = self.config
 
@@ -127,8 +132,7 @@ class TD3Agent:
             "train/target_q_mean": y.mean(),
         }
 
-        self.n_updates += 1
-        if self.n_updates % config.policy_delay == 0:
+        if move_actor:
             actor_loss = deterministic_policy_loss(self.critic(s, self.actor(s))[0])
             self.actor.descend(actor_loss)
             metrics["train/actor_loss"] = actor_loss.detach()

@@ -9,12 +9,14 @@ from contextlib import contextmanager
 def messages_to(*handlers: logging.Handler) -> Iterator[None]:
     """Send what the library logs to these handlers and nowhere else; as before afterwards."""
     logger = logging.getLogger("softac")
-    before = logger.handlers, logger.propagate
+    before = logger.handlers, logger.propagate, logger.level
     logger.handlers, logger.propagate = list(handlers), False
+    logger.setLevel(logging.INFO)
     try:
         yield
     finally:
-        logger.handlers, logger.propagate = before
+        logger.handlers, logger.propagate = before[:2]
+        logger.setLevel(before[2])
         for handler in handlers:
             handler.close()
 

@@ -123,6 +123,10 @@ class SquashedGaussian:
         log_normal = -0.5 * noise.square() - self.log_std - HALF_LOG_2PI
         return u.tanh(), (log_normal - log_one_minus_tanh_squared(u)).sum(-1)
 
+    def action(self, noise: Tensor) -> Tensor:
+        """The action of `rsample` alone, for acting: the same bits, without its log-density."""
+        return (self.mean + self.log_std.exp() * noise).tanh()
+
     def sample(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """The same sample held constant, and its log-density, whose gradient is the score.
 

@@ -19,6 +19,10 @@ class Linear(nn.Module):
 
     With `members=None`: `[B, in] -> [B, out]`. With `members=N`:
     `[N, B, in] -> [N, B, out]` by one batched product, each member with its own weights.
+
+    Attributes:
+        rounded: whether the factors of the products are rounded to bfloat16, forward and backward.
+            Weights, bias and result stay as they are.
     """
 
     def __init__(self, n_in: int, n_out: int, *, generator: torch.Generator, members: int | None = None) -> None:
@@ -29,12 +33,17 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.empty(*lead, *row, n_out))
         uniform_fan_in_(self.weight, n_in, generator)
         uniform_fan_in_(self.bias, n_in, generator)
+        self.rounded = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer; see the class for shapes."""
-        if self.weight.dim() == 2:
-            return torch.addmm(self.bias, x, self.weight)
-        return torch.baddbmm(self.bias, x, self.weight)
+        weight, bias = self.weight, self.bias
+        if self.rounded:
+            return torch.matmul(x.bfloat16(), weight.bfloat16()).to(weight.dtype) + bias
+        if weight.shape[-1] == 1:
+            # One column is no work for a matrix kernel; a compiler joins this with what comes before it.
+            return (x * weight.mT).sum(-1, keepdim=True) + bias
+        return torch.addmm(bias, x, weight) if weight.dim() == 2 else torch.bmm(x, weight) + bias
 
 
 def mlp(sizes: Sequence[int], *, generator: torch.Generator, members: int | None = None) -> nn.Sequential:
@@ -43,6 +52,21 @@ def mlp(sizes: Sequence[int], *, generator: torch.Generator, members: int | None
     for n_in, n_out in pairwise(sizes):
         layers += [Linear(n_in, n_out, generator=generator, members=members), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
+
+
+def round_hidden_products(module: nn.Module) -> int:
+    """Compute the products between hidden layers in bfloat16 from now on; returns how many there are.
+
+    They are nearly all of the work. The first and the last layer stay: rounding would blur what the
+    network sees, and the values and log-probabilities that targets are made of.
+    """
+    n = 0
+    for net in module.modules():
+        if isinstance(net, nn.Sequential):
+            linear = [layer for layer in net if isinstance(layer, Linear)]
+            for layer in linear[1:-1]:
+                layer.rounded, n = True, n + 1
+    return n
 
 
 def tanh_mlp(sizes: Sequence[int], output_gain: float, *, generator: torch.Generator) -> nn.Sequential:

@@ -18,6 +18,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
@@ -359,6 +360,7 @@ def differences(made_on: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} was {one_line(str(made_on[name]), 40)} and is {here[name]}" for name in changed)
 
 
+@cache
 def _version(name: str) -> str:
     try:
         return version(name)

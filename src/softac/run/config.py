@@ -21,8 +21,12 @@ class RunConfig:
             json_schema_extra={"expected": '"auto", "cpu", "cuda" or "cuda:0"'},
         ),
     ] = "auto"
-    engine: Annotated[Literal["auto", "eager"], Field(description="how updates are executed")] = "auto"
-    precision: Annotated[Literal["float32"], Field(description="of the networks")] = "float32"
+    engine: Annotated[
+        Literal["auto", "eager", "compiled", "cudagraph"], Field(description="how updates are executed")
+    ] = "auto"
+    precision: Annotated[
+        Literal["float32", "bf16"], Field(description="of the products between hidden layers")
+    ] = "float32"
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -1,9 +1,12 @@
 """Processor settings that change bits: set for a run, given back after it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
+
+WORTH_A_THREAD = 4_000_000  # multiply-adds
 
 
 @contextmanager
@@ -25,6 +28,16 @@ def numerics(threads: int) -> Iterator[None]:
         torch.set_flush_denormal(flushing)
         if threads != before:
             torch.set_num_threads(before)
+
+
+def usual_threads(batch_size: int, net_arch: Sequence[int]) -> int:
+    """The threads that networks of these hidden layers are worth, at most as many as PyTorch would take.
+
+    One for each 4 million multiply-adds of the largest product of an update: to less than that, waking a
+    second thread costs more than it does.
+    """
+    largest = batch_size * max((a * b for a, b in pairwise(net_arch)), default=0)
+    return max(1, min(torch.get_num_threads(), largest // WORTH_A_THREAD))
 
 
 def flushes_denormals() -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from softac.engine import Engine
 from softac.envs import VectorEnv
 from softac.errors import CheckpointError, ConfigError
 from softac.replay import Replay, RolloutStorage, Segment, read_segments, write_segments
@@ -32,12 +33,16 @@ class Training:
         envs: what it learns in; owned by the caller, who closes them.
         seed: the run's seed.
 
+    Attributes:
+        engine: executes the updates; eager unless another is put in its place.
+
     Raises:
         ConfigError: the replay cannot be reserved.
     """
 
     def __init__(self, agent: Agent, envs: VectorEnv, seed: int) -> None:
         self.agent, self.envs, self.streams = agent, envs, Streams(seed)
+        self.engine = Engine(agent)
         self.memory: Replay | RolloutStorage
         try:
             if agent.on_policy:
@@ -95,9 +100,10 @@ class Training:
         """
         if not self.agent.on_policy and len(self.memory) == 0:
             return 0
-        return self._updates_by(self.steps) - self.updates
+        return self.updates_by(self.steps) - self.updates
 
-    def _updates_by(self, steps: int) -> int:
+    def updates_by(self, steps: int) -> int:
+        """Updates that `steps` environment steps call for."""
         if self.agent.on_policy:
             rollout: OnPolicyConfig = self.agent.config
             return steps // (rollout.n_steps * self.envs.num_envs)
@@ -109,13 +115,13 @@ class Training:
         """Learn from a fresh batch of the replay, or from the rollout, which is then forgotten."""
         if isinstance(self.memory, RolloutStorage):
             noise = self.agent.update_noise(len(self.memory), self.streams.update)
-            self.means.add(self.agent.update_(self.memory.read(), noise))
+            self.means.add(self.engine.update_(self.memory.read(), noise))
             self.memory.clear()
         else:
             size = self.agent.config.batch_size
             batch = self.memory.sample(size, self.streams.replay)
             noise = self.agent.update_noise(size, self.streams.update)
-            self.means.add(self.agent.update_(batch, noise))
+            self.means.add(self.engine.update_(batch, noise))
         self.updates += 1
 
     def crossed(self, every: int) -> bool:
@@ -144,6 +150,7 @@ class Training:
             "rows_added": self.memory.added,
             "evaluation_due": self.evaluation_due,
             "seconds": self.seconds,
+            "engine": self.engine.name,
         }
         tensors["optim.means"] = sums
         tensors |= {f"optim.random.{name}": value for name, value in self.streams.state_dict().items()}
@@ -170,7 +177,7 @@ class Training:
             self.updates, added = int(state["updates"]), int(state["rows_added"])
             if int(state["collector"]["steps"]) != snapshot.step:
                 raise ValueError("counters that contradict each other")
-            if not 0 <= self.updates <= self._updates_by(snapshot.step):
+            if not 0 <= self.updates <= self.updates_by(snapshot.step):
                 raise ValueError(f"{self.updates} updates after {snapshot.step} steps")
             self.evaluation_due = bool(state["evaluation_due"])
             self.seconds = float(state["seconds"])
@@ -181,7 +188,7 @@ class Training:
             if isinstance(self.memory, Replay):
                 read_segments(self.memory, replay_folder, snapshot.segments, added)
             else:
-                self._restore_rollout(rollout, added, snapshot.step)
+                self._restore_rollout(self.memory, rollout, added, snapshot.step)
             self.envs.spaces.require_actions(self.memory.actions)
             return self.collector.load_state(state["collector"], snapshot.actions)
         except (KeyError, TypeError, ValueError, IndexError, OverflowError, RuntimeError) as error:
@@ -191,8 +198,7 @@ class Training:
                 "of the same algorithm, environment and number of environments; resume it as it was trained"
             ) from None
 
-    def _restore_rollout(self, rows: Tensor, added: int, steps: int) -> None:
-        memory = self.memory
+    def _restore_rollout(self, memory: RolloutStorage, rows: Tensor, added: int, steps: int) -> None:
         if added != steps - self.updates * len(memory.rows) or not 0 <= added <= len(memory.rows):
             raise ValueError(f"a rollout of {added} rows after {self.updates} updates and {steps} steps")
         if rows.shape != memory.rows[:added].shape or rows.dtype != torch.float32:
