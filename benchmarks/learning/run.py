@@ -32,6 +32,16 @@ def jobs(suite: str) -> dict[str, tuple[list[str], int]]:
             }
         case "halfcheetah":
             return {f"preset-{seed}": ([*cheetah, "--preset", "--seed", str(seed)], 10) for seed in range(3)}
+        case "halfcheetah-engines":
+            engines = {"compiled": ["compiled", "float32"], "bf16": ["compiled", "bf16"]}
+            return {
+                f"{name}-{seed}": (
+                    [*cheetah, "--preset", "--engine", engine, "--precision", precision, "--seed", str(seed)],
+                    10,
+                )
+                for seed in range(3)
+                for name, (engine, precision) in engines.items()
+            }
         case "halfcheetah-choices":
             choices = {
                 "warmup100": ["--learning-starts", "100"],
