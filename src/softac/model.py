@@ -212,14 +212,13 @@ class Model:
         with ExitStack() as stack:
             stack.enter_context(numerics(self.threads))
             training = self._ready(until)
-            self._start_engine(training, until)
             eval_envs = None
             if folder is not None and record.n_eval_episodes > 0 and self.source.repeatable:
                 eval_envs = stack.enter_context(closing(self.source.vector(1)))
-            continued = False
             if folder is not None:
                 stack.enter_context(RunFolder(folder))
-                continued = self._settle(folder, until, record)
+            self._start_engine(training, until)
+            continued = folder is not None and self._settle(folder, until, record)
             recorder = Recorder(
                 training,
                 folder,
