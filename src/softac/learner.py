@@ -75,7 +75,8 @@ class Learner:
         # As exponentials, which the compiler computes once a step; it would repeat a power for each vector.
         bias_1 = 1.0 - torch.exp(step * math.log(BETA_1))
         bias_2 = (1.0 - torch.exp(step * math.log(BETA_2))).sqrt()
-        size, floor = (self.learning_rate * bias_2 / bias_1).float(), (EPSILON * bias_2).float()
+        dtype = self.parameters[0].dtype
+        size, floor = (self.learning_rate * bias_2 / bias_1).to(dtype), (EPSILON * bias_2).to(dtype)
         for p, g, m, v in zip(self.parameters, gradients, self.exp_avgs, self.exp_avg_sqs, strict=True):
             m.lerp_(g, 1.0 - BETA_1)
             v.mul_(BETA_2).addcmul_(g, g, value=1.0 - BETA_2)

@@ -102,6 +102,10 @@ class Agent(Protocol):
     """A learner. It sees tensors only: no environment, no replay, no logger.
 
     A class that offers these members can be trained with `softac.Model(AgentClass, env)`.
+
+    An engine makes one graph of `update_`. Where an update counts and asks whose turn it is, which is
+    no work for a graph, it does so and leaves the rest to a method `gradient_step_` of tensors and
+    booleans, and the graph is made of that (see `softac.agents.td3`).
     """
 
     Config: ClassVar[type[Any]]
