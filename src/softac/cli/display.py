@@ -3,9 +3,13 @@
 import logging
 import sys
 import time
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import heapify, heapreplace
+from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 from rich.console import Console
 from rich.live import Live
@@ -14,9 +18,21 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from softac.run.progress import Progress
 from softac.run.training import Training
 
 REFRESH = 0.25  # seconds
+OVERVIEW_REFRESH = 1.0  # seconds; every core is busy with something better
+AROUND = 8  # lines of a terminal that the rows of an overview leave free
+State = Literal["waiting", "running", "stopping", "stopped", "done", "failed"]
+STYLES: dict[State, str] = {
+    "failed": "bold red",
+    "running": "green",
+    "stopping": "yellow",
+    "stopped": "yellow",
+    "done": "cyan",
+    "waiting": "dim",
+}
 WINDOW = 10.0  # seconds over which steps/s is measured
 
 
@@ -159,6 +175,172 @@ class Display(logging.Handler):
             expand=False,
             padding=(0, 2),
         )
+
+
+@dataclass(eq=False)
+class RunLine:
+    """One of several runs, as an overview shows it.
+
+    Attributes:
+        name: of the run among the others.
+        folder: its run folder.
+        state: where it stands.
+        code: the exit code of its process, once that has ended.
+        said: what it printed last, if it failed.
+        progress: read from its folder.
+    """
+
+    name: str
+    folder: Path
+    state: State = "waiting"
+    code: int | None = None
+    said: str = ""
+    progress: Progress = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.progress = Progress(self.folder)
+
+
+class Overview:
+    """Several runs that advance side by side: a table on a terminal, plain lines elsewhere.
+
+    Args:
+        title: of them all.
+        where: the folder they lie in.
+        until: environment steps asked of each.
+        limit: how many advance at a time.
+        lines: of the runs; read anew whenever it is drawn.
+        console: where to draw; None: standard output.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        where: str,
+        until: int,
+        limit: int,
+        lines: Collection[RunLine],
+        console: Console | None = None,
+    ) -> None:
+        self.title, self.where, self.until, self.limit = title, where, until, limit
+        self.lines, self.console = lines, console or Console()
+        self.live: Live | None = None
+        self._next = 0.0
+        # State, steps and step of the evaluation that were printed last.
+        self._shown: dict[str, tuple[State, int, int]] = {}
+
+    def __enter__(self) -> "Overview":
+        if self.console.is_terminal:
+            self.live = Live(console=self.console, auto_refresh=False)
+            self.live.start()
+        else:
+            self._print(f"{self.title} -> {self.where}")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live is not None:
+            self.live.update(self._panel(), refresh=True)
+            self.live.stop()
+            self.live = None
+
+    def draw(self) -> None:
+        """Show what is new: the table once a second at most, lines at once."""
+        if self.live is None:
+            for line in self.lines:
+                self._tell(line)
+        elif (now := time.monotonic()) >= self._next:
+            self._next = now + OVERVIEW_REFRESH
+            self.live.update(self._panel(), refresh=True)
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+    def _tell(self, line: RunLine) -> None:
+        now, get = line.progress, line.progress.value
+        new = (line.state, now.steps, now.evaluated)
+        # What lay in the folder at the beginning is not news, and what a run that goes on took back neither.
+        before = "waiting" if line.state == "running" else line.state
+        state, steps, evaluated = self._shown.get(line.name, (before, now.steps, now.evaluated))
+        self._shown[line.name] = new
+        head = f"seed {line.name} | step {now.steps:>9,} / {self.until:,}"
+        if line.state == "running" != state:
+            self._print(f"seed {line.name} | running")
+        if now.steps > steps:
+            speed, left = get("time/fps") or 0.0, self._left()
+            self._print(
+                f"{head} | return {_number(get('rollout/ep_rew_mean'))} | {speed:.0f} steps/s | left in all {left}"
+            )
+        if now.evaluated > evaluated:
+            self._print(f"{head} | evaluation: {_number(get('eval/mean_reward'))}")
+        if "running" != line.state != state:
+            failure = f" (exit code {line.code}): {line.said}" if line.state == "failed" else ""
+            self._print(f"seed {line.name} | {line.state}{failure}")
+
+    def _left(self) -> str:
+        seconds = time_left(list(self.lines), self.until, self.limit)
+        return "?" if seconds is None else duration(seconds)
+
+    def _rows(self) -> list[RunLine]:
+        """As many as the terminal has room for: rather those that advance or have failed."""
+        room = max(1, self.console.height - AROUND)
+        order = list(STYLES)
+        chosen = sorted(self.lines, key=lambda line: order.index(line.state))[:room]
+        return [line for line in self.lines if line in chosen]
+
+    def _panel(self) -> Panel:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        table.add_column("seed")
+        table.add_column("state", min_width=8)
+        for name in ("steps", "", "steps/s", "return", "evaluated"):
+            table.add_column(name, justify="right", min_width=7 if name else 4)
+        for line in self._rows():
+            get, steps = line.progress.value, line.progress.steps
+            speed = get("time/fps") if line.state == "running" else None
+            table.add_row(
+                line.name,
+                Text(line.state, style=STYLES[line.state]),
+                f"{steps:,}",
+                f"{min(steps / self.until, 1.0):.0%}",
+                "-" if speed is None else f"{speed:.0f}",
+                _number(get("rollout/ep_rew_mean")),
+                _number(get("eval/mean_reward")),
+            )
+        counts = Counter(line.state for line in self.lines)
+        states = ", ".join(f"{counts[state]} {state}" for state in STYLES if counts[state])
+        left = f"   left in all: {self._left()}" if counts["running"] else ""
+        whole = Table.grid()
+        whole.add_row(table)
+        whole.add_row(Text(f"\n{states}{left}"))
+        return Panel(
+            whole,
+            title=self.title,
+            title_align="left",
+            subtitle=self.where,
+            subtitle_align="left",
+            expand=False,
+            padding=(0, 2),
+        )
+
+
+def time_left(lines: Sequence[RunLine], until: int, limit: int) -> float | None:
+    """Seconds until all have made `until` steps, `limit` at a time; None while no speed is known.
+
+    Those that wait are taken to be as fast as the others on average.
+    """
+    speeds = {line.name: speed for line in lines if (speed := line.progress.value("time/fps"))}
+    if not speeds:
+        return None
+    usual = sum(speeds.values()) / len(speeds)
+    left = {line.name: max(0, until - line.progress.steps) for line in lines}
+    ends = [left[line.name] / speeds.get(line.name, usual) for line in lines if line.state == "running"]
+    ends += [0.0] * (limit - len(ends))
+    heapify(ends)
+    for line in lines:
+        if line.state == "waiting":
+            heapreplace(ends, ends[0] + left[line.name] / usual)  # the place that is free first
+    return max(ends)
 
 
 def duration(seconds: float) -> str:

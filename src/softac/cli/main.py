@@ -29,6 +29,7 @@ DESCRIPTION = "Maximum-entropy reinforcement learning: soft actor-critic, measur
 EPILOG = """first steps:
   softac train                             SAC on Pendulum-v1, about a minute
   softac train HalfCheetah-v5 -n 100000    another environment, more steps
+  softac train HalfCheetah-v5 --seeds 0-9  ten seeds side by side
   softac resume RUN                        after an interruption, bit for bit
   softac eval RUN ; softac enjoy RUN       what it has learned
 """

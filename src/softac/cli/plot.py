@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from softac.cli.arguments import require_run
+from softac.cli.arguments import require_folder
 from softac.plots import learning_curves, save_figure
 from softac.run.folder import CONFIG
 
@@ -35,6 +35,6 @@ def find_runs(folders: list[Path]) -> list[Path]:
     """The run folders among `folders` and directly below them."""
     runs: list[Path] = []
     for folder in folders:
-        below = sorted(path.parent for path in require_run(folder).glob(f"*/{CONFIG}"))
+        below = sorted(path.parent for path in require_folder(folder).glob(f"*/{CONFIG}"))
         runs += [folder] if (folder / CONFIG).exists() or not below else below
     return runs

@@ -4,24 +4,35 @@ import argparse
 import logging
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from softac.agents.registry import AGENTS, find_agent
-from softac.cli.arguments import add_config, add_env_kwargs, add_run, env_kwargs, given, require_run, steps
+from softac.cli.arguments import (
+    add_config,
+    add_env_kwargs,
+    add_run,
+    env_kwargs,
+    given,
+    require_folder,
+    seeds,
+    steps,
+)
 from softac.cli.display import Display
 from softac.cli.messages import messages_to
+from softac.cli.seeds import folder_word, run_seeds, train_seeds
 from softac.config import as_text, fields, make_config
 from softac.errors import CheckpointError, ConfigError, nearest
 from softac.model import Description, Model
-from softac.plots import learning_curves, save_figure
 from softac.presets import preset
 from softac.replay.ring import forecast, in_words
 from softac.run.checkpoint import checkpoints
 from softac.run.config import RecordConfig, RunConfig
 from softac.run.folder import CHECKPOINTS, new_run_path, read_config
 from softac.run.metrics import METRICS, read_rows
+from softac.run.plan import SEEDS, evaluated, read_plan
+from softac.run.pool import stop_with_parent
 from softac.run.signals import StopSignals
 from softac.run.training import rows_kept
 from softac.types import ActionKind
@@ -49,6 +60,11 @@ def add_train_parser(subparsers: Any, words: Sequence[str]) -> None:
         help="default: sac Pendulum-v1, CartPole-v1 for discrete actions; a lone ENV is understood",
     )
     parser.add_argument("-n", "--total-timesteps", metavar="N", help="environment steps")
+    parser.add_argument(
+        "--seeds",
+        metavar="SEEDS",
+        help="one run for each of several seeds, side by side: 0-9 or 0,3,7 (one thread each, one per core)",
+    )
     add_env_kwargs(parser)
     parser.add_argument(
         "--run-dir", type=Path, metavar="DIR", help="the run's own folder (default: runs/ENV__ALGO__SEED__TIME)"
@@ -67,7 +83,8 @@ def add_resume_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "resume",
         help="go on with a run where it stopped",
-        description="Go on with a run from its last checkpoint, bit for bit; before its first, start it again.",
+        description="Go on with a run from its last checkpoint, bit for bit; before its first, start it again. In "
+        "the folder of several seeds: with each that has not reached the total.",
         allow_abbrev=False,
     )
     add_run(parser)
@@ -81,6 +98,13 @@ def run_train(args: argparse.Namespace) -> int:
     agent_class = find_agent(algorithm)
     tuned = preset(algorithm, env_id) if args.preset else {}
     chosen = tuned | given(args, agent_class.Config) | given(args, RunConfig)
+    several = None if args.seeds is None else seeds(args.seeds)
+    if several is not None:
+        if args.seed is not None:
+            raise ConfigError(
+                f"--seed {args.seed} and --seeds {args.seeds} were given; expected one of them; leave --seed out"
+            )
+        chosen["seed"] = several[0]
     total = steps(args.total_timesteps or (USUAL_STEPS if args.what else FIRST_RUN_STEPS))
     record = make_config(RecordConfig, given(args, RecordConfig))
     kwargs = env_kwargs(args.env_kwargs)
@@ -92,13 +116,22 @@ def run_train(args: argparse.Namespace) -> int:
         print(f"preset for {env_id}: {changed}; everything else as in `softac defaults {algorithm}`")  # noqa: T201
     if (first := _first_update(model)) > total:
         log.warning("the first update would come at step %d, and this run ends at step %d", first, total)
-    path = args.run_dir or new_run_path(Path("runs"), env_id, algorithm, model.run.seed)
+    word = model.run.seed if several is None else folder_word(several)
+    path = args.run_dir or new_run_path(Path("runs"), env_id, algorithm, word)
+    if several is not None:
+        return train_seeds(model, several, total, record, path)
     return _train(model, total, record, path)
 
 
 def run_resume(args: argparse.Namespace) -> int:
-    """Go on with a run; returns the exit code."""
-    path = require_run(args.run_dir)
+    """Go on with a run, or with several in one folder; returns the exit code."""
+    stop_with_parent()
+    path = require_folder(args.run_dir)
+    if (path / SEEDS).exists():
+        plan = read_plan(path)
+        plan = replace(plan, total=steps(args.total_timesteps or plan.total))
+        model = _from_beginning(plan.config_of(plan.seeds[0]), path, args.env)
+        return run_seeds(plan, model, path, args.env)
     config = read_config(path)
     try:
         record = make_config(RecordConfig, config["record"])
@@ -113,10 +146,11 @@ def run_resume(args: argparse.Namespace) -> int:
         model = Model.load(path, args.env, verify_replay=True, trust_module=args.env is not None)
     else:
         model = _from_beginning(config, path, args.env)
-    if model.num_timesteps >= total:
+    made = model.num_timesteps
+    if made > total or (made == total and evaluated(path, total, record)):
         raise ConfigError(
-            f"{path} has made {model.num_timesteps} of {total} steps; expected a larger total to go on to; give "
-            f"one with -n, for instance -n {2 * model.num_timesteps}"
+            f"{path} has made {made} of {total} steps; expected a larger total to go on to; give one with -n, "
+            f"for instance -n {2 * made}"
         )
     return _train(model, total, record, path)
 
@@ -165,6 +199,8 @@ def _summary(path: Path, run: str, rows: list[dict[str, Any]], steps_made: int) 
     evaluations = [row for row in rows if "eval/mean_reward" in row]
     lines = []
     if evaluations:
+        from softac.plots import learning_curves, save_figure  # half a second before the first step, if above
+
         last = evaluations[-1]
         save_figure(learning_curves([path]), path / SUMMARY)
         lines += [

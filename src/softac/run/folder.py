@@ -88,7 +88,7 @@ class RunFolder:
         self.release(discard=error is not None)
 
 
-def new_run_path(root: Path, env_id: str, algorithm: str, seed: int) -> Path:
+def new_run_path(root: Path, env_id: str, algorithm: str, seed: int | str) -> Path:
     """`root`/{env}__{algo}__{seed}__{time}, with a number behind it if that exists."""
     name = re.sub(r"[^A-Za-z0-9._-]", "_", env_id)
     base = f"{name}__{algorithm}__{seed}__{time.strftime('%Y%m%d-%H%M%S')}"
