@@ -17,9 +17,11 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium import spaces
 
 from softac import SAC
+from softac.types import Transition
 
 SMALL = {"net_arch": (8, 8), "batch_size": 8, "learning_starts": 16, "buffer_size": 1_000}
 """Hyperparameters for tests that look at the machinery and not at what is learned."""
@@ -236,5 +238,7 @@ def trained(env: Any, steps: int = 64, **arguments: Any) -> SAC:
 def rows(model: SAC) -> Any:
     """The transitions in the replay of a model that has learned, oldest first, as a `Transition`."""
     replay = model._training.memory
-    order = np.arange(max(0, replay.added - replay.capacity), replay.added) % replay.capacity
-    return replay.unpack(replay.rows[order])
+    o, a = replay.spec.obs_dim, replay.spec.action_dim
+    table = torch.from_numpy(replay.explicit_rows(replay.added - len(replay), replay.added))
+    obs, action, reward, discount, next_obs = table.split([o, a, 1, 1, o], dim=1)
+    return Transition(obs, action, reward[:, 0], discount[:, 0], next_obs)

@@ -14,7 +14,7 @@ from softac.cli import check
 from softac.cli.main import main
 from softac.envs.checks import check_env
 from softac.errors import ConfigError, EnvironmentFailed
-from softac.replay.ring import row_width
+from softac.replay.ring import forecast
 from softac.types import EnvSpec
 
 
@@ -73,7 +73,7 @@ def test_a_healthy_environment():
     assert whats[2].startswith("deterministic: 20 steps with the same seed and actions repeated exactly")
     assert whats[3] == "episodes: 10 episodes of 20 steps, ended 10 by truncation"
     assert whats[4].startswith("rewards: [-")
-    assert whats[5] == "memory: a replay of 1,000,000 transitions takes 0.03 GB (7 numbers each)"
+    assert whats[5] == "memory: a replay of 1,000,000 transitions takes 0.03 GB (28 bytes each)"
     assert whats[6].startswith("speed: ")
     assert " steps/s alone, so 1,000,000 steps take " in whats[6]
 
@@ -84,7 +84,7 @@ def test_healthy_tasks_of_gymnasium(env_id):
 
 
 def test_the_forecast_counts_what_a_replay_row_holds():
-    assert row_width(EnvSpec(obs_dim=2, action_dim=1)) == 7
+    assert forecast(1, EnvSpec(obs_dim=2, action_dim=1)) == 28
 
 
 def test_how_a_dict_is_flattened():

@@ -52,7 +52,7 @@ def test_without_a_terminal_there_are_plain_lines(tmp_path: Path, capsys: pytest
     assert train(tmp_path / "run", "-n", "300", "--eval-freq", "200", "--seed", "3") == 0
     printed = capsys.readouterr()
     assert printed.err == ""
-    assert printed.out.startswith("sac on Pendulum-v1, seed 3, replay up to 11 kB -> ")
+    assert printed.out.startswith("sac on Pendulum-v1, seed 3, replay up to 10 kB -> ")
     assert "step       200 / 300 | evaluation: -" in printed.out
     assert f"go on    softac resume {tmp_path / 'run'} -n 600" in printed.out
     assert "\x1b" not in printed.out

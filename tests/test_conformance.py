@@ -939,6 +939,15 @@ def test_a_view_of_the_rollout():
     assert "agent.last is a view of the run's memory, which the next steps overwrite; expected an agent" in message
 
 
+def test_a_view_of_the_replays_batch():
+    def update_(self, batch, noise):
+        self.last = batch.reward
+        return SACAgent.update_(self, batch, noise)
+
+    message = fault(broken(update_=update_))
+    assert "agent.last is a view of the run's memory, which the next steps overwrite; expected an agent" in message
+
+
 def test_predictions_outside_the_space():
     # After more updates than are made alone, and for a batch that a run in one environment does not ask for.
     def act(self, obs, noise):

@@ -5,6 +5,7 @@ import re
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +17,7 @@ from softac.agents.registry import AGENTS
 from softac.agents.sac import SACConfig
 from softac.config import ELSEWHERE, fields, make_config
 from softac.errors import ConfigError, NumericalError
+from softac.replay import Replay
 from softac.run.config import RecordConfig, RunConfig
 
 NAN, INF = math.nan, math.inf
@@ -286,7 +288,9 @@ def test_what_is_accepted_trains_and_stays_finite(config: dict[str, Any]) -> Non
     assert model.learn(64).num_timesteps == 64
     training = model._training
     assert training is not None
-    assert torch.isfinite(training.memory.rows[: len(training.memory)]).all()
+    memory = training.memory
+    assert isinstance(memory, Replay)
+    assert np.isfinite(memory.explicit_rows(memory.added - len(memory), memory.added)).all()
     assert all(math.isfinite(value) for value in training.means.means().values())
     for name, tensor in model.agent.state_dict().items():
         assert torch.isfinite(tensor).all(), name

@@ -332,13 +332,13 @@ def test_a_saved_model_goes_on_with_its_rollout(tmp_path: Path) -> None:
 
 
 def test_memory_of_a_rollout() -> None:
-    # obs 2 + action 1 + reward 1 + discount 1 + next obs 2 = 7 numbers of 4 bytes
-    spec = EnvSpec(obs_dim=2, action_dim=1)
-    require_memory(1_000, spec, available=28_000, rollout_envs=4)
+    # obs 3 + action 1 + reward 1 + discount 1 + next obs 3 = 9 numbers of 4 bytes
+    spec = EnvSpec(obs_dim=3, action_dim=1)
+    require_memory(1_000, spec, available=36_000, rollout_envs=4)
     with pytest.raises(ConfigError) as error:
-        require_memory(1_000_000_000, spec, available=2_800_000_000, rollout_envs=4)
+        require_memory(1_000_000_000, spec, available=3_600_000_000, rollout_envs=4)
     assert str(error.value) == (
-        "the rollout needs 28.00 GB for 1,000,000,000 transitions of 7 numbers; expected at most the 2.80 GB of "
+        "the rollout needs 36.00 GB for 1,000,000,000 transitions of 36 bytes; expected at most the 3.60 GB of "
         "memory free now; lower n_steps to 22,500,000 or free memory"
     )
 

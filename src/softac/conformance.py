@@ -774,6 +774,8 @@ def _budgets(trial: _Trial, n_envs: int) -> tuple[int, int]:
 
 
 def _require_nothing_kept(trial: _Trial, agent: Any, training: Training) -> None:
+    memory = training.memory
+    lent = memory.rows if isinstance(memory, RolloutStorage) else memory.lent
     for path, kept in _graph(agent):
         if isinstance(kept, (*ENVIRONMENTS, InProcessVectorEnv, Replay, RolloutStorage, Training, Model)):
             raise trial.fault(
@@ -781,7 +783,7 @@ def _require_nothing_kept(trial: _Trial, agent: Any, training: Training) -> None
                 "an agent that sees tensors only: what it keeps of a run is not in its checkpoints",
                 "take what it needs from the batch or from `spec`",
             )
-        if isinstance(kept, Tensor) and _overlap(kept, training.memory.rows):
+        if isinstance(kept, Tensor) and _overlap(kept, lent):
             raise trial.fault(
                 f"{path} is a view of the run's memory, which the next steps overwrite",
                 "an agent that keeps no part of a batch",
@@ -905,7 +907,8 @@ def _leaf(thing: Any) -> tuple[Any, ...] | None:
 
 
 def _bits(tensor: Tensor) -> tuple[tuple[int, ...], bytes]:
-    plain = tensor.detach().cpu().contiguous()
+    # A copy: `contiguous` leaves the strides of a view of one number, or of none, as they are.
+    plain = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
     return tuple(plain.shape), plain.reshape(-1).view(torch.uint8).numpy().tobytes()
 
 

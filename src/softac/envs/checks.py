@@ -496,10 +496,10 @@ def _manners(log: _Log) -> Iterator[Finding]:
 
 
 def _cost(seen: Spaces, log: _Log) -> Iterator[Finding]:
-    # As softac.replay.row_width: two observations, an action, a reward and a discount.
-    width = 2 * seen.spec.obs_dim + seen.spec.action_dim + 2
-    memory = 4 * width * PLAN / 1e9
-    yield Finding("ok", f"memory: a replay of {PLAN:,} transitions takes {memory:.2f} GB ({width} numbers each)")
+    # As softac.replay.ring.forecast: observation, action, reward and discount, and a pointer.
+    each = 4 * (seen.spec.obs_dim + seen.spec.action_dim + 2) + 8
+    memory = each * PLAN / 1e9
+    yield Finding("ok", f"memory: a replay of {PLAN:,} transitions takes {memory:.2f} GB ({each} bytes each)")
     speed = log.steps / log.seconds if log.seconds > 0 else float("inf")
     forecast = f"{speed:,.0f} steps/s alone, so {PLAN:,} steps take {_hours(PLAN / speed)} besides the updates"
     if speed < SLOW:

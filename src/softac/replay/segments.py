@@ -1,7 +1,8 @@
 """The replay on disk: immutable `.npy` segments, written once and named by their content.
 
 A ring only gains rows, so a checkpoint costs the rows that are new since the one before. Row
-number k is the k-th transition ever added; a segment holds the rows [start, stop).
+number k is the k-th transition ever added; a segment holds the rows [start, stop), both observations
+in each.
 """
 
 import hashlib
@@ -9,11 +10,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from softac.errors import CheckpointError
 from softac.files import npy_bytes, parse_npy, read_hashed, sync_folder, write_durably
-from softac.replay.ring import Replay
+from softac.replay.ring import Replay, row_width
 
 ROWS_PER_SEGMENT = 50_000
 
@@ -44,10 +43,9 @@ def write_segments(replay: Replay, folder: Path, written: list[Segment]) -> list
     oldest = max(0, replay.added - replay.capacity)
     kept = [s for s in written if s.stop > oldest]
     start = max(oldest, kept[-1].stop if kept else 0)
-    table = replay.rows.numpy()
     for first in range(start, replay.added, ROWS_PER_SEGMENT):
         stop = min(first + ROWS_PER_SEGMENT, replay.added)
-        data = npy_bytes(table[np.arange(first, stop) % replay.capacity])
+        data = npy_bytes(replay.explicit_rows(first, stop))
         segment = Segment(first, stop, len(data), hashlib.sha256(data).hexdigest())
         path = folder / segment.file_name
         if not path.exists():
@@ -61,21 +59,21 @@ def write_segments(replay: Replay, folder: Path, written: list[Segment]) -> list
 
 
 def read_segments(replay: Replay, folder: Path, segments: list[Segment], added: int) -> None:
-    """Fill the ring from `segments`, which must reach from its oldest row to `added`.
+    """Fill an empty ring from `segments`, which must reach from its oldest row to `added`.
 
     Raises:
-        CheckpointError: a segment is missing, damaged, of another shape, or leaves a gap.
+        CheckpointError: a segment is missing, damaged, of another shape, or leaves a gap; the ring is
+            then of no more use.
     """
     expected = max(0, added - replay.capacity)
-    table = replay.rows.numpy()
     for segment in segments:
         if not segment.start <= expected < segment.stop or segment.stop > added:
             break
         path = folder / segment.file_name
-        rows = parse_npy(read_hashed(path, segment.size, segment.sha256), replay.rows.shape[1], path)
+        rows = parse_npy(read_hashed(path, segment.size, segment.sha256), row_width(replay.spec), path)
         if len(rows) != segment.stop - segment.start:
             break
-        table[np.arange(expected, segment.stop) % replay.capacity] = rows[expected - segment.start :]
+        replay.load(expected, rows[expected - segment.start :])
         expected = segment.stop
     if expected != added:
         raise CheckpointError(
