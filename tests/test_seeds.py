@@ -17,6 +17,7 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
+import torch
 from rich.console import Console
 
 import softac
@@ -27,9 +28,11 @@ from softac.cli.arguments import in_ranges, seeds
 from softac.cli.display import Overview, RunLine, time_left
 from softac.cli.main import main
 from softac.cli.plot import find_runs
-from softac.cli.seeds import folder_word, over_seeds
+from softac.cli.seeds import at_once, folder_word, over_seeds
 from softac.errors import ConfigError
 from softac.plots import learning_curves
+from softac.run.config import RecordConfig
+from softac.run.plan import Plan
 from softac.run.pool import Job, last_line, run_jobs
 from softac.run.progress import Progress
 
@@ -212,6 +215,26 @@ def last_evaluation(run: Path) -> float:
     rows = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     mean: float = [row["eval/mean_reward"] for row in rows if "eval/mean_reward" in row][-1]
     return mean
+
+
+@pytest.mark.parametrize(
+    ("cores", "memory", "device", "limit"),
+    [
+        (4, 1e12, "cpu", 4),
+        (64, 1e12, "cpu", 10),
+        (4, 1.3e9, "cpu", 3),  # a process takes 0.4 GB
+        (4, 1e6, "cpu", 1),
+        (4, 1e12, "cuda", 1),
+    ],
+)
+def test_how_many_run_at_a_time(
+    cores: int, memory: float, device: str, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = softac.SAC("Pendulum-v1", net_arch=[8, 8])
+    monkeypatch.setattr("softac.cli.seeds.usable_cores", lambda: cores)
+    monkeypatch.setattr("softac.cli.seeds.available_memory", lambda: memory)
+    monkeypatch.setattr(model.agent, "device", torch.device(device))
+    assert at_once(model, Plan(tuple(range(10)), {}, RecordConfig(), 1000)) == limit
 
 
 def test_the_interval_over_seeds() -> None:

@@ -102,11 +102,12 @@ def run_jobs(
 
 
 def _begin(job: Job, lifeline: int) -> subprocess.Popen[bytes]:
-    # Unbuffered, so that the last line of the file is the last that was printed.
+    # Unbuffered, so that the last line of the file is the last that was printed. -P: as for the installed
+    # command, no module is looked for in the folder one stands in.
     settings = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", LIFELINE: str(lifeline)}
     with new_file(job.folder / OUTPUT) as output:
         return subprocess.Popen(  # noqa: S603 - this program, with words of its own
-            [sys.executable, "-m", "softac", *job.words],
+            [sys.executable, "-P", "-m", "softac", *job.words],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
