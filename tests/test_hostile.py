@@ -410,7 +410,9 @@ REFUSED: dict[str, Callable[[Forgery], Any]] = {
     "rows added huge": lambda f: f.state(lambda s: s.update(rows_added=10**12)),
     "rows added negative": lambda f: f.state(lambda s: s.update(rows_added=-5)),
     "means a text": lambda f: f.state(lambda s: s.update(means=NASTY)),
-    "means that are not summed": lambda f: f.state(lambda s: s["means"][0].update(names=["a"] * 10)),
+    "means that are not summed": lambda f: f.state(lambda s: s["means"].append({"name": "a", "count": 1})),
+    "means of one name twice": lambda f: f.state(lambda s: s["means"][1].update(name=s["means"][0]["name"])),
+    "means of nothing": lambda f: f.state(lambda s: s["means"][0].update(count=0)),
 }
 
 HARMLESS: dict[str, Callable[[Forgery], Any]] = {

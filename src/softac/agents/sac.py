@@ -134,8 +134,7 @@ class SACAgent:
 
     def update_noise(self, batch_size: int, generator: torch.Generator) -> Noise:
         """Standard normal samples for both expectations of one update."""
-        shape = (batch_size, self.spec.action_dim)
-        return Noise(*(torch.randn(shape, generator=generator).to(self.device) for _ in range(2)))
+        return Noise(*torch.randn(2, batch_size, self.spec.action_dim, generator=generator).to(self.device))
 
     def update_(self, batch: Transition, noise: Noise) -> Metrics:
         """One gradient step; every `target_update_interval`-th moves the targets."""

@@ -78,7 +78,7 @@ class Spaces:
             return space.start + space.dtype.type(action[0])
         scaled = self.low + 0.5 * (action.astype(np.float64) + 1.0) * (self.high - self.low)
         # Cut before it is rounded: what lies far beyond may be too large for float32.
-        return np.clip(scaled, self.low, self.high).reshape(space.shape).astype(space.dtype)
+        return np.minimum(np.maximum(scaled, self.low), self.high).reshape(space.shape).astype(space.dtype)
 
     def require_actions(self, actions: NDArray[Any]) -> None:
         """Raise ValueError where no agent can have chosen `actions` `[..., A]`."""

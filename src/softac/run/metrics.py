@@ -23,57 +23,65 @@ from softac.types import Metrics
 METRICS = "metrics.jsonl"
 Row = dict[str, Any]
 
+MOST_WAITING = 1_000  # updates
+
 log = logging.getLogger("softac")
 
 
 class Means:
-    """Means of the metrics since the last reset, summed on the device without waiting for it.
+    """Means of the metrics since the last reset.
 
+    What updates report is kept as it is and summed when somebody asks, so that an update waits for no device.
     Not every update need report the same names: a delayed actor has a loss every second time.
     """
 
     def __init__(self) -> None:
-        self.sums: dict[tuple[str, ...], Tensor] = {}
-        self.counts: dict[tuple[str, ...], int] = {}
+        self.sums: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
+        self._waiting: list[Metrics] = []
 
     def add(self, metrics: Metrics) -> None:
         """Take the metrics of one update, all 0-D tensors."""
-        names, values = tuple(metrics), torch.stack(list(metrics.values()))
-        if names in self.sums:
-            values = self.sums[names] + values
-        self.sums[names] = values
-        self.counts[names] = self.counts.get(names, 0) + 1
+        self._waiting.append(metrics)
+        if len(self._waiting) == MOST_WAITING:
+            self._sum()
 
     def means(self) -> dict[str, float]:
         """The means by name; empty before the first update."""
-        totals: dict[str, float] = {}
-        counts: dict[str, int] = {}
-        for names, sums in self.sums.items():
-            for name, total in zip(names, sums.tolist(), strict=True):
-                totals[name] = totals.get(name, 0.0) + total
-                counts[name] = counts.get(name, 0) + self.counts[names]
-        return {name: total / counts[name] for name, total in totals.items()}
+        self._sum()
+        return {name: total / self.counts[name] for name, total in self.sums.items()}
 
     def reset(self) -> None:
         """Begin a new interval."""
-        self.sums, self.counts = {}, {}
+        self.sums, self.counts, self._waiting = {}, {}, []
 
     def state(self) -> tuple[list[dict[str, Any]], Tensor]:
-        """Plain data, and the sums one after the other."""
-        plain = [{"names": list(names), "count": count} for names, count in self.counts.items()]
-        return plain, torch.cat([torch.zeros(0), *(sums.cpu() for sums in self.sums.values())])
+        """Plain data, and the sums in the same order."""
+        self._sum()
+        plain = [{"name": name, "count": count} for name, count in self.counts.items()]
+        return plain, torch.tensor(list(self.sums.values()), dtype=torch.float64)
 
-    def load_state(self, plain: list[dict[str, Any]], sums: Tensor, device: torch.device) -> None:
+    def load_state(self, plain: list[dict[str, Any]], sums: Tensor) -> None:
         """The inverse of `state`."""
         self.reset()
-        for group in plain:
-            names, count = tuple(map(str, group["names"])), int(group["count"])
-            own, sums = sums[: len(names)], sums[len(names) :]
-            if count < 1 or own.shape != (len(names),):
-                raise ValueError(f"{len(own)} sums for {count} times {len(names)} metrics")
-            self.sums[names], self.counts[names] = own.to(device), count
-        if len(sums):
-            raise ValueError(f"{len(sums)} sums without a name")
+        if sums.dtype != torch.float64 or sums.shape != (len(plain),):
+            raise ValueError(f"sums of {sums.dtype} {tuple(sums.shape)} for {len(plain)} metrics")
+        for part, total in zip(plain, sums.tolist(), strict=True):
+            name, count = str(part["name"]), int(part["count"])
+            if count < 1 or name in self.sums:
+                raise ValueError(f"a sum of {count} values of {name}, or a second one")
+            self.sums[name], self.counts[name] = total, count
+
+    def _sum(self) -> None:
+        # One after the other, so that the sums do not depend on when they were asked for.
+        values = iter(
+            torch.stack([v for m in self._waiting for v in m.values()]).tolist() if self._waiting else []
+        )
+        for metrics in self._waiting:
+            for name in metrics:
+                self.sums[name] = self.sums.get(name, 0.0) + next(values)
+                self.counts[name] = self.counts.get(name, 0) + 1
+        self._waiting = []
 
 
 class MetricsFile:

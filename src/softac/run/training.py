@@ -81,7 +81,7 @@ class Training:
             chosen: FloatArray = uniform.numpy()
             return chosen
         self.noise = self.agent.act_noise(len(obs), self.streams.exploration, self._moment())
-        return act(self.agent, obs, self.noise)
+        return act(self.engine.act, obs, self.noise, self.agent.device)
 
     def _moment(self) -> Moment:
         if len(self.noise) == 0:
@@ -173,7 +173,7 @@ class Training:
             rollout = tensors.pop("optim.rollout") if self.agent.on_policy else torch.zeros(0)
             self.agent.load_state_dict(tensors)
             self.streams.load_state_dict(streams)
-            self.means.load_state(state["means"], sums, self.agent.device)
+            self.means.load_state(state["means"], sums)
             self.updates, added = int(state["updates"]), int(state["rows_added"])
             if int(state["collector"]["steps"]) != snapshot.step:
                 raise ValueError("counters that contradict each other")
