@@ -48,7 +48,6 @@ class Engine:
         self.update_: Callable[[Any, Any], Metrics] = agent.update_
         if name == "eager":
             return
-        prepare_compiler()
         self.act = self._compiled(agent.act)
         execute = self._compiled if name == "compiled" else self._recorded
         if hasattr(agent, "gradient_step_"):
@@ -59,23 +58,20 @@ class Engine:
 
     def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function` as one graph for each setting of its flags; as it is if it does not compile here."""
-        from torch._dynamo.exc import TorchDynamoException
-
-        graph = torch.compile(
-            function,
-            fullgraph=True,
-            dynamic=False,
-            options={"guard_filter_fn": _of_arguments, "cpp_wrapper": True},
-        )
+        graph: Callable[..., Any] | None = None
         compiled: set[tuple[bool, ...]] = set()
 
         def call(*arguments: Any) -> Any:
             nonlocal graph
             flags = _flags(arguments)
-            if flags in compiled:
+            if graph is not None and flags in compiled:
                 return graph(*arguments)
             compiled.add(flags)
+            prepare_compiler()
+            from torch._dynamo.exc import TorchDynamoException
+
             try:
+                graph = graph or _graph(function)
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # the compiler's, of its own parts
                     return graph(*arguments)
@@ -185,13 +181,18 @@ def what_compiling_lacks() -> str:
 
 
 def prepare_compiler() -> None:
-    """Settings of PyTorch's compiler for this process."""
+    """Make PyTorch's compiler ready in this process, at its first use: to load it takes more than a second."""
     # In PyTorch's own place, a folder of a known name in /tmp, anyone could put code for others to run.
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "softac" / "compiled"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
-    import torch._dynamo  # here, because it takes a second
+    import torch._dynamo
 
     torch._dynamo.config.trace_autograd_ops = True
+
+
+def _graph(function: Callable[..., Any]) -> Callable[..., Any]:
+    options: dict[str, Any] = {"guard_filter_fn": _of_arguments, "cpp_wrapper": True}
+    return torch.compile(function, fullgraph=True, dynamic=False, options=options)
 
 
 def _of_arguments(guards: Sequence[Any]) -> list[bool]:
