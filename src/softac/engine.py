@@ -187,7 +187,9 @@ def prepare_compiler() -> None:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
     import torch._dynamo
 
-    torch._dynamo.config.trace_autograd_ops = True
+    # Without it torch.autograd.grad cannot be part of a graph; older versions do not have it and run eagerly.
+    if hasattr(torch._dynamo.config, "trace_autograd_ops"):
+        torch._dynamo.config.trace_autograd_ops = True
 
 
 def _graph(function: Callable[..., Any]) -> Callable[..., Any]:
