@@ -47,8 +47,9 @@ class Display(logging.Handler):
     """
 
     def __init__(self, title: str, where: str, until: int, console: Console | None = None) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__(logging.INFO)
         self.title, self.where, self.until = title, where, until
+        self._notes: list[str] = []  # said before the title
         self.console = console or Console()
         self.latest: dict[str, float] = {}
         self.speed: deque[tuple[float, int]] = deque()
@@ -96,9 +97,12 @@ class Display(logging.Handler):
         """Nothing to flush; a handler that is closed may still be given messages."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a message above the panel."""
+        """Print a message above the panel; what is no warning stands below the title."""
         text = f"softac: {record.getMessage()}"
-        if self.live is not None:
+        if record.levelno < logging.WARNING:
+            self._notes.append(record.getMessage())
+            self._tell_notes()
+        elif self.live is not None:
             self.live.console.print(Text(text, style="yellow"))
         else:
             print(text, file=sys.stderr, flush=True)  # noqa: T201
@@ -113,6 +117,13 @@ class Display(logging.Handler):
             self.live.start()
         else:
             self.console.print(f"{self.title} -> {self.where}", soft_wrap=True, highlight=False)
+        self._tell_notes()
+
+    def _tell_notes(self) -> None:
+        if self._begun:
+            for note in self._notes:
+                self.console.print(Text(note), soft_wrap=True)
+            self._notes = []
 
     def _count(self, now: float, steps: int) -> None:
         self.steps = steps
