@@ -159,8 +159,8 @@ def chosen(asked: str, planned: int, name: str = "sac", device: str = "cpu") -> 
 
 @NO_COMPILER
 def test_the_rule_for_the_engine() -> None:
-    assert chosen("auto", PAYS_FROM - 1) == ("eager", "4,999 updates do not pay for compiling, 5,000 do")
-    assert chosen("auto", PAYS_FROM) == ("compiled", "5,000 updates pay for it")
+    assert chosen("auto", PAYS_FROM - 1) == ("eager", "9,999 updates do not pay for compiling, 10,000 do")
+    assert chosen("auto", PAYS_FROM) == ("compiled", "10,000 updates pay for it")
     assert chosen("auto", 10**6, "ppo") == ("eager", "on-policy updates are not compiled")
     assert chosen("auto", 10**6, device="cuda") == ("eager", "on a GPU the others have to be asked for")
     assert chosen("eager", 10**6) == ("eager", "as asked")
@@ -239,7 +239,7 @@ def test_what_was_chosen_and_why_is_logged(caplog: pytest.LogCaptureFixture) -> 
         tiny("Pendulum-v1").learn(40)
     (message,) = said(caplog)
     assert re.fullmatch(
-        r"engine eager \(\d+ updates do not pay for compiling, 5,000 do\), threads 1, float32", message
+        r"engine eager \(\d+ updates do not pay for compiling, 10,000 do\), threads 1, float32", message
     )
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from softac.errors import ConfigError
 from softac.types import Agent, Metrics
 
-PAYS_FROM = 5_000  # updates; compiling takes as long as it saves in about 4,000 of them
+PAYS_FROM = 10_000  # updates; these save what compiling costs the first time, 2,000 what it costs later
 WARM_UPS = 3  # updates on a GPU before one is recorded
 
 log = logging.getLogger("softac")
