@@ -997,6 +997,7 @@ def test_everything_that_can_be_reached_is_found():
     assert list(before) == [
         "agent.number",
         "agent.bound.__self__.tensor",
+        "agent.module.0.rounded",
         "agent.module.0.weight",
         "agent.module.0.bias",
         "agent.call.args[0]",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from hashing import digests
 from reliability_envs import tiny
@@ -272,10 +273,19 @@ def test_delayed_updates_resume_between_their_turns(tmp_path: Path) -> None:
     assert all(torch.equal(state[name], tensor) for name, tensor in whole.agent.state_dict().items())
 
 
-def test_the_compiler_keeps_its_files_in_the_users_own_folder() -> None:
-    prepare_compiler()
-    place = os.environ["TORCHINDUCTOR_CACHE_DIR"]
-    assert not place.startswith("/tmp/torchinductor")  # noqa: S108 - PyTorch's own place
+def test_the_compiler_keeps_its_files_in_the_users_own_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/home/me/caches")
+    for given, place in (
+        (None, "/home/me/caches/softac/compiled"),
+        (default_cache_dir(), "/home/me/caches/softac/compiled"),
+        ("/elsewhere", "/elsewhere"),
+    ):
+        if given is None:
+            monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+        else:
+            monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", given)
+        prepare_compiler()
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == place
 
 
 def test_only_products_between_hidden_layers_are_rounded() -> None:

@@ -207,13 +207,18 @@ def test_sac_finds_the_temperature_whose_best_gaussian_has_the_target_entropy():
     assert log_alpha == pytest.approx(math.log(alpha), abs=0.05)
 
 
-def test_the_mixture_arrives_at_the_best_mixture_for_two_bumps():
-    rewards = p.two_bumps(p.ACTIONS)
-    value, best = p.local_bests(rewards, ALPHA, 2, 8)[0]
-    model = SACMixture(p.OneStep, seed=1, ent_coef=ALPHA, n_components=2, **CONTINUOUS)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_mixture_arrives_at_a_best_mixture_for_two_bumps(seed):
+    """Two components have two local maxima, 1 % apart in value; which one is found depends on the beginning."""
+    bests = p.local_bests(p.two_bumps(p.ACTIONS), ALPHA, 2, 8)
+    model = SACMixture(p.OneStep, seed=seed, ent_coef=ALPHA, n_components=2, **CONTINUOUS)
     _, density, q, _ = arrive(model, 1_400, look_once)
-    assert 0.5 * p.STEP * np.abs(density - np.exp(p.log_density(best))).sum() < 0.03
-    assert p.soft_value(best, q, ALPHA) == pytest.approx(value, rel=0.015)
+    away = [0.5 * p.STEP * np.abs(density - np.exp(p.log_density(theta))).sum() for _, theta in bests]
+    nearest = int(np.argmin(away))
+    assert away[nearest] < 0.03
+    assert max(away) > 0.1
+    value, theta = bests[nearest]
+    assert p.soft_value(theta, q, ALPHA) == pytest.approx(value, rel=0.015)
 
 
 @pytest.mark.parametrize(

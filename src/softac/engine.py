@@ -182,10 +182,14 @@ def what_compiling_lacks() -> str:
 
 def prepare_compiler() -> None:
     """Make PyTorch's compiler ready in this process, at its first use: to load it takes more than a second."""
-    # In PyTorch's own place, a folder of a known name in /tmp, anyone could put code for others to run.
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "softac" / "compiled"
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
     import torch._dynamo
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    # In PyTorch's own place, a folder of a known name in /tmp, anyone could put code for others to run.
+    own = default_cache_dir()
+    if os.environ.get("TORCHINDUCTOR_CACHE_DIR", own) == own:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "softac" / "compiled"
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache)
 
     # Without it torch.autograd.grad cannot be part of a graph; older versions do not have it and run eagerly.
     if hasattr(torch._dynamo.config, "trace_autograd_ops"):

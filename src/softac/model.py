@@ -294,7 +294,7 @@ class Model:
             training.engine = Engine(self.agent, name)
         log.info("engine %s (%s), threads %d, %s", name, why, self.threads, self.run.precision)
         if name != "eager":
-            log.info("the first update waits for the compiler: 15 seconds, or 3 if it has compiled the like before")
+            log.info("the first update waits for the compiler: 15 seconds, or 3 if it has compiled the like")
         before = None if self._loaded is None else self._loaded.state.get("engine", "eager")
         if before not in (None, name):
             log.warning("continuing, not bit for bit: engine was %s and is %s", one_line(str(before), 40), name)
