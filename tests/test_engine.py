@@ -297,7 +297,7 @@ def test_only_products_between_hidden_layers_are_rounded() -> None:
 
 def test_a_rounded_product_is_that_of_rounded_factors() -> None:
     layer = Linear(7, 5, generator=torch.Generator().manual_seed(0), members=2)
-    x = torch.randn(2, 4, 7, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    x = torch.randn(2, 32, 7, generator=torch.Generator().manual_seed(1)).requires_grad_()
     exact = layer(x)
     layer.rounded = True
     y = layer(x)
@@ -307,6 +307,7 @@ def test_a_rounded_product_is_that_of_rounded_factors() -> None:
         y.double() - layer.bias.double(), nearest.bfloat16().double(), rtol=2**-8, atol=1e-6
     )
     assert 1e-5 < (y - exact).abs().max() < 0.02
+    torch.testing.assert_close(layer(x[:, :31]), exact[:, :31])
     (gradient,) = torch.autograd.grad(y.sum(), x)
     assert gradient.dtype == torch.float32
     torch.testing.assert_close(gradient, layer.weight.sum(-1)[:, None].expand_as(x), rtol=0.02, atol=0.01)

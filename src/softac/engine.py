@@ -30,7 +30,7 @@ log = logging.getLogger("softac")
 
 
 class Engine:
-    """Executes what an agent does in training.
+    """Executes an agent's updates. Acting stays eager: to call a graph for one observation saves nothing.
 
     Args:
         agent: whose updates they are. Other engines than "eager" take its `gradient_step_` over, if it has one.
@@ -38,17 +38,14 @@ class Engine:
 
     Attributes:
         name: what executes them: "eager", too, after they could not be compiled.
-        act: as `Agent.act`, with noise, for one number of observations.
         update_: as `Agent.update_`, for batches of one size.
     """
 
     def __init__(self, agent: Agent, name: str = "eager") -> None:
         self.name = name
-        self.act: Callable[[Tensor, Tensor], Tensor] = agent.act
         self.update_: Callable[[Any, Any], Metrics] = agent.update_
         if name == "eager":
             return
-        self.act = self._compiled(agent.act)
         execute = self._compiled if name == "compiled" else self._recorded
         if hasattr(agent, "gradient_step_"):
             # `update_` counts and asks which turn it is, which is no work for a graph, and calls this.

@@ -344,7 +344,7 @@ class Model:
         noise = None
         if not deterministic:
             noise = self.agent.act_noise(len(flat), self._prediction_noise, Moment(self.num_timesteps))
-        actions = [self.spaces.to_env(action) for action in act(self.agent.act, flat, noise, self.agent.device)]
+        actions = [self.spaces.to_env(action) for action in act(self.agent, flat, noise)]
         return (np.stack(actions) if batched else actions[0]), None
 
     def evaluate(self, env: EnvLike | None, n_eval_episodes: int, *, deterministic: bool, seed: int) -> Returns:

@@ -6,6 +6,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+ROUNDED_FROM = 32  # rows
+
 
 def uniform_fan_in_(tensor: Tensor, fan_in: int, generator: torch.Generator) -> None:
     """Fill with U(-1/sqrt(fan_in), 1/sqrt(fan_in)): PyTorch's default for linear layers."""
@@ -21,8 +23,9 @@ class Linear(nn.Module):
     `[N, B, in] -> [N, B, out]` by one batched product, each member with its own weights.
 
     Attributes:
-        rounded: whether the factors of the products are rounded to bfloat16, forward and backward.
-            Weights, bias and result stay as they are.
+        rounded: whether the factors of the products are rounded to bfloat16, forward and backward, for
+            batches of 32 or more; for less, rounding the weights takes longer than using them. Weights,
+            bias and result stay as they are.
     """
 
     def __init__(self, n_in: int, n_out: int, *, generator: torch.Generator, members: int | None = None) -> None:
@@ -38,7 +41,7 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer; see the class for shapes."""
         weight, bias = self.weight, self.bias
-        if self.rounded:
+        if self.rounded and x.shape[-2] >= ROUNDED_FROM:
             return torch.matmul(x.bfloat16(), weight.bfloat16()).to(weight.dtype) + bias
         if weight.shape[-1] == 1:
             # One column is no work for a matrix kernel; a compiler joins this with what comes before it.

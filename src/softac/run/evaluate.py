@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +13,6 @@ from softac.errors import ConfigError, EnvironmentFailed, NumericalError
 from softac.run.seeding import Purpose, derive_seed, generator
 from softac.types import Agent, FloatArray, Moment
 
-Noise = TypeVar("Noise", Tensor, Tensor | None)
 VERY_LONG = 100_000  # steps of one episode
 
 log = logging.getLogger("softac")
@@ -84,7 +82,7 @@ def evaluate(
                     return Returns(returns, lengths)
                 if not deterministic:
                     noise = agent.act_noise(1, stream, Moment(step, noise))
-                (answer,) = envs.step(0, act(agent.act, obs[None], noise, agent.device))
+                (answer,) = envs.step(0, act(agent, obs[None], noise))
                 obs, ended = answer.obs, answer.terminated or answer.truncated
                 total, length = total + answer.reward, length + 1
                 if length == VERY_LONG:
@@ -103,16 +101,14 @@ def evaluate(
     return Returns(returns, lengths)
 
 
-def act(
-    policy: Callable[[Tensor, Noise], Tensor], obs: FloatArray, noise: Noise, device: torch.device
-) -> FloatArray:
-    """Actions `[B, A]` of `policy`, an agent's `act`, for observations `[B, O]`; without noise the mode.
+def act(agent: Agent, obs: FloatArray, noise: Tensor | None) -> FloatArray:
+    """Actions `[B, A]` for observations `[B, O]`; without noise the mode.
 
     Raises:
         NumericalError: an action is not finite. It must not reach the environment, which would be
             blamed for what it makes of it.
     """
-    actions: FloatArray = policy(torch.from_numpy(obs).to(device), noise).cpu().numpy()
+    actions: FloatArray = agent.act(torch.from_numpy(obs).to(agent.device), noise).cpu().numpy()
     if not np.isfinite(actions).all():
         raise NumericalError(
             "the policy's action is not a number; expected finite networks and observations; lower the learning "

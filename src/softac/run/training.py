@@ -81,7 +81,7 @@ class Training:
             chosen: FloatArray = uniform.numpy()
             return chosen
         self.noise = self.agent.act_noise(len(obs), self.streams.exploration, self._moment())
-        return act(self.engine.act, obs, self.noise, self.agent.device)
+        return act(self.agent, obs, self.noise)
 
     def _moment(self) -> Moment:
         if len(self.noise) == 0:
