@@ -1,9 +1,10 @@
 """Several seeds side by side: `softac train --seeds`, and `softac resume` on the folder that it makes."""
 
-import math
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from softac.cli.arguments import in_ranges
 from softac.cli.display import Overview, RunLine
@@ -137,11 +138,10 @@ def _summary(plan: Plan, lines: Sequence[RunLine], path: Path, run: str, stopped
 
 def over_seeds(returns: Sequence[float]) -> str:
     """Mean, 95 % t-interval of that mean, and standard deviation (n - 1) in words."""
-    n, mean = len(returns), math.fsum(returns) / len(returns)
-    if n == 1:
-        return f"{mean:,.1f} of 1 seed"
-    from scipy.special import stdtrit  # a tenth of the time that scipy.stats takes
+    if len(returns) == 1:
+        return f"{returns[0]:,.1f} of 1 seed"
+    from softac.stats import t_interval  # not before the first step: it loads scipy.stats
 
-    std = math.sqrt(math.fsum((x - mean) ** 2 for x in returns) / (n - 1))
-    half = float(stdtrit(n - 1, 0.975)) * std / math.sqrt(n)
-    return f"{mean:,.1f} (95 % interval {mean - half:,.1f} to {mean + half:,.1f}), std {std:,.1f} over {n} seeds"
+    mean, n = t_interval(returns), len(returns)
+    interval = f"95 % interval {mean.low:,.1f} to {mean.high:,.1f}"
+    return f"{mean.value:,.1f} ({interval}), std {np.std(returns, ddof=1):,.1f} over {n} seeds"

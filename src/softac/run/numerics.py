@@ -33,8 +33,8 @@ def numerics(threads: int) -> Iterator[None]:
 def usual_threads(batch_size: int, net_arch: Sequence[int]) -> int:
     """The threads that networks of these hidden layers are worth, at most as many as PyTorch would take.
 
-    One for each 4 million multiply-adds of the largest product of an update: to less than that, waking a
-    second thread costs more than it does.
+    One for each 4 million multiply-adds of the largest product of an update: for less than that, waking
+    another thread costs more than it brings.
     """
     largest = batch_size * max((a * b for a, b in pairwise(net_arch)), default=0)
     return max(1, min(torch.get_num_threads(), largest // WORTH_A_THREAD))
