@@ -24,17 +24,18 @@ import softac
 from folders import memory_folder
 from hashing import digests, newest_checkpoint
 from reliability_envs import Faulty
-from softac.cli.arguments import in_ranges, seeds
 from softac.cli.display import Overview, RunLine, time_left
 from softac.cli.main import main
 from softac.cli.plot import find_runs
-from softac.cli.seeds import at_once, folder_word, over_seeds
+from softac.cli.suite import at_once, over_seeds
+from softac.cli.train import _folder_word
 from softac.errors import ConfigError
 from softac.plots import learning_curves
 from softac.run.config import RecordConfig
-from softac.run.plan import Plan
 from softac.run.pool import Job, last_line, run_jobs
 from softac.run.progress import Progress
+from softac.run.suite import Group, Suite
+from softac.seeds import are_seeds, in_ranges, read_seeds
 
 SMALL = ["--net-arch", "16", "16", "--batch-size", "32", "--learning-starts", "30", "--n-eval-episodes", "1"]
 SHORT = [*SMALL, "--env-kwargs", "max_episode_steps=40", "--save-freq", "50"]
@@ -126,8 +127,9 @@ def three(folder: Path) -> tuple[Path, str]:
     ],
 )
 def test_seeds_are_numbers_and_ranges(text: str, numbers: list[int]) -> None:
-    assert seeds(text) == numbers
-    assert seeds(in_ranges(numbers)) == numbers
+    assert read_seeds(text) == tuple(numbers)
+    assert read_seeds(in_ranges(numbers)) == tuple(numbers)
+    assert are_seeds(numbers)
 
 
 @pytest.mark.parametrize(
@@ -148,17 +150,22 @@ def test_seeds_are_numbers_and_ranges(text: str, numbers: list[int]) -> None:
 )
 def test_what_is_not_seeds(text: str, reason: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        seeds(text)
+        read_seeds(text)
     assert str(refused.value) == (
-        f"--seeds {text!r} was given, where {reason}; expected numbers and ascending ranges of them, from 0 to "
-        "4294967295, none twice, at most 1,000 in all; write --seeds 0-9 or --seeds 0,3,7, say"
+        f"the seeds {text!r} were given, where {reason}; expected numbers and ascending ranges of them, from 0 to "
+        "4294967295, none twice, at most 1,000 in all; write 0-9 or 0,3,7, say"
     )
+
+
+@pytest.mark.parametrize("values", [[], [1, 0], [0, 0], [-1], [2**32], [0.0], [True], ["0"], list(range(1001))])
+def test_what_a_file_may_not_call_seeds(values: list[Any]) -> None:
+    assert not are_seeds(values)
 
 
 def test_names() -> None:
     assert in_ranges([0, 1, 2, 5, 7, 8]) == "0-2,5,7-8"
-    assert folder_word(range(10)) == "seeds-0-9"
-    assert folder_word(range(0, 100, 2)) == "50-seeds"
+    assert _folder_word(range(10)) == "seeds-0-9"
+    assert _folder_word(range(0, 100, 2)) == "50-seeds"
 
 
 @pytest.mark.parametrize(
@@ -180,7 +187,7 @@ def test_a_mistake_is_told_once_and_leaves_nothing(
 
 def test_each_seed_has_the_bits_of_a_single_run(three: tuple[Path, str], single: Path) -> None:
     path, _ = three
-    assert sorted(p.name for p in path.iterdir()) == ["command.txt", "seed-0", "seed-1", "seed-5", "seeds.json"]
+    assert sorted(p.name for p in path.iterdir()) == ["seed-0", "seed-1", "seed-5", "suite.json"]
     assert digests(path / "seed-5") == digests(single)
     assert digests(path / "seed-0") != digests(path / "seed-1")
     config = json.loads((path / "seed-5" / "config.json").read_text())
@@ -203,8 +210,9 @@ def test_what_is_printed(three: tuple[Path, str]) -> None:
         shown = f"{mean:,.1f}" if abs(mean) >= 100 else f"{mean:.3g}"
         assert f"seed {seed} | step{N:>10} / {N} | evaluation: {shown}" in lines
     returns = [last_evaluation(path / f"seed-{seed}") for seed in (0, 1, 5)]
-    assert lines[-4:] == [
-        f"return   {over_seeds(returns)} at step {N}",
+    assert lines[-5] == f"return   {over_seeds(returns)} at step {N}"
+    assert re.fullmatch(r"took     \d+ s, and the runs \d+ s together", lines[-4])
+    assert lines[-3:] == [
         f"runs     {path}",
         f"draw     softac plot {path}",
         f"go on    softac resume {path} -n {2 * N}",
@@ -231,10 +239,11 @@ def test_how_many_run_at_a_time(
     cores: int, memory: float, device: str, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = softac.SAC("Pendulum-v1", net_arch=[8, 8])
-    monkeypatch.setattr("softac.cli.seeds.usable_cores", lambda: cores)
-    monkeypatch.setattr("softac.cli.seeds.available_memory", lambda: memory)
+    monkeypatch.setattr("softac.cli.suite.usable_cores", lambda: cores)
+    monkeypatch.setattr("softac.cli.suite.available_memory", lambda: memory)
     monkeypatch.setattr(model.agent, "device", torch.device(device))
-    assert at_once(model, Plan(tuple(range(10)), {}, RecordConfig(), 1000)) == limit
+    suite = Suite("ten", "", (Group("", "seed-", tuple(range(10)), {}),), RecordConfig(), 1000)
+    assert at_once([model], suite) == limit
 
 
 def test_the_interval_over_seeds() -> None:
@@ -252,8 +261,8 @@ def test_other_commands_on_the_folder(three: tuple[Path, str], capsys: pytest.Ca
     for verb in (["eval"], ["enjoy", "--video"], ["doctor"]):
         assert main([verb[0], str(path), *verb[1:]]) == 2
         assert capsys.readouterr().err == (
-            f"softac: {path} holds the runs of the seeds 0-1,5; expected the folder of one run; name one of them, "
-            f"for instance {path / 'seed-0'}\n"
+            f"softac: {path} holds 3 runs; expected the folder of one run; name one of them, for instance "
+            f"{path / 'seed-0'}\n"
         )
     [axis] = learning_curves(find_runs([path])).axes
     [name] = [" ".join(text.get_text().split()) for text in axis.get_legend().get_texts()]
@@ -265,19 +274,19 @@ def test_other_commands_on_the_folder(three: tuple[Path, str], capsys: pytest.Ca
     )
     assert main(["resume", str(path)]) == 2
     assert capsys.readouterr().err == (
-        f"softac: every seed in {path} has made its {N} steps; expected a larger total to go on to; give one with "
+        f"softac: every run in {path} has made its {N} steps; expected a larger total to go on to; give one with "
         f"-n, for instance -n {2 * N}\n"
     )
 
 
-def test_a_damaged_plan_is_code_3(
+def test_a_damaged_suite_is_code_3(
     three: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = (three[0] / "seeds.json").read_text()
-    (tmp_path / "seeds.json").write_text(text.replace('"sac"', '"td3"'))
+    text = (three[0] / "suite.json").read_text()
+    (tmp_path / "suite.json").write_text(text.replace('"sac"', '"td3"'))
     assert main(["resume", str(tmp_path)]) == 3
     assert capsys.readouterr().err == (
-        f"softac: {tmp_path / 'seeds.json'} cannot be used (another format, or changed since); expected what "
+        f"softac: {tmp_path / 'suite.json'} cannot be used (another format, or changed since); expected what "
         "softac wrote; restore the file\n"
     )
 
@@ -290,7 +299,7 @@ def children(path: Path) -> list[int]:
             words = (entry / "cmdline").read_bytes().decode().split("\0") if entry.name.isdecimal() else []
         except OSError:
             continue  # it has ended
-        if any(word.startswith(f"{path}/seed-") for word in words):
+        if any(word.startswith(f"{path}/") for word in words):
             found.append(int(entry.name))
     return found
 
@@ -365,10 +374,12 @@ def test_a_seed_that_fails_does_not_stop_the_others(folder: Path) -> None:
     assert said.startswith("softac: environment 0 raised RuntimeError: the model exploded in step at step 20 ")
     lines = stdout.splitlines()
     assert f"seed 1 | failed (exit code 4): {said}" in lines
-    assert lines[-6:] == [
+    assert lines[-7:-4] == [
         f"return   {over_seeds([last_evaluation(path / 'seed-2')])} at step 60",
-        "failed   1 of 2 seeds",
+        "failed   1 of 2 runs",
         f"         seed 1: exit code 4: {said}",
+    ]
+    assert lines[-3:] == [
         f"runs     {path}",
         f"draw     softac plot {path}",
         f"go on    softac resume {path} --env {env}",
@@ -384,7 +395,7 @@ def test_a_seed_that_fails_does_not_stop_the_others(folder: Path) -> None:
 
 
 def test_a_link_in_the_place_of_a_run(three: tuple[Path, str], tmp_path: Path, capsys: Any) -> None:
-    shutil.copy(three[0] / "seeds.json", tmp_path)
+    shutil.copy(three[0] / "suite.json", tmp_path)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "seed-1").symlink_to(tmp_path / "elsewhere")
     assert main(["resume", str(tmp_path)]) == 2
@@ -487,6 +498,9 @@ def test_the_time_that_is_left(tmp_path: Path) -> None:
     assert time_left(lines, 1000, 1) == pytest.approx(10 + 1000 / 75)
     assert time_left(lines, 1000, 2) == pytest.approx(1000 / 75)
     assert time_left([RunLine("0", tmp_path / "new")], 1000, 2) is None
+    for line, kind in zip(lines, ("fast", "slow", "slow"), strict=True):
+        line.kind = kind
+    assert time_left(lines, 1000, 1) == pytest.approx(10 + 1000 / 50)
 
 
 def drawn(lines: list[RunLine], height: int) -> str:
@@ -500,7 +514,7 @@ def drawn(lines: list[RunLine], height: int) -> str:
 
 def test_a_terminal_gets_a_table(tmp_path: Path) -> None:
     rows = [row.strip("│ ") for row in drawn(lines_of(tmp_path), 30).splitlines()]
-    assert rows[1].split() == ["seed", "state", "steps", "steps/s", "return", "evaluated"]
+    assert rows[1].split() == ["run", "state", "steps", "steps/s", "return", "evaluated"]
     assert rows[2].split() == ["0", "done", "1,000", "100%", "-", "-1,234.5", "-"]
     assert rows[3].split() == ["1", "running", "500", "50%", "50", "-", "-7.25"]
     assert rows[4].split() == ["2", "waiting", "0", "0%", "-", "-", "-"]

@@ -1,8 +1,10 @@
 """Learning curves as pictures."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from textwrap import fill
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ WIDTH = 80  # characters in a line of the legend
 PICTURES = (".png", ".svg", ".pdf")
 
 
-def learning_curves(runs: list[Path]) -> Figure:
+def learning_curves(runs: list[Path], names: Mapping[Path, str] = MappingProxyType({})) -> Figure:
     """Evaluated return against environment steps, one panel per environment.
 
     Runs of one algorithm on one environment that differ in the seed only become one line: their mean,
@@ -28,6 +30,7 @@ def learning_curves(runs: list[Path]) -> Figure:
 
     Args:
         runs: run folders.
+        names: of the lines of some of them, where `label` shall not choose.
 
     Raises:
         CheckpointError: a folder does not hold a run.
@@ -38,7 +41,7 @@ def learning_curves(runs: list[Path]) -> Figure:
         config = read_config(run)
         rows = read_rows(run / METRICS)
         if any("eval/mean_reward" in row for row in rows):
-            panels[str(config["env"]["id"])][label(config)].append(rows)
+            panels[str(config["env"]["id"])][names.get(run) or label(config)].append(rows)
     if not panels:
         raise ConfigError(
             f"no evaluation was found in {', '.join(map(str, runs))}; expected at least one; train for longer "

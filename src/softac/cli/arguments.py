@@ -2,16 +2,13 @@
 
 import argparse
 import json
-import re
-from collections import Counter
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from softac.config import as_text, default, expected, fields
 from softac.errors import ConfigError
-from softac.run.plan import LARGEST_SEED, MOST_SEEDS, SEEDS, read_plan, seed_folder
+from softac.run.suite import SUITE, read_suite
 
 
 def add_config(parser: argparse.ArgumentParser, config: type[Any], title: str) -> None:
@@ -48,43 +45,6 @@ def steps(text: str | int) -> int:
             "give 100000, say"
         ) from None
     return int(number)
-
-
-def seeds(text: str) -> list[int]:
-    """Several seeds in ascending order: "0-9", "0,3,7" or "0-2,5"."""
-    ranges: list[range] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,20})(?:-(\d{1,20}))?\s*", part, re.ASCII)
-        if match is None:
-            raise _no_seeds(text, f"{part.strip()!r} is none of these" if part.strip() else "one of them is empty")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first:
-            raise _no_seeds(text, f"{part.strip()} runs backwards")
-        if last > LARGEST_SEED:
-            raise _no_seeds(text, f"{last} is too large")
-        ranges.append(range(first, last + 1))
-    if (n := sum(map(len, ranges))) > MOST_SEEDS:
-        raise _no_seeds(text, f"{n:,} seeds")
-    seed, times = Counter(seed for r in ranges for seed in r).most_common(1)[0]
-    if times > 1:
-        raise _no_seeds(text, f"{seed} is there {times} times")
-    return sorted(seed for r in ranges for seed in r)
-
-
-def _no_seeds(text: str, reason: str) -> ConfigError:
-    return ConfigError(
-        f"--seeds {text!r} was given, where {reason}; expected numbers and ascending ranges of them, from 0 to "
-        f"{LARGEST_SEED}, none twice, at most {MOST_SEEDS:,} in all; write --seeds 0-9 or --seeds 0,3,7, say"
-    )
-
-
-def in_ranges(numbers: Sequence[int]) -> str:
-    """The inverse of `seeds`: 0-2,5."""
-    texts = []
-    for _, group in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
-        run = [number for _, number in group]
-        texts.append(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}")
-    return ",".join(texts)
 
 
 def add_env_kwargs(parser: argparse.ArgumentParser) -> None:
@@ -131,11 +91,11 @@ def add_env(parser: argparse.ArgumentParser) -> None:
 
 def require_run(path: Path) -> Path:
     """The folder, if it is that of one run."""
-    if (require_folder(path) / SEEDS).exists():
-        inside = read_plan(path).seeds
+    if (require_folder(path) / SUITE).exists():
+        inside = read_suite(path).members
         raise ConfigError(
-            f"{path} holds the runs of the seeds {in_ranges(inside)}; expected the folder of one run; name one of "
-            f"them, for instance {seed_folder(path, inside[0])}"
+            f"{path} holds {len(inside)} runs; expected the folder of one run; name one of them, for instance "
+            f"{path / inside[0].folder}"
         )
     return path
 

@@ -3,11 +3,12 @@
 import logging
 import sys
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heapreplace
 from pathlib import Path
+from statistics import fmean
 from types import TracebackType
 from typing import Literal
 
@@ -195,6 +196,7 @@ class RunLine:
     Attributes:
         name: of the run among the others.
         folder: its run folder.
+        kind: runs of one kind are taken to be equally fast.
         state: where it stands.
         code: the exit code of its process, once that has ended.
         said: what it printed last, if it failed.
@@ -203,6 +205,7 @@ class RunLine:
 
     name: str
     folder: Path
+    kind: str = ""
     state: State = "waiting"
     code: int | None = None
     said: str = ""
@@ -275,9 +278,9 @@ class Overview:
         before = "waiting" if line.state == "running" else line.state
         state, steps, evaluated = self._shown.get(line.name, (before, now.steps, now.evaluated))
         self._shown[line.name] = new
-        head = f"seed {line.name} | step {now.steps:>9,} / {self.until:,}"
+        head = f"{line.name} | step {now.steps:>9,} / {self.until:,}"
         if line.state == "running" != state:
-            self._print(f"seed {line.name} | running")
+            self._print(f"{line.name} | running")
         if now.steps > steps:
             speed, left = get("time/fps") or 0.0, self._left()
             self._print(
@@ -287,7 +290,7 @@ class Overview:
             self._print(f"{head} | evaluation: {_number(get('eval/mean_reward'))}")
         if "running" != line.state != state:
             failure = f" (exit code {line.code}): {line.said}" if line.state == "failed" else ""
-            self._print(f"seed {line.name} | {line.state}{failure}")
+            self._print(f"{line.name} | {line.state}{failure}")
 
     def _left(self) -> str:
         seconds = time_left(list(self.lines), self.until, self.limit)
@@ -302,7 +305,7 @@ class Overview:
 
     def _panel(self) -> Panel:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        table.add_column("seed")
+        table.add_column("run")
         table.add_column("state", min_width=8)
         for name in ("steps", "", "steps/s", "return", "evaluated"):
             table.add_column(name, justify="right", min_width=7 if name else 4)
@@ -338,19 +341,27 @@ class Overview:
 def time_left(lines: Sequence[RunLine], until: int, limit: int) -> float | None:
     """Seconds until all have made `until` steps, `limit` at a time; None while no speed is known.
 
-    Those that wait are taken to be as fast as the others on average.
+    Those that wait are taken to be as fast as others of their kind on average, else as all others.
     """
     speeds = {line.name: speed for line in lines if (speed := line.progress.value("time/fps"))}
     if not speeds:
         return None
-    usual = sum(speeds.values()) / len(speeds)
-    left = {line.name: max(0, until - line.progress.steps) for line in lines}
-    ends = [left[line.name] / speeds.get(line.name, usual) for line in lines if line.state == "running"]
+    kinds: dict[str, list[float]] = defaultdict(list)
+    for line in lines:
+        if line.name in speeds:
+            kinds[line.kind].append(speeds[line.name])
+    usual = fmean(speeds.values())
+    seconds = {
+        line.name: max(0, until - line.progress.steps)
+        / (speeds.get(line.name) or (fmean(kinds[line.kind]) if line.kind in kinds else usual))
+        for line in lines
+    }
+    ends = [seconds[line.name] for line in lines if line.state == "running"]
     ends += [0.0] * (limit - len(ends))
     heapify(ends)
     for line in lines:
         if line.state == "waiting":
-            heapreplace(ends, ends[0] + left[line.name] / usual)  # the place that is free first
+            heapreplace(ends, ends[0] + seconds[line.name])  # the place that is free first
     return max(ends)
 
 

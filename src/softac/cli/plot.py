@@ -7,6 +7,7 @@ from typing import Any
 from softac.cli.arguments import require_folder
 from softac.plots import learning_curves, save_figure
 from softac.run.folder import CONFIG
+from softac.run.suite import SUITE, read_suite
 
 
 def add_parser(subparsers: Any) -> None:
@@ -26,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw; returns the exit code."""
-    save_figure(learning_curves(find_runs(args.runs)), args.output)
+    save_figure(learning_curves(find_runs(args.runs), names(args.runs)), args.output)
     print(args.output)  # noqa: T201
     return 0
 
@@ -38,3 +39,14 @@ def find_runs(folders: list[Path]) -> list[Path]:
         below = sorted(path.parent for path in require_folder(folder).glob(f"*/{CONFIG}"))
         runs += [folder] if (folder / CONFIG).exists() or not below else below
     return runs
+
+
+def names(folders: list[Path]) -> dict[Path, str]:
+    """What the runs of suites among `folders` are called there."""
+    suites = [(folder, read_suite(folder)) for folder in folders if (folder / SUITE).exists()]
+    return {
+        folder / member.folder: member.group.name
+        for folder, suite in suites
+        for member in suite.members
+        if member.group.name
+    }

@@ -16,29 +16,30 @@ from softac.cli.arguments import (
     env_kwargs,
     given,
     require_folder,
-    seeds,
     steps,
 )
 from softac.cli.display import Display
 from softac.cli.messages import messages_to
-from softac.cli.seeds import folder_word, run_seeds, train_seeds
+from softac.cli.suite import run_suite
 from softac.config import as_text, fields, make_config
-from softac.errors import CheckpointError, ConfigError, nearest
+from softac.errors import CheckpointError, ConfigError, either, nearest
 from softac.model import Description, Model
 from softac.presets import preset
 from softac.replay.ring import forecast, in_words
 from softac.run.checkpoint import checkpoints
 from softac.run.config import RecordConfig, RunConfig
-from softac.run.folder import CHECKPOINTS, new_run_path, read_config
+from softac.run.folder import CHECKPOINTS, CONFIG, new_run_path, read_config
 from softac.run.metrics import METRICS, read_rows
-from softac.run.plan import SEEDS, evaluated, read_plan
 from softac.run.pool import stop_with_parent
 from softac.run.signals import StopSignals
+from softac.run.suite import SUITE, Group, Member, Suite, evaluated, read_suite, typed
 from softac.run.training import rows_kept
+from softac.seeds import in_ranges, read_seeds
 from softac.types import ActionKind
 
 DEFAULT_ENVS: dict[ActionKind, str] = {"continuous": "Pendulum-v1", "discrete": "CartPole-v1"}
 FIRST_RUN_STEPS, USUAL_STEPS = 10_000, 100_000
+LONGEST_NAME = 40  # characters of seeds in the name of a folder
 SUMMARY = "learning_curve.png"
 
 log = logging.getLogger("softac")
@@ -98,7 +99,7 @@ def run_train(args: argparse.Namespace) -> int:
     agent_class = find_agent(algorithm)
     tuned = preset(algorithm, env_id) if args.preset else {}
     chosen = tuned | given(args, agent_class.Config) | given(args, RunConfig)
-    several = None if args.seeds is None else seeds(args.seeds)
+    several = None if args.seeds is None else read_seeds(args.seeds)
     if several is not None:
         if args.seed is not None:
             raise ConfigError(
@@ -116,10 +117,10 @@ def run_train(args: argparse.Namespace) -> int:
         print(f"preset for {env_id}: {changed}; everything else as in `softac defaults {algorithm}`")  # noqa: T201
     if (first := _first_update(model)) > total:
         log.warning("the first update would come at step %d, and this run ends at step %d", first, total)
-    word = model.run.seed if several is None else folder_word(several)
+    word = model.run.seed if several is None else _folder_word(several)
     path = args.run_dir or new_run_path(Path("runs"), env_id, algorithm, word)
     if several is not None:
-        return train_seeds(model, several, total, record, path)
+        return _train_seeds(model, several, total, record, path)
     return _train(model, total, record, path)
 
 
@@ -127,11 +128,8 @@ def run_resume(args: argparse.Namespace) -> int:
     """Go on with a run, or with several in one folder; returns the exit code."""
     stop_with_parent()
     path = require_folder(args.run_dir)
-    if (path / SEEDS).exists():
-        plan = read_plan(path)
-        plan = replace(plan, total=steps(args.total_timesteps or plan.total))
-        model = _from_beginning(plan.config_of(plan.seeds[0]), path, args.env)
-        return run_seeds(plan, model, path, args.env)
+    if (path / SUITE).exists():
+        return _resume_suite(read_suite(path), path, args)
     config = read_config(path)
     try:
         record = make_config(RecordConfig, config["record"])
@@ -153,6 +151,39 @@ def run_resume(args: argparse.Namespace) -> int:
             f"for instance -n {2 * made}"
         )
     return _train(model, total, record, path)
+
+
+def _folder_word(seeds: Sequence[int]) -> str:
+    """What stands for the seeds in the folder's name: seeds-0-9, or 50-seeds where that is long."""
+    word = f"seeds-{in_ranges(seeds)}"
+    return word if len(word) <= LONGEST_NAME else f"{len(seeds)}-seeds"
+
+
+def _train_seeds(model: Model, seeds: tuple[int, ...], total: int, record: RecordConfig, path: Path) -> int:
+    if (path / SUITE).exists() or (path / CONFIG).exists():
+        raise ConfigError(
+            f"{path} holds runs already; expected a new folder; choose another, or go on with `softac resume`"
+        )
+    model.threads = 1
+    group, env = Group("", "seed-", seeds, model.description()), model.source.name
+    suite = Suite(f"{group.title}, seeds {in_ranges(seeds)}", typed(), (group,), record, total)
+    return run_suite(suite, [model], path, env if ":" in env else None)
+
+
+def _resume_suite(suite: Suite, path: Path, args: argparse.Namespace) -> int:
+    suite = replace(suite, total=steps(args.total_timesteps or suite.total))
+    envs = list(dict.fromkeys(group.env for group in suite.groups))
+    if args.env is not None and args.env not in envs:
+        raise ConfigError(
+            f"--env {args.env} was given for the runs in {path}; expected {either(envs)}; name one of these"
+        )
+    models = [
+        _from_beginning(
+            suite.config_of(Member(group, group.seeds[0])), path, args.env if args.env == group.env else None
+        )
+        for group in suite.groups
+    ]
+    return run_suite(suite, models, path, args.env)
 
 
 def _from_beginning(config: dict[str, Any], path: Path, env: str | None) -> Model:

@@ -1,0 +1,241 @@
+"""Suite files: a few lines of TOML that say which algorithms are compared where, with which seeds and for how long."""
+
+import re
+import tomllib
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from softac.agents.registry import find_agent
+from softac.config import STRICT, fields
+from softac.errors import CheckpointError, ConfigError, SoftacError, nearest
+from softac.files import read_regular
+from softac.model import Model
+from softac.presets import preset
+from softac.run.config import RecordConfig, RunConfig
+from softac.run.suite import Group, Suite, typed
+from softac.seeds import in_ranges, read_seeds
+
+SUITES = files("softac").joinpath("suites")
+LARGEST_FILE = 2**20
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$")]
+Environments = Annotated[tuple[str, ...], Field(min_length=1, max_length=100)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Algorithm:
+    """What is run on each environment.
+
+    Attributes:
+        algorithm: as on the command line.
+        name: of its curve and folders; by default that of the algorithm.
+        preset: start from the tuned settings for each environment.
+        settings: hyperparameters and settings of the run, named as in Python.
+        seeds: others than the suite's.
+        environments: others than the suite's.
+    """
+
+    algorithm: str
+    name: Name | None = None
+    preset: bool = False
+    settings: dict[str, Any] = Field(default_factory=dict)
+    seeds: str | None = None
+    environments: Environments | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class SuiteFile:
+    """What stands in a suite file.
+
+    Attributes:
+        title: in words, what is compared.
+        total_timesteps: environment steps of each run.
+        seeds: as in `--seeds`.
+        algorithms: at least one; the longest first, so that no core waits for it at the end.
+        environments: ids.
+        eval_freq: as in `softac train`, like the following.
+        n_eval_episodes: see there.
+        save_freq: see there.
+    """
+
+    title: Annotated[str, Field(min_length=1, max_length=200)]
+    total_timesteps: Annotated[int, Field(ge=1, le=10**12)]
+    seeds: str
+    algorithms: Annotated[tuple[Algorithm, ...], Field(min_length=1, max_length=100)]
+    environments: Environments | None = None
+    eval_freq: Annotated[int, Field(ge=0)] = 5_000
+    n_eval_episodes: Annotated[int, Field(ge=0, le=10_000)] = 10
+    save_freq: Annotated[int, Field(ge=0)] = 10_000
+
+
+def shipped() -> dict[str, str]:
+    """The suites that come with softac: name -> title."""
+    names = sorted(entry.name.removesuffix(".toml") for entry in SUITES.iterdir() if entry.name.endswith(".toml"))
+    return {name: read_suite_file(name).title for name in names}
+
+
+def read_suite_file(suite: str) -> SuiteFile:
+    """The suite of this name that comes with softac, or the one in this file.
+
+    Raises:
+        ConfigError: there is none, or something in it cannot be.
+    """
+    path = Path(suite)
+    try:
+        if path.suffix == ".toml":
+            data = read_regular(path, LARGEST_FILE)
+        elif (inside := SUITES.joinpath(f"{suite}.toml")).is_file() and path.name == suite:
+            data = inside.read_bytes()
+        else:
+            known = [
+                entry.name.removesuffix(".toml") for entry in SUITES.iterdir() if entry.name.endswith(".toml")
+            ]
+            raise ConfigError(
+                f"unknown suite {suite!r}{nearest(suite, known)}; expected one of {', '.join(sorted(known))}, or "
+                "a file that ends in .toml; `softac bench --help` says what each compares"
+            )
+        values = tomllib.loads(data.decode())
+    except (CheckpointError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        detail = str(error).split(";")[0] if isinstance(error, CheckpointError) else f"{path}: {error}"
+        raise ConfigError(
+            f"{detail}; expected a suite in TOML; see docs/guide/benchmarks.md for one, and correct the file"
+        ) from None
+    try:
+        return TypeAdapter(SuiteFile).validate_python(values)
+    except ValidationError as error:
+        raise _refusal(suite, error) from None
+
+
+def _refusal(suite: str, error: ValidationError) -> ConfigError:
+    first = error.errors()[0]
+    where = [str(part) for part in first["loc"]]
+    inside = Algorithm if where[0] == "algorithms" and len(where) > 1 else SuiteFile
+    place = f"{suite}, algorithm {int(where[1]) + 1}" if inside is Algorithm else suite
+    key = where[-1] if inside is SuiteFile or len(where) > 2 else where[0]
+    known = fields(inside)
+    match first["type"]:
+        case "unexpected_keyword_argument":
+            return ConfigError(
+                f"{place}: unknown key {key!r}{nearest(key, known)}; expected {', '.join(known)}; correct the file"
+            )
+        case "missing":
+            return ConfigError(f"{place}: {key!r} is missing; expected a value for it; add it to the file")
+        case _:
+            reason = first["msg"][0].lower() + first["msg"][1:]
+            return ConfigError(
+                f"{place}: {'.'.join(where)} = {str(first['input'])[:60]!r} was given, where {reason}; expected "
+                "what docs/guide/benchmarks.md lists; correct the file"
+            )
+
+
+def plan(suite: str, total: int | None, seeds: str | None, env: str | None) -> tuple[Suite, list[Model]]:
+    """What a suite file asks for.
+
+    Args:
+        suite: as in `read_suite_file`.
+        total: environment steps of each run, instead of the file's.
+        seeds: for every algorithm, instead of the file's.
+        env: an environment "module:Env-v0" that the file may name.
+
+    Returns:
+        The suite, and a model for each of its groups, which shows that it works.
+
+    Raises:
+        SoftacError: something in it cannot work; the message names the algorithm and the environment.
+    """
+    file = read_suite_file(suite)
+    record = RecordConfig(file.eval_freq, file.n_eval_episodes, file.save_freq)
+    groups: list[Group] = []
+    models: list[Model] = []
+    try:
+        for entry in file.algorithms:
+            for env_id in entry.environments or file.environments or _no_environment(suite, entry):
+                name = entry.name or entry.algorithm
+                numbers = read_seeds(seeds or entry.seeds or file.seeds)
+                model = _model(entry, env_id, numbers[0], trusted=env_id == env)
+                models.append(model)
+                prefix = f"{re.sub('[^A-Za-z0-9._-]', '_', env_id).lstrip('.')}__{name}__"
+                groups.append(Group(name, prefix, numbers, model.description()))
+                if [group.prefix for group in groups].count(prefix) > 1:
+                    raise ConfigError(
+                        f"the name {name!r} is there twice for {env_id}; expected different names, which tell the "
+                        'curves apart; write for instance name = "sac-fixed"'
+                    )
+    except SoftacError as error:
+        for model in models:
+            model.close()
+        raise type(error)(f"{suite}: {error}") from None
+    return Suite(file.title, typed(), tuple(groups), record, total or file.total_timesteps), models
+
+
+def _no_environment(suite: str, entry: Algorithm) -> tuple[str, ...]:
+    raise ConfigError(
+        f"{entry.name or entry.algorithm} has no environments; expected some for it or for all; add "
+        f'environments = ["Pendulum-v1"] to {suite}'
+    )
+
+
+def _model(entry: Algorithm, env_id: str, seed: int, *, trusted: bool) -> Model:
+    if "seed" in entry.settings or "env_kwargs" in entry.settings:
+        raise ConfigError(
+            f"{entry.algorithm}: seed or env_kwargs stand in settings; expected hyperparameters, and n_envs, device, "
+            "engine or precision; give the seeds with seeds, and register an environment that needs arguments"
+        )
+    try:
+        agent_class = find_agent(entry.algorithm)
+        chosen = (preset(entry.algorithm, env_id) if entry.preset else {}) | entry.settings
+        settings = (
+            asdict(RunConfig()) | {k: v for k, v in chosen.items() if k in fields(RunConfig)} | {"seed": seed}
+        )
+        hyperparameters = {k: v for k, v in chosen.items() if k not in settings}
+        model = Model(agent_class, env_id, trust_module=trusted, **settings, **hyperparameters)
+    except SoftacError as error:
+        raise type(error)(f"{entry.name or entry.algorithm} on {env_id}: {error}") from None
+    model.threads = 1
+    return model
+
+
+def require_same(old: Suite, new: Suite, path: Path) -> None:
+    """Refuse to go on in the folder of a suite with another one; more seeds, groups or steps are no other.
+
+    Raises:
+        ConfigError: a run of the old suite is missing in the new one, or is different there.
+    """
+    now = {group.prefix: group for group in new.groups}
+    wrong = ""
+    if new.record != old.record:
+        wrong = f"{_first_difference(asdict(old.record), asdict(new.record))}"
+    elif new.total < old.total:
+        wrong = f"it was {old.total} steps and is {new.total}"
+    for group in old.groups:
+        if wrong:
+            break
+        if group.prefix not in now or set(group.seeds) - set(now[group.prefix].seeds):
+            wrong = f"{group.title}, seeds {in_ranges(group.seeds)}, are not all in it"
+        elif difference := _first_difference(_without_seed(group), _without_seed(now[group.prefix])):
+            wrong = f"{group.title}: {difference}"
+    if wrong:
+        raise ConfigError(
+            f"{path} holds the runs of another suite ({wrong}); expected the same, or one with more seeds, "
+            "algorithms, environments or steps; choose another folder with --run-dir"
+        )
+
+
+def _without_seed(group: Group) -> dict[str, Any]:
+    return group.config | {"run": group.config["run"] | {"seed": 0}}
+
+
+def _first_difference(old: Any, new: Any, name: str = "") -> str:
+    """In words; "" if there is none. Tuples and lists are alike, as in JSON."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = (_first_difference(old.get(key), new.get(key), str(key)) for key in [*old, *new])
+        return next(filter(None, found), "")
+    same = (
+        list(old) == list(new) if isinstance(old, list | tuple) and isinstance(new, list | tuple) else old == new
+    )
+    return "" if same else f"{name} was {old} and is {new}"

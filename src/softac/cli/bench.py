@@ -1,0 +1,49 @@
+"""`softac bench`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from softac.bench import plan, require_same, shipped
+from softac.cli.arguments import add_env, steps
+from softac.cli.suite import run_suite
+from softac.errors import ConfigError
+from softac.run.folder import CONFIG
+from softac.run.suite import SUITE, read_suite
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add `bench`."""
+    parser = subparsers.add_parser(
+        "bench",
+        help="compare algorithms on environments with many seeds, resumable",
+        description="Run a suite: algorithms x environments x seeds, as many runs side by side as there are "
+        "cores. The same command goes on where it was interrupted.",
+        epilog="suites:\n" + "\n".join(f"  {name:<12} {title}" for name, title in shipped().items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("suite", metavar="SUITE", help="one of those below, or a file that ends in .toml")
+    parser.add_argument("-n", "--total-timesteps", metavar="N", help="environment steps of each run")
+    parser.add_argument(
+        "--seeds", metavar="SEEDS", help="for every algorithm, instead of the suite's: 0-9 or 0,3,7"
+    )
+    parser.add_argument(
+        "--run-dir", type=Path, metavar="DIR", help="the folder of all runs (default: runs/bench-SUITE)"
+    )
+    add_env(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run what is left to do; returns the exit code."""
+    total = None if args.total_timesteps is None else steps(args.total_timesteps)
+    suite, models = plan(args.suite, total, args.seeds, args.env)
+    path = args.run_dir or Path("runs") / f"bench-{Path(args.suite).stem}"
+    if (path / SUITE).exists():
+        require_same(read_suite(path), suite, path)
+    elif (path / CONFIG).exists():
+        raise ConfigError(
+            f"{path} holds a run of its own; expected a new folder, or that of a suite; choose another with --run-dir"
+        )
+    return run_suite(suite, models, path, args.env)

@@ -1,0 +1,184 @@
+"""A suite: runs that belong together, in one folder with `suite.json` beside their run folders."""
+
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from softac._version import __version__
+from softac.config import make_config
+from softac.errors import CheckpointError, ConfigError, DiskError
+from softac.files import read_regular, seal_is_whole, sealed_json, sync_folder, write_durably
+from softac.run.checkpoint import FOLDER_NAME, checkpoints, parse_json
+from softac.run.config import RecordConfig
+from softac.run.folder import CHECKPOINTS, CONFIG, IDENTITY, write_description
+from softac.run.metrics import METRICS, read_rows
+from softac.seeds import are_seeds
+
+SUITE = "suite.json"
+FORMAT = "softac-suite-1"
+LARGEST_FILE = 2**24
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in the seed.
+
+    Attributes:
+        name: of what is compared, and of its curve; "" where the settings say it all.
+        prefix: of the names of the run folders; the seed follows.
+        seeds: ascending.
+        config: what the `config.json` of each run says, except for its seed.
+    """
+
+    name: str
+    prefix: str
+    seeds: tuple[int, ...]
+    config: dict[str, Any]
+
+    @property
+    def env(self) -> str:
+        """The id of the environment."""
+        return str(self.config["env"]["id"])
+
+    @property
+    def title(self) -> str:
+        """Algorithm and environment, in words."""
+        return f"{self.name or self.config['algorithm']} on {self.env}"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a suite."""
+
+    group: Group
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        """The name of its run folder in that of the suite."""
+        return f"{self.group.prefix}{self.seed}"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Runs that belong together.
+
+    Attributes:
+        title: what they are, in words.
+        command: what was typed to run them first.
+        groups: one for each algorithm and environment.
+        record: when each run is evaluated and saved.
+        total: environment steps of each.
+    """
+
+    title: str
+    command: str
+    groups: tuple[Group, ...]
+    record: RecordConfig
+    total: int
+
+    @property
+    def members(self) -> list[Member]:
+        """The runs in the order in which they are begun: one seed of every group, then the next."""
+        seeds = sorted({seed for group in self.groups for seed in group.seeds})
+        return [Member(group, seed) for seed in seeds for group in self.groups if seed in group.seeds]
+
+    def config_of(self, member: Member) -> dict[str, Any]:
+        """What the `config.json` of one run says."""
+        run = member.group.config["run"] | {"seed": member.seed}
+        return member.group.config | {"run": run, "record": asdict(self.record), "total_timesteps": self.total}
+
+    def reached(self, path: Path) -> bool:
+        """Whether the run in `path` has made its steps and its last evaluation."""
+        newest = next(iter(checkpoints(path / CHECKPOINTS)), None)
+        named = None if newest is None else FOLDER_NAME.fullmatch(newest.name)
+        steps = 0 if named is None else int(named[1])
+        return steps > self.total or (steps == self.total and evaluated(path, steps, self.record))
+
+
+def typed() -> str:
+    """The command as it was typed, but for the place of the program."""
+    return shlex.join(["softac", *sys.argv[1:]])
+
+
+def evaluated(path: Path, step: int, record: RecordConfig) -> bool:
+    """Whether the evaluation that ends a run of `step` steps has been made, or was not asked for."""
+    made = (row["step"] for row in read_rows(path / METRICS) if "eval/mean_reward" in row)
+    return record.n_eval_episodes == 0 or step in made
+
+
+def write_suite(path: Path, suite: Suite) -> None:
+    """Write `suite.json`, and `config.json` into each run folder that has none.
+
+    Raises:
+        ConfigError: a run folder is a link.
+        DiskError: the disk refused.
+    """
+    whole = {
+        "format": FORMAT,
+        "softac": __version__,
+        "title": suite.title,
+        "command": suite.command,
+        "total_timesteps": suite.total,
+        "record": asdict(suite.record),
+        "groups": [asdict(group) for group in suite.groups],
+    }
+    for member in suite.members:
+        if (folder := path / member.folder).is_symlink():
+            raise ConfigError(
+                f"{folder} is a link; expected a folder of its own, since it is written to; put what it leads to "
+                "in its place"
+            )
+    try:
+        partial = path / f".tmp-{SUITE}"
+        write_durably(partial, sealed_json(whole))
+        partial.replace(path / SUITE)
+        sync_folder(path)
+        for member in suite.members:
+            if not (path / member.folder / CONFIG).exists():
+                write_description(path / member.folder, suite.config_of(member))
+    except OSError as error:
+        raise DiskError(
+            f"{path} cannot be written ({error.strerror}); expected a folder with space of your own; free some "
+            "space or choose another with --run-dir"
+        ) from None
+
+
+def read_suite(path: Path) -> Suite:
+    """The suite that `write_suite` wrote.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or of another format.
+    """
+    data = read_regular(path / SUITE, LARGEST_FILE)
+    whole = parse_json(data, path / SUITE)
+    try:
+        if whole["format"] != FORMAT or not seal_is_whole(data):
+            raise ValueError("another format, or changed since")
+        groups, total = tuple(map(_group, whole["groups"])), whole["total_timesteps"]
+        suite = Suite(
+            str(whole["title"]), str(whole["command"]), groups, make_config(RecordConfig, whole["record"]), total
+        )
+        folders = [member.folder for member in suite.members]
+        if not isinstance(total, int) or total < 1 or not folders or len(set(folders)) < len(folders):
+            raise ValueError("impossible steps or runs")
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise CheckpointError(
+            f"{path / SUITE} cannot be used ({error}); expected what softac wrote; restore the file"
+        ) from None
+    return suite
+
+
+def _group(data: Mapping[str, Any]) -> Group:
+    name, prefix, seeds = str(data["name"]), str(data["prefix"]), tuple(data["seeds"])
+    if not are_seeds(seeds):
+        raise ValueError("impossible seeds")
+    if not prefix or set(prefix) & set("/\\\0") or prefix.startswith("."):
+        raise ValueError("a folder somewhere else")
+    config = {part: data["config"][part] for part in IDENTITY}
+    dict(config["run"])
+    str(config["env"]["id"])
+    return Group(name, prefix, seeds, config)
