@@ -2,15 +2,16 @@
 
 import json
 import os
-import random
 import re
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import gymnasium as gym
+import numpy as np
 import pytest
 
 from folders import memory_folder
@@ -22,7 +23,7 @@ from softac.cli.plot import find_runs, names
 from softac.errors import ConfigError
 from softac.plots import learning_curves
 from softac.run.suite import Member, read_suite, write_suite
-from test_seeds import children, command, ended, last_evaluation, printed, wait_for
+from test_seeds import command, ended, last_evaluation, printed
 
 SMALL = """
 title = "Two on a pendulum"
@@ -90,7 +91,7 @@ def test_what_is_printed(whole: tuple[Path, str]) -> None:
     assert "sac on Pendulum-v1, seed 0 | done" in lines
     value = last_evaluation(path / "Pendulum-v1__quick__1")
     assert f"return   quick on Pendulum-v1: {value:,.1f} of 1 seed at step 120" in lines
-    assert re.fullmatch(r"took     \d+ s, and the runs \d+ s together", lines[-4])
+    assert re.fullmatch(r"took     .+, and the runs .+ together", lines[-4])
     assert lines[-1] == f"go on    softac resume {path} -n 240"
 
 
@@ -130,17 +131,16 @@ def test_what_is_finished_is_not_repeated(whole: tuple[Path, str], folder: Path)
 
 
 def test_kill_minus_nine_at_random_moments(whole: tuple[Path, str], folder: Path) -> None:
-    path, rng = folder / "killed", random.Random(0)
+    path, rng = folder / "killed", np.random.default_rng(0)
     words = ["bench", folder / "small.toml", "--run-dir", path]
-    for _ in range(4):
+    for _ in range(2):
         process = command(*words)
         try:
             process.wait(rng.uniform(2.0, 5.0))
-        except Exception:  # it is still at work
+        except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-        wait_for(lambda: not children(path))
-    code, _, stderr = ended(command(*words))
+    code, _, stderr = ended(command(*words))  # begins while what was killed last is still saving
     assert code == 0 or "every run in" in stderr
     for member in read_suite(path).members:
         assert digests(path / member.folder) == digests(whole[0] / member.folder)
@@ -188,8 +188,8 @@ def test_another_suite_in_the_same_folder(whole: tuple[Path, str], folder: Path)
         code, _, stderr = printed("bench", written(folder / "other", text), "--run-dir", path, *words)
         assert code == 2
         assert stderr.endswith(
-            "; expected the same, or one with more seeds, algorithms, environments or steps; choose another folder "
-            "with --run-dir\n"
+            "; expected the same, or one with more seeds, algorithms, environments or steps; choose another "
+            "folder with --run-dir\n"
         )
         return stderr.split("(")[1].split(");")[0]
 
@@ -219,16 +219,13 @@ def test_another_suite_in_the_same_folder(whole: tuple[Path, str], folder: Path)
             ("n_epochs", "n_epoch"),
             "quick on Pendulum-v1: unknown hyperparameter 'n_epoch'; did you mean 'n_epochs'",
         ),
-        (
-            ("n_epochs = 2", "seed = 2"),
-            "quick on Pendulum-v1: ppo: seed or env_kwargs stand in settings; expected",
-        ),
+        (("n_epochs = 2", "seed = 2"), "quick on Pendulum-v1: seed or env_kwargs stand in settings; expected"),
         (("n_epochs = 2", "n_envs = 0"), "quick on Pendulum-v1: n_envs=0 was given; expected "),
         (('name = "quick"', 'nam = "quick"'), "algorithm 2: unknown key 'nam'; did you mean 'name'"),
         (('name = "quick"', 'name = "../quick"'), "algorithms.1.name = '../quick' was given, where "),
         (
-            ('name = "quick"\nalgorithm = "ppo"', 'algorithm = "sac"'),
-            "the name 'sac' is there twice for Pendulum-v1",
+            ('name = "quick"', 'name = "sac"'),
+            "the name 'sac' is there twice for Pendulum-v1; expected different names",
         ),
         (
             ('environments = ["Pendulum-v1"]\n', ""),
@@ -237,7 +234,7 @@ def test_another_suite_in_the_same_folder(whole: tuple[Path, str], folder: Path)
         (("[[algorithms]]", "[[algorithms]"), "expected a suite in TOML; see docs/guide/benchmarks.md for one"),
         (
             ('seeds = "1"', 'preset = true\nenvironments = ["Swimmer-v5"]'),
-            "quick on Swimmer-v5: --preset was given for",
+            "quick on Swimmer-v5: a preset was asked for",
         ),
     ],
 )
@@ -261,8 +258,8 @@ def test_a_suite_that_does_not_exist(capsys: pytest.CaptureFixture[str], tmp_pat
     )
     assert main(["bench", str(tmp_path / "no.toml")]) == 2
     assert capsys.readouterr().err == (
-        f"softac: {tmp_path / 'no.toml'} cannot be read (No such file or directory); expected a suite in TOML; see "
-        "docs/guide/benchmarks.md for one, and correct the file\n"
+        f"softac: {tmp_path / 'no.toml'} cannot be read (No such file or directory); expected a suite in TOML; "
+        "see docs/guide/benchmarks.md for one, and correct the file\n"
     )
     (tmp_path / "bytes.toml").write_bytes(b"\xff\x00")
     assert main(["bench", str(tmp_path / "bytes.toml")]) == 2

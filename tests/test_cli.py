@@ -146,7 +146,7 @@ def test_underscores_work_in_flags(tmp_path: Path) -> None:
         (["train", "--engine", "warp"], "engine='warp' was given; expected"),
         (["train", "--n-envs", "0"], "n_envs='0' was given; expected a whole number >= 1"),
         (["train", "--seed", "-1"], "seed='-1' was given; expected a whole number >= 0"),
-        (["train", "--preset"], "--preset was given for sac on Pendulum-v1, which has none"),
+        (["train", "--preset"], "a preset was asked for sac on Pendulum-v1, which has none"),
         (["train", "--buffer-size", "900000000"], "buffer_size"),
         (["resume", "nowhere"], "nowhere is not a folder; expected the folder of a run"),
         (["eval", "."], "config.json cannot be read"),

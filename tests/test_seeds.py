@@ -211,7 +211,7 @@ def test_what_is_printed(three: tuple[Path, str]) -> None:
         assert f"seed {seed} | step{N:>10} / {N} | evaluation: {shown}" in lines
     returns = [last_evaluation(path / f"seed-{seed}") for seed in (0, 1, 5)]
     assert lines[-5] == f"return   {over_seeds(returns)} at step {N}"
-    assert re.fullmatch(r"took     \d+ s, and the runs \d+ s together", lines[-4])
+    assert re.fullmatch(r"took     .+, and the runs .+ together", lines[-4])
     assert lines[-3:] == [
         f"runs     {path}",
         f"draw     softac plot {path}",

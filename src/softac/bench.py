@@ -1,4 +1,4 @@
-"""Suite files: a few lines of TOML that say which algorithms are compared where, with which seeds and for how long."""
+"""Suite files: a few lines of TOML that say what is compared where, with which seeds and for how long."""
 
 import re
 import tomllib
@@ -112,7 +112,9 @@ def read_suite_file(suite: str) -> SuiteFile:
 
 
 def _refusal(suite: str, error: ValidationError) -> ConfigError:
-    first = error.errors()[0]
+    found = error.errors()
+    # A misspelt key is missing under its right name, too.
+    first = next((each for each in found if each["type"] == "unexpected_keyword_argument"), found[0])
     where = [str(part) for part in first["loc"]]
     inside = Algorithm if where[0] == "algorithms" and len(where) > 1 else SuiteFile
     place = f"{suite}, algorithm {int(where[1]) + 1}" if inside is Algorithm else suite
@@ -181,12 +183,12 @@ def _no_environment(suite: str, entry: Algorithm) -> tuple[str, ...]:
 
 
 def _model(entry: Algorithm, env_id: str, seed: int, *, trusted: bool) -> Model:
-    if "seed" in entry.settings or "env_kwargs" in entry.settings:
-        raise ConfigError(
-            f"{entry.algorithm}: seed or env_kwargs stand in settings; expected hyperparameters, and n_envs, device, "
-            "engine or precision; give the seeds with seeds, and register an environment that needs arguments"
-        )
     try:
+        if "seed" in entry.settings or "env_kwargs" in entry.settings:
+            raise ConfigError(
+                "seed or env_kwargs stand in settings; expected hyperparameters, and n_envs, device, engine or "
+                "precision; give the seeds with seeds, and register an environment that needs arguments"
+            )
         agent_class = find_agent(entry.algorithm)
         chosen = (preset(entry.algorithm, env_id) if entry.preset else {}) | entry.settings
         settings = (

@@ -21,6 +21,6 @@ def preset(algorithm: str, env_id: str) -> dict[str, Any]:
             return {k: v for k, v in entry.items() if k not in ("environments", "source")}
     known = sorted(name for entry in entries for name in entry["environments"])
     raise ConfigError(
-        f"--preset was given for {algorithm} on {env_id}, which has none; expected one of: "
-        f"{', '.join(known) or 'nothing for this algorithm'}; leave --preset out"
+        f"a preset was asked for {algorithm} on {env_id}, which has none; expected one of: "
+        f"{', '.join(known) or 'nothing for this algorithm'}; leave preset out"
     )

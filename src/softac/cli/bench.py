@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
         require_same(read_suite(path), suite, path)
     elif (path / CONFIG).exists():
         raise ConfigError(
-            f"{path} holds a run of its own; expected a new folder, or that of a suite; choose another with --run-dir"
+            f"{path} holds a run of its own; expected a new folder, or that of a suite; choose another with "
+            "--run-dir"
         )
     return run_suite(suite, models, path, args.env)

@@ -24,6 +24,7 @@ from softac.run.training import Training
 
 REFRESH = 0.25  # seconds
 OVERVIEW_REFRESH = 1.0  # seconds; every core is busy with something better
+FEW = 10  # runs whose every step is told where there is no terminal; of more, evaluations
 AROUND = 8  # lines of a terminal that the rows of an overview leave free
 State = Literal["waiting", "running", "stopping", "stopped", "done", "failed"]
 STYLES: dict[State, str] = {
@@ -281,7 +282,7 @@ class Overview:
         head = f"{line.name} | step {now.steps:>9,} / {self.until:,}"
         if line.state == "running" != state:
             self._print(f"{line.name} | running")
-        if now.steps > steps:
+        if now.steps > steps and len(self.lines) <= FEW:
             speed, left = get("time/fps") or 0.0, self._left()
             self._print(
                 f"{head} | return {_number(get('rollout/ep_rew_mean'))} | {speed:.0f} steps/s | left in all {left}"

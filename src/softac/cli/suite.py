@@ -11,8 +11,8 @@ from softac.cli.display import Overview, RunLine, duration
 from softac.errors import ConfigError
 from softac.model import Model
 from softac.replay.ring import available_memory, forecast
-from softac.run.folder import RunFolder
-from softac.run.pool import Job, last_line, run_jobs, usable_cores
+from softac.run.folder import RunFolder, in_use
+from softac.run.pool import GRACE, POLL, Job, last_line, run_jobs, usable_cores
 from softac.run.signals import StopSignals
 from softac.run.suite import Group, Member, Suite, write_suite
 from softac.run.training import rows_kept
@@ -35,6 +35,7 @@ def run_suite(suite: Suite, models: Sequence[Model], path: Path, env: str | None
     with RunFolder(path):
         members = suite.members
         lines = [_line(member, path, several=len(suite.groups) > 1) for member in members]
+        _wait_until_free(lines)
         for line in lines:
             line.state = "done" if suite.reached(line.folder) else "waiting"
         if all(line.state == "done" for line in lines):
@@ -92,6 +93,13 @@ class _Clock:
 def _line(member: Member, path: Path, *, several: bool) -> RunLine:
     name = f"{member.group.title}, seed {member.seed}" if several else f"seed {member.seed}"
     return RunLine(name, path / member.folder, member.group.title)
+
+
+def _wait_until_free(lines: Sequence[RunLine]) -> None:
+    """What a killed command had begun is saving and stopping for as long as `GRACE`."""
+    until = time.monotonic() + GRACE + POLL
+    while any(in_use(line.folder) for line in lines) and time.monotonic() < until:
+        time.sleep(POLL)
 
 
 def _job(group: Group, line: RunLine, total: int, env: str | None) -> Job:

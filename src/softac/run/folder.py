@@ -88,6 +88,21 @@ class RunFolder:
         self.release(discard=error is not None)
 
 
+def in_use(path: Path) -> bool:
+    """Whether a process holds the run folder."""
+    try:
+        lock = os.open(path / LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
 def new_run_path(root: Path, env_id: str, algorithm: str, seed: int | str) -> Path:
     """`root`/{env}__{algo}__{seed}__{time}, with a number behind it if that exists."""
     name = re.sub(r"[^A-Za-z0-9._-]", "_", env_id)
