@@ -1,0 +1,51 @@
+"""How a report writes numbers, durations and lists."""
+
+from collections.abc import Iterable, Sequence
+
+from softac.errors import one_line
+
+LONGEST = 200  # characters of a text from a file
+LARGEST_IN_FULL = 1e9
+
+
+def number(value: float, decimals: int = 0) -> str:
+    """1,234.5 with a minus sign that is one; 1.234e+09 from there on."""
+    text = f"{value:.4g}" if abs(value) >= LARGEST_IN_FULL else f"{value:,.{decimals}f}"
+    if float(text.replace(",", "")) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", "−")
+
+
+def decimals(values: Iterable[float]) -> int:
+    """How many to write: 1,234 but 123.4, 1.23 and 0.123."""
+    largest = max(map(abs, values), default=0.0)
+    return 0 if largest >= 1000 else 1 if largest >= 10 else 2 if largest >= 1 else 3
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """One, two and three; with semicolons where the words have commas themselves."""
+    if len(words) < 2:
+        return "".join(words)
+    between = "; " if any("," in word for word in words) else ", "
+    return f"{between.join(words[:-1])} {last} {words[-1]}"
+
+
+def counted(n: int, noun: str) -> str:
+    """1 run, 2 runs."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """42 s, 4 min 5 s, 3 h 12 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def clean(value: object, longest: int = LONGEST) -> str:
+    """Untrusted text as one line of printable characters, cut in the middle if it is very long."""
+    return one_line(value if isinstance(value, str) else str(value), longest)
