@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -74,7 +74,7 @@ class Reference:
 
     key: str
     style: int
-    points: Sequence[tuple[float, float, float | None]] = field(default_factory=tuple)
+    points: Sequence[tuple[float, float, float | None]]
     said: str = ""
 
 
@@ -85,11 +85,10 @@ def panel(title: str, name: str, lines: Sequence[Line], references: Sequence[Ref
         title: says what is shown.
         name: begins the ids in the picture; unique on the page, and plain letters, digits and dashes.
         lines: in the order of their labels where these have equal heights.
-        references: those with points within the range of the lines are drawn.
+        references: with points in the range of the lines.
     """
     right = max((x for line in lines for run, _ in line.runs for x, _ in run), default=1.0)
-    references = [r for r in references if any(x <= right for x, _, _ in r.points)]
-    low, high = _range(lines, references, right)
+    low, high = _range(lines, references)
     ticks = round_numbers(low, high, 5)
     places = min(max(0, -math.floor(math.log10(ticks[1] - ticks[0]))), 6) if len(ticks) > 1 else 2
     texts = [number(tick, places) for tick in ticks]
@@ -123,8 +122,8 @@ def panel(title: str, name: str, lines: Sequence[Line], references: Sequence[Ref
                 inside,
                 _join(_crosses(line, x, y) for line in lines),
                 _join(_mean(line, i, len(lines), x, y) for i, line in enumerate(lines)),
-                _join(_diamonds(reference, x, y, right) for reference in references),
-                _published_labels(references, x, y, right),
+                _join(_diamonds(reference, x, y) for reference in references),
+                _published_labels(references, x, y),
                 _labels(lines, x, y),
             ]
         ),
@@ -169,12 +168,11 @@ class _Scale:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
-def _range(lines: Sequence[Line], references: Sequence[Reference], right: float) -> tuple[float, float]:
+def _range(lines: Sequence[Line], references: Sequence[Reference]) -> tuple[float, float]:
     """That of the runs and the published values; intervals of two runs would hide both."""
     values = [v for line in lines for run, _ in line.runs for _, v in run]
     for reference in references:
-        shown = [(mean, std or 0.0) for step, mean, std in reference.points if step <= right]
-        values += [end for mean, std in shown for end in (mean - std, mean + std)]
+        values += [end for _, mean, std in reference.points for end in (mean - (std or 0.0), mean + (std or 0.0))]
     low, high = min(values, default=0.0), max(values, default=0.0)
     padding = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
     return low - padding, high + padding
@@ -245,24 +243,23 @@ def _mean(line: Line, place: int, of: int, x: _Scale, y: _Scale) -> Markup:
     )
 
 
-def _diamonds(reference: Reference, x: _Scale, y: _Scale, right: float) -> Markup:
-    """The values within the range, on a dotted line that leads to the one with the label."""
-    shown = [point for point in reference.points if point[0] <= right]
+def _diamonds(reference: Reference, x: _Scale, y: _Scale) -> Markup:
+    """The values on a dotted line that leads to the one with the label."""
     parts = [
         Markup("{}<path class='diamond' d='{}' transform='translate({},{})'/>").format(
             _error_bar(x(step), y(mean - std), y(mean + std)) if std else "", DIAMOND, _n(x(step)), _n(y(mean))
         )
-        for step, mean, std in shown
+        for step, mean, std in reference.points
     ]
     return Markup("<g class='s{}'><path class='dotted' d='{}'/>{}</g>").format(
-        reference.style % COLOURS, _path([(step, mean) for step, mean, _ in shown], x, y), _join(parts)
+        reference.style % COLOURS, _path([(step, mean) for step, mean, _ in reference.points], x, y), _join(parts)
     )
 
 
-def _published_labels(references: Sequence[Reference], x: _Scale, y: _Scale, right: float) -> Markup:
-    last = [(max(p for p in reference.points if p[0] <= right), reference) for reference in references]
+def _published_labels(references: Sequence[Reference], x: _Scale, y: _Scale) -> Markup:
+    last = [(reference, reference.points[-1]) for reference in references]
     ends = sorted(
-        ((y(mean) - 6, x(step) - 7, reference) for (step, mean, _), reference in last), key=lambda e: e[0]
+        ((y(mean) - 6, x(step) - 7, reference) for reference, (step, mean, _) in last), key=lambda e: e[0]
     )
     places = apart([end[0] for end in ends], LABEL_GAP, TOP - 4.0, HEIGHT - BOTTOM - 3.0)
     return _join(

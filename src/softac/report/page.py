@@ -131,7 +131,7 @@ def _summary(runs: Runs, groups: Sequence[Group]) -> str:
 
 
 def _states(results: Sequence[Result]) -> str:
-    """All 65 runs have finished. Or: 60 of 65 runs have finished, 2 failed and 3 have not begun."""
+    """All 65 runs have finished. Or: 60 of 65 runs finished; 2 failed and 3 not begun."""
     n = len(results)
     if count(results, "finished") == n:
         return "The run has finished." if n == 1 else f"All {n} runs have finished."
@@ -196,8 +196,9 @@ def _panels(
         here = list(members)
         lines = [_line(group, styles[group.name], keys[group.name], places[env]) for group in here]
         of_algorithm = {group.algorithm: group for group in reversed(here)}
+        right = max(max(result.returns) for group in here for result in group.evaluated)
         references = [
-            _reference(p, styles[of_algorithm[p.algorithm].name], places[env])
+            _reference(p, styles[of_algorithm[p.algorithm].name], places[env], right)
             for where, p in drawn
             if where == env
         ]
@@ -225,8 +226,9 @@ def _line(group: Group, style: int, key: str, places: int) -> charts.Line:
     )
 
 
-def _reference(p: Published, style: int, places: int) -> charts.Reference:
-    points = [(step, mean, std) for step, (mean, std) in sorted(p.at.items())]
+def _reference(p: Published, style: int, places: int, right: int) -> charts.Reference:
+    """What has been published up to the step at which the curves end."""
+    points = [(step, mean, std) for step, (mean, std) in sorted(p.at.items()) if step <= right]
     values = [f"{number(mean, places)} at {step:,} steps" for step, mean, _ in points]
     said = f"published for {p.algorithm} ({p.source.name}, {p.source.version}): {', '.join(values)}"
     return charts.Reference(f"{p.algorithm}, {p.source.version}", style, points, said)
@@ -243,6 +245,8 @@ def _legend(
         counts = [len(group.evaluated) for group in groups if group.name == name]
         fewest, most = min(counts), max(counts)
         seeds = counted(most, "seed") if fewest == most else f"{fewest} to {counted(most, 'seed')}"
+        if fewest == 0:
+            seeds = f"up to {counted(most, 'seed')}" if most else "none has been evaluated"
         legend.append(
             {
                 "sign": charts.swatch(style),
@@ -281,7 +285,7 @@ def _fixed(groups: Sequence[Group], places: dict[str, int]) -> list[Row]:
 def _fixed_table(groups: Sequence[Group], places: int) -> Row:
     steps = fixed_steps(groups)
     columns = [[at_step(group, step) for group in groups] for step in steps]
-    best = [max((cell.mean for cell in column if cell is not None), default=0.0) for column in columns]
+    means = [[cell.mean for cell in column if cell is not None] for column in columns]
     rows = []
     for i, group in enumerate(groups):
         mine = [column[i] for column in columns]
@@ -293,9 +297,9 @@ def _fixed_table(groups: Sequence[Group], places: int) -> Row:
                 "mean": number(cell.mean, places),
                 "interval": _interval(cell, places),
                 "runs": "" if cell.n == most else _of(cell.n, group),
-                "best": len(groups) > 1 and cell.mean == highest,
+                "best": len(others) > 1 and cell.mean == max(others),
             }
-            for cell, highest in zip(mine, best, strict=True)
+            for cell, others in zip(mine, means, strict=True)
         ]
         rows.append({"name": group.name, "runs": _of(most, group), "cells": cells})
     between = any(is_interpolated(result, step) for g in groups for result in g.evaluated for step in steps)
