@@ -91,7 +91,7 @@ def test_what_is_printed(whole: tuple[Path, str]) -> None:
     assert "sac on Pendulum-v1, seed 0 | done" in lines
     value = last_evaluation(path / "Pendulum-v1__quick__1")
     assert f"return   quick on Pendulum-v1: {value:,.1f} of 1 seed at step 120" in lines
-    assert re.fullmatch(r"took     .+, and the runs .+ together", lines[-4])
+    assert re.fullmatch(r"took     .+, and the runs .+ together", lines[-5])
     assert lines[-1] == f"go on    softac resume {path} -n 240"
 
 

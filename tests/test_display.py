@@ -6,7 +6,8 @@ import logging
 import pytest
 from rich.console import Console
 
-from softac.cli.display import Display, duration
+from softac.cli.display import Display
+from softac.words import duration
 
 ROW = {
     "rollout/ep_rew_mean": -1234.5,
@@ -62,7 +63,8 @@ def test_messages_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(4.2, "4 s"), (65, "1 min 05 s"), (3599.7, "1 h 00 min"), (7800, "2 h 10 min")]
+    ("seconds", "words"),
+    [(4.2, "4 s"), (65, "1 min 05 s"), (3599.4, "59 min 59 s"), (3599.7, "1 h 00 min"), (7800, "2 h 10 min")],
 )
 def test_durations_in_words(seconds: float, words: str) -> None:
     assert duration(seconds) == words

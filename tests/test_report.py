@@ -32,10 +32,10 @@ from softac.report import write_report
 from softac.report.charts import apart, round_numbers
 from softac.report.published import published
 from softac.report.results import command_line
-from softac.report.words import decimals, duration, listed, number
 from softac.run.config import RecordConfig
 from softac.run.folder import write_description
 from softac.run.suite import Group, Suite, write_suite
+from softac.words import decimals, listed, number
 
 SYSTEM = {
     "softac": "0.1.0",
@@ -948,9 +948,6 @@ def test_numbers_as_people_write_them() -> None:
     ]
     assert [decimals([x]) for x in (5000, 1000, 999, 10, 5, 0.5, 0)] == [0, 0, 1, 1, 2, 3, 3]
     assert decimals([]) == 3
-    assert [duration(x) for x in (0.4, 59, 60, 3599.4, 3600, 45_000)] == [
-        *("0 s", "59 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "12 h 30 min")
-    ]
     assert [listed(x) for x in ([], ["a"], ["a", "b"], ["a", "b, c", "d"])] == [
         "",
         "a",

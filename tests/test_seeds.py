@@ -210,11 +210,12 @@ def test_what_is_printed(three: tuple[Path, str]) -> None:
         shown = f"{mean:,.1f}" if abs(mean) >= 100 else f"{mean:.3g}"
         assert f"seed {seed} | step{N:>10} / {N} | evaluation: {shown}" in lines
     returns = [last_evaluation(path / f"seed-{seed}") for seed in (0, 1, 5)]
-    assert lines[-5] == f"return   {over_seeds(returns)} at step {N}"
-    assert re.fullmatch(r"took     .+, and the runs .+ together", lines[-4])
-    assert lines[-3:] == [
+    assert lines[-6] == f"return   {over_seeds(returns)} at step {N}"
+    assert re.fullmatch(r"took     .+, and the runs .+ together", lines[-5])
+    assert lines[-4:] == [
         f"runs     {path}",
         f"draw     softac plot {path}",
+        f"page     softac report {path}",
         f"go on    softac resume {path} -n {2 * N}",
     ]
 
@@ -374,14 +375,15 @@ def test_a_seed_that_fails_does_not_stop_the_others(folder: Path) -> None:
     assert said.startswith("softac: environment 0 raised RuntimeError: the model exploded in step at step 20 ")
     lines = stdout.splitlines()
     assert f"seed 1 | failed (exit code 4): {said}" in lines
-    assert lines[-7:-4] == [
+    assert lines[-8:-5] == [
         f"return   {over_seeds([last_evaluation(path / 'seed-2')])} at step 60",
         "failed   1 of 2 runs",
         f"         seed 1: exit code 4: {said}",
     ]
-    assert lines[-3:] == [
+    assert lines[-4:] == [
         f"runs     {path}",
         f"draw     softac plot {path}",
+        f"page     softac report {path}",
         f"go on    softac resume {path} --env {env}",
     ]
     repaired.touch()

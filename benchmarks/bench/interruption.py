@@ -4,7 +4,7 @@
 
 Both are run in folders of their own by the same command; when the second is finished at last, a page is made of
 each. The pages have to be the same bytes once what stands in elements of class "time" is blanked. The run that is
-left alone also shows what the scheduling costs: its time against that of its runs, divided by the processes side by
+left alone also shows what the scheduling costs: its time against that of its runs, divided by how many are side by
 side. Written to results/interruption.json.
 """
 
@@ -85,7 +85,6 @@ def main() -> None:
             else:
                 raise SystemExit(f"all was done after {len(moments) - 1} kills; take a longer suite")
             process.communicate()
-        wait_for_children(killed)
         finish(begin(killed, "bench", args.suite))
         first, second = page(whole, args.suite), page(killed, args.suite)
     answer: dict[str, Any] = {
@@ -101,12 +100,6 @@ def main() -> None:
     print(json.dumps(answer, indent=1))
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "interruption.json").write_text(json.dumps(answer, indent=1) + "\n")
-
-
-def wait_for_children(folder: Path) -> None:
-    """The runs of a bench that was killed save and stop; until then they hold their folders."""
-    while subprocess.run(["pgrep", "-f", f"resume {folder}|resume runs/bench"], check=False).returncode == 0:  # noqa: S607
-        time.sleep(0.1)
 
 
 if __name__ == "__main__":

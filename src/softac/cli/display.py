@@ -21,6 +21,7 @@ from rich.text import Text
 
 from softac.run.progress import Progress
 from softac.run.training import Training
+from softac.words import duration
 
 REFRESH = 0.25  # seconds
 OVERVIEW_REFRESH = 1.0  # seconds; every core is busy with something better
@@ -364,16 +365,6 @@ def time_left(lines: Sequence[RunLine], until: int, limit: int) -> float | None:
         if line.state == "waiting":
             heapreplace(ends, ends[0] + seconds[line.name])  # the place that is free first
     return max(ends)
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: 42 s, 3 min 05 s, 2 h 10 min."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
 def _number(value: float | None) -> str:

@@ -34,6 +34,7 @@ EPILOG = """first steps:
   softac train HalfCheetah-v5 --seeds 0-9  ten seeds side by side
   softac resume RUN                        after an interruption, bit for bit
   softac eval RUN ; softac enjoy RUN       what it has learned
+  softac bench smoke ; softac report RUN   several algorithms and seeds, and a page on them
 """
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from softac.cli.display import Overview, RunLine, duration
+from softac.cli.display import Overview, RunLine
 from softac.errors import ConfigError
 from softac.model import Model
 from softac.replay.ring import available_memory, forecast
@@ -16,6 +16,7 @@ from softac.run.pool import GRACE, POLL, Job, last_line, run_jobs, usable_cores
 from softac.run.signals import StopSignals
 from softac.run.suite import Group, Member, Suite, write_suite
 from softac.run.training import rows_kept
+from softac.words import duration
 
 PROCESS = 400e6  # bytes of a process that has imported PyTorch, besides the replay
 
@@ -130,6 +131,7 @@ def _summary(
     words += [f"took     {clock}", f"runs     {path}"]
     if drawable:
         words.append(f"draw     softac plot {shlex.quote(str(path))}")
+        words.append(f"page     softac report {shlex.quote(str(path))}")
     if stopped_by is not None:
         words.append(f"stopped and saved; go on with: softac resume {run}")
     elif failed:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from softac.report.words import listed, number
+from softac.words import listed, number
 
 WIDTH, HEIGHT = 360, 250
 TOP, BOTTOM = 22, 36

@@ -34,8 +34,8 @@ from softac.report.tables import (
     group_runs,
     is_interpolated,
 )
-from softac.report.words import clean, counted, decimals, duration, listed, number
 from softac.seeds import in_ranges
+from softac.words import clean, counted, decimals, duration, listed, number
 
 Row: TypeAlias = dict[str, Any]
 Block: TypeAlias = tuple[str, list[Row]]  # an environment, and the rows below its name

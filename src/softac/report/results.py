@@ -13,13 +13,13 @@ from softac.agents.registry import AGENTS
 from softac.errors import CheckpointError, ConfigError
 from softac.files import read_regular
 from softac.plots import label
-from softac.report.words import clean
 from softac.run.checkpoint import parse_json
 from softac.run.folder import CONFIG, CRASH, read_config
 from softac.run.metrics import METRICS, Row, read_rows
 from softac.run.pool import last_line
 from softac.run.suite import SUITE, Member, Suite, read_suite
 from softac.seeds import are_seeds
+from softac.words import clean
 
 State: TypeAlias = Literal["finished", "failed", "unfinished", "not begun", "unreadable"]
 

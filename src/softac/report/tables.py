@@ -12,7 +12,7 @@ import numpy as np
 from softac import stats
 from softac.report.published import anchor
 from softac.report.results import Result, State
-from softac.report.words import clean
+from softac.words import clean
 
 FIXED_STEPS = (100_000, 300_000, 500_000, 1_000_000, 3_000_000)
 

@@ -1,4 +1,4 @@
-"""How a report writes numbers, durations and lists."""
+"""Numbers, durations and lists in words."""
 
 from collections.abc import Iterable, Sequence
 
@@ -36,14 +36,13 @@ def counted(n: int, noun: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """42 s, 4 min 5 s, 3 h 12 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60:,} h {minutes % 60} min"
+    """42 s, 4 min 05 s, 3 h 12 min."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600:,} h {seconds % 3600 // 60:02d} min"
 
 
 def clean(value: object, longest: int = LONGEST) -> str:
