@@ -111,6 +111,20 @@ def test_names_are_those_of_the_suite(whole: tuple[Path, str]) -> None:
     assert texts == {"quick", "sac"}
 
 
+def test_runs_without_a_common_step_have_no_mean(whole: tuple[Path, str], tmp_path: Path) -> None:
+    for seed in (0, 1):
+        shutil.copytree(whole[0] / f"Pendulum-v1__sac__{seed}", tmp_path / f"{seed}")
+    metrics = tmp_path / "1" / "metrics.jsonl"
+    metrics.write_text(re.sub(r'"step": (\d+)', lambda match: f'"step": {int(match[1]) + 1}', metrics.read_text()))
+    code, _, stderr = printed("plot", tmp_path, "-o", tmp_path / "curves.png")
+    assert code == 2
+    assert re.fullmatch(
+        r"softac: the 2 runs of sac,.* were evaluated at no common step; expected the same --eval-freq, or one "
+        r"that is a multiple of the other; draw them apart\n",
+        stderr,
+    )
+
+
 def test_what_is_finished_is_not_repeated(whole: tuple[Path, str], folder: Path) -> None:
     path = folder / "more"
     shutil.copytree(whole[0], path)

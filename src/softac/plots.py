@@ -34,7 +34,7 @@ def learning_curves(runs: list[Path], names: Mapping[Path, str] = MappingProxyTy
 
     Raises:
         CheckpointError: a folder does not hold a run.
-        ConfigError: no run has been evaluated yet.
+        ConfigError: no run has been evaluated yet, or those of one line at no common step.
     """
     panels: dict[str, dict[str, list[list[dict[str, Any]]]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
@@ -80,20 +80,27 @@ def _draw(axis: Any, name: str, group: list[list[dict[str, Any]]], colour: str) 
         {row["step"]: row["eval/mean_reward"] for row in rows if "eval/mean_reward" in row} for rows in group
     ]
     steps = sorted(set.intersection(*(set(curve) for curve in curves)))
+    if not steps:
+        raise ConfigError(
+            f"the {len(group)} runs of {name} were evaluated at no common step; expected the same --eval-freq, or "
+            "one that is a multiple of the other; draw them apart"
+        )
     values = np.array([[curve[step] for step in steps] for curve in curves])
     mean, n = values.mean(0), len(values)
     if n == 1:
         rows = group[0]
-        band = np.array([row["eval/std_reward"] for row in rows if "eval/mean_reward" in row])
+        std = np.array([row["eval/std_reward"] for row in rows if "eval/mean_reward" in row])
+        low, high = mean - std, mean + std
         training = [(row["step"], row["rollout/ep_rew_mean"]) for row in rows if "rollout/ep_rew_mean" in row]
         if training:
             thin = f"{name.split(',')[0]}: return of training episodes"
             axis.plot(*zip(*training, strict=True), color=colour, linewidth=0.8, alpha=0.6, label=thin)
         title = f"{name}: evaluation ± std over episodes"
     else:
-        from scipy.stats import t
+        from softac.stats import t_band  # it loads scipy.stats
 
-        band = t.ppf(0.975, n - 1) * values.std(0, ddof=1) / np.sqrt(n)
+        band = t_band(values)
+        low, high = band.low, band.high
         title = f"{name}: mean of {n} seeds, 95 % interval"
     axis.plot(
         steps,
@@ -104,7 +111,7 @@ def _draw(axis: Any, name: str, group: list[list[dict[str, Any]]], colour: str) 
         ms=4,
         label=fill(title, WIDTH),
     )
-    axis.fill_between(steps, mean - band, mean + band, color=colour, alpha=0.18, linewidth=0)
+    axis.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
 
 
 def _cycle(n: int) -> list[str]:
