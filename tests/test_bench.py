@@ -166,6 +166,12 @@ def test_resume_knows_the_folder(whole: tuple[Path, str], folder: Path) -> None:
     code, stdout, stderr = printed("resume", path, "-n", 160)
     assert (code, stderr) == (0, "")
     assert stdout.startswith("Two on a pendulum, 160 steps each")
+    for words in (["resume", path, "-n", 200], ["bench", folder / "small.toml", "--run-dir", path, "-n", 200]):
+        assert printed(*words, "--env", "Pendulun-v1") == (
+            2,
+            "",
+            "softac: --env Pendulun-v1 was given for runs on Pendulum-v1; expected one of these; correct it\n",
+        )
     assert read_suite(path).total == 160
     assert read_suite(path).command == read_suite(whole[0]).command
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from softac.cli.display import Overview, RunLine
-from softac.errors import ConfigError
+from softac.errors import ConfigError, either
 from softac.model import Model
 from softac.replay.ring import available_memory, forecast
 from softac.run.folder import RunFolder, in_use
@@ -33,6 +33,9 @@ def run_suite(suite: Suite, models: Sequence[Model], path: Path, env: str | None
     """
     for model in models:
         model.close()
+    envs = list(dict.fromkeys(group.env for group in suite.groups))
+    if env is not None and env not in envs:
+        raise ConfigError(f"--env {env} was given for runs on {either(envs)}; expected one of these; correct it")
     with RunFolder(path):
         members = suite.members
         lines = [_line(member, path, several=len(suite.groups) > 1) for member in members]

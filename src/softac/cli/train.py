@@ -22,7 +22,7 @@ from softac.cli.display import Display
 from softac.cli.messages import messages_to
 from softac.cli.suite import run_suite
 from softac.config import as_text, fields, make_config
-from softac.errors import CheckpointError, ConfigError, either, nearest
+from softac.errors import CheckpointError, ConfigError, nearest
 from softac.model import Description, Model
 from softac.presets import preset
 from softac.replay.ring import forecast, in_words
@@ -172,11 +172,6 @@ def _train_seeds(model: Model, seeds: tuple[int, ...], total: int, record: Recor
 
 def _resume_suite(suite: Suite, path: Path, args: argparse.Namespace) -> int:
     suite = replace(suite, total=steps(args.total_timesteps or suite.total))
-    envs = list(dict.fromkeys(group.env for group in suite.groups))
-    if args.env is not None and args.env not in envs:
-        raise ConfigError(
-            f"--env {args.env} was given for the runs in {path}; expected {either(envs)}; name one of these"
-        )
     models = [
         _from_beginning(
             suite.config_of(Member(group, group.seeds[0])), path, args.env if args.env == group.env else None
