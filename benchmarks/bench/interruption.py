@@ -1,6 +1,6 @@
 """`softac bench` killed with SIGKILL at random moments, against the same suite left alone.
 
-    python benchmarks/bench/interruption.py [--suite smoke] [--kills 10] [--seed 0]
+    python benchmarks/bench/interruption.py [--suite smoke] [-n 10000] [--kills 10] [--seed 0]
 
 Both are run in folders of their own by the same command; when the second is finished at last, a page is made of
 each. The pages have to be the same bytes once what stands in elements of class "time" is blanked. The run that is
@@ -61,34 +61,36 @@ def page(folder: Path, suite: str) -> bytes:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--suite", default="smoke")
+    parser.add_argument("-n", "--total-timesteps", default="10000")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    rng = np.random.default_rng(args.seed)
+    rng, words = np.random.default_rng(args.seed), ["bench", args.suite, "-n", args.total_timesteps]
     with tempfile.TemporaryDirectory() as path:
         whole, killed = Path(path, "whole"), Path(path, "killed")
         whole.mkdir()
         killed.mkdir()
         began = time.monotonic()
-        printed = finish(begin(whole, "bench", args.suite))
+        printed = finish(begin(whole, *words))
         took = time.monotonic() - began
         side_by_side = int(re.search(r"(\d+) at a time", printed)[1])  # type: ignore[index]
         together = seconds(re.search(r"and the runs (.*) together", printed)[1])  # type: ignore[index]
         moments: list[float] = []
         while len(moments) < args.kills:
-            process = begin(killed, "bench", args.suite)
-            moments.append(round(float(rng.uniform(0.0, 1.5 * took / args.kills)), 2))
+            process = begin(killed, *words)
+            moments.append(round(float(rng.uniform(0.0, 2.0 * took / args.kills)), 2))
             try:
                 process.wait(moments[-1])
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
             else:
-                raise SystemExit(f"all was done after {len(moments) - 1} kills; take a longer suite")
+                raise SystemExit(f"all was done after {len(moments) - 1} kills; take more steps")
             process.communicate()
-        finish(begin(killed, "bench", args.suite))
+        finish(begin(killed, *words))
         first, second = page(whole, args.suite), page(killed, args.suite)
     answer: dict[str, Any] = {
         "suite": args.suite,
+        "steps of each run": int(args.total_timesteps),
         "killed after seconds": moments,
         "pages are the same": first == second,
         "bytes of the page": len(first),
