@@ -75,8 +75,11 @@ class SuiteFile:
 
 def shipped() -> dict[str, str]:
     """The suites that come with softac: name -> title."""
-    names = sorted(entry.name.removesuffix(".toml") for entry in SUITES.iterdir() if entry.name.endswith(".toml"))
-    return {name: read_suite_file(name).title for name in names}
+    return {name: read_suite_file(name).title for name in _names()}
+
+
+def _names() -> list[str]:
+    return sorted(entry.name.removesuffix(".toml") for entry in SUITES.iterdir() if entry.name.endswith(".toml"))
 
 
 def read_suite_file(suite: str) -> SuiteFile:
@@ -89,15 +92,12 @@ def read_suite_file(suite: str) -> SuiteFile:
     try:
         if path.suffix == ".toml":
             data = read_regular(path, LARGEST_FILE)
-        elif (inside := SUITES.joinpath(f"{suite}.toml")).is_file() and path.name == suite:
-            data = inside.read_bytes()
+        elif suite in _names():
+            data = SUITES.joinpath(f"{suite}.toml").read_bytes()
         else:
-            known = [
-                entry.name.removesuffix(".toml") for entry in SUITES.iterdir() if entry.name.endswith(".toml")
-            ]
             raise ConfigError(
-                f"unknown suite {suite!r}{nearest(suite, known)}; expected one of {', '.join(sorted(known))}, or "
-                "a file that ends in .toml; `softac bench --help` says what each compares"
+                f"unknown suite {suite!r}{nearest(suite, _names())}; expected one of {', '.join(_names())}, or a "
+                "file that ends in .toml; `softac bench --help` says what each compares"
             )
         values = tomllib.loads(data.decode())
     except (CheckpointError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
@@ -208,24 +208,26 @@ def require_same(old: Suite, new: Suite, path: Path) -> None:
     Raises:
         ConfigError: a run of the old suite is missing in the new one, or is different there.
     """
-    now = {group.prefix: group for group in new.groups}
-    wrong = ""
-    if new.record != old.record:
-        wrong = f"{_first_difference(asdict(old.record), asdict(new.record))}"
-    elif new.total < old.total:
-        wrong = f"it was {old.total} steps and is {new.total}"
-    for group in old.groups:
-        if wrong:
-            break
-        if group.prefix not in now or set(group.seeds) - set(now[group.prefix].seeds):
-            wrong = f"{group.title}, seeds {in_ranges(group.seeds)}, are not all in it"
-        elif difference := _first_difference(_without_seed(group), _without_seed(now[group.prefix])):
-            wrong = f"{group.title}: {difference}"
-    if wrong:
+    if wrong := _what_is_another(old, new):
         raise ConfigError(
             f"{path} holds the runs of another suite ({wrong}); expected the same, or one with more seeds, "
             "algorithms, environments or steps; choose another folder with --run-dir"
         )
+
+
+def _what_is_another(old: Suite, new: Suite) -> str:
+    """In words, where `new` is no continuation of `old`; "" if nowhere."""
+    if new.record != old.record:
+        return _first_difference(asdict(old.record), asdict(new.record))
+    if new.total < old.total:
+        return f"it was {old.total} steps and is {new.total}"
+    now = {group.prefix: group for group in new.groups}
+    for group in old.groups:
+        if group.prefix not in now or set(group.seeds) - set(now[group.prefix].seeds):
+            return f"{group.title}, seeds {in_ranges(group.seeds)}, are not all in it"
+        if difference := _first_difference(_without_seed(group), _without_seed(now[group.prefix])):
+            return f"{group.title}: {difference}"
+    return ""
 
 
 def _without_seed(group: Group) -> dict[str, Any]:

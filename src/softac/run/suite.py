@@ -68,7 +68,7 @@ class Suite:
 
     Attributes:
         title: what they are, in words.
-        command: what was typed to run them first.
+        command: what was typed to run them.
         groups: one for each algorithm and environment.
         record: when each run is evaluated and saved.
         total: environment steps of each.
