@@ -23,6 +23,8 @@ from torch import Tensor
 from softac.errors import ConfigError
 from softac.types import Agent, Metrics
 
+Execute = Callable[[Callable[..., Any]], Callable[..., Any]]
+
 PAYS_FROM = 10_000  # updates; these save what compiling costs the first time, 2,000 what it costs later
 WARM_UPS = 3  # updates on a GPU before one is recorded
 
@@ -34,19 +36,21 @@ class Engine:
 
     Args:
         agent: whose updates they are. Other engines than "eager" take its `gradient_step_` over, if it has one.
-        name: "eager", "compiled" or "cudagraph".
+        name: "eager", "compiled", "cudagraph", or what `execute` is called.
+        execute: takes the function that changes the agent's tensors and returns what is called in its place;
+            None: by the name.
 
     Attributes:
         name: what executes them: "eager", too, after they could not be compiled.
         update_: as `Agent.update_`, for batches of one size.
     """
 
-    def __init__(self, agent: Agent, name: str = "eager") -> None:
+    def __init__(self, agent: Agent, name: str = "eager", execute: Execute | None = None) -> None:
         self.name = name
         self.update_: Callable[[Any, Any], Metrics] = agent.update_
         if name == "eager":
             return
-        execute = self._compiled if name == "compiled" else self._recorded
+        execute = execute or (self._compiled if name == "compiled" else self._recorded)
         if hasattr(agent, "gradient_step_"):
             # `update_` counts and asks which turn it is, which is no work for a graph, and calls this.
             agent.gradient_step_ = execute(agent.gradient_step_)
@@ -60,7 +64,7 @@ class Engine:
 
         def call(*arguments: Any) -> Any:
             nonlocal graph
-            flags = _flags(arguments)
+            flags = flags_of(arguments)
             if graph is not None and flags in compiled:
                 return graph(*arguments)
             compiled.add(flags)
@@ -84,21 +88,24 @@ class Engine:
     def _recorded(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function` compiled, recorded for each setting of its flags and replayed from then on."""
         compiled = self._compiled(function)
-        recordings: dict[tuple[bool, ...], _Recording] = {}
+        recordings: dict[tuple[bool, ...], Recording] = {}
 
         def call(*arguments: Any) -> Any:
-            flags = _flags(arguments)
+            flags = flags_of(arguments)
             if flags not in recordings:
-                recordings[flags] = _Recording(compiled)
+                recordings[flags] = Recording(compiled)
             return recordings[flags](*arguments)
 
         return call
 
 
-class _Recording:
+class Recording:
     """A CUDA graph of `function`, whose tensor arguments are copied into places of its own.
 
     Recording does not execute, so the call that records replays at once.
+
+    Args:
+        function: of tensors, tuples of them, and what is the same in every call; not yet recorded.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -108,6 +115,7 @@ class _Recording:
         self.calls = 0
 
     def __call__(self, *arguments: Any) -> Any:
+        """What `function` returns, after it has been done."""
         self.calls += 1
         if self.calls <= WARM_UPS:
             # What is allocated lazily must be there before it is recorded, on a stream that may be.
@@ -203,7 +211,8 @@ def _of_arguments(guards: Sequence[Any]) -> list[bool]:
     return [not guard.is_global and not guard.name.startswith("L['self']") for guard in guards]
 
 
-def _flags(arguments: tuple[Any, ...]) -> tuple[bool, ...]:
+def flags_of(arguments: tuple[Any, ...]) -> tuple[bool, ...]:
+    """What tells one kind of update from another."""
     return tuple(argument for argument in arguments if isinstance(argument, bool))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C import _functorch
 from torch.optim.adam import adam
 
 from softac.errors import CheckpointError
@@ -43,12 +44,13 @@ class Learner:
 
         Source: arXiv:1412.6980, algorithm 1.
         """
-        gradients = list(torch.autograd.grad(loss, self.parameters))
+        gradients = _gradients(loss, self.parameters)
         with torch.no_grad():
             if max_grad_norm is not None:
                 norm = torch.nn.utils.get_total_norm(gradients, foreach=False)
-                torch._foreach_mul_(gradients, (max_grad_norm / (norm + 1e-6)).clamp_max(1.0))
-            if torch.compiler.is_compiling():
+                shrink = (max_grad_norm / (norm + 1e-6)).clamp_max(1.0)
+                gradients = [gradient * shrink for gradient in gradients]
+            if torch.compiler.is_compiling() or _functorch.is_batchedtensor(loss):
                 self._adam_(gradients)
             else:
                 adam(
@@ -70,17 +72,20 @@ class Learner:
 
     def _adam_(self, gradients: list[Tensor]) -> None:
         """The same step in operations that a compiler joins with their neighbours into one pass."""
-        torch._foreach_add_(self.steps, 1.0)
-        step = self.steps[0].double()
+        steps, parameters = _stacks(self.steps), _stacks(self.parameters)
+        torch._foreach_add_(steps, 1.0)
+        step = steps[0].double()
         # As exponentials, which the compiler computes once a step; it would repeat a power for each vector.
         bias_1 = 1.0 - torch.exp(step * math.log(BETA_1))
         bias_2 = (1.0 - torch.exp(step * math.log(BETA_2))).sqrt()
-        dtype = self.parameters[0].dtype
+        dtype = parameters[0].dtype
         size, floor = (self.learning_rate * bias_2 / bias_1).to(dtype), (EPSILON * bias_2).to(dtype)
-        for p, g, m, v in zip(self.parameters, gradients, self.exp_avgs, self.exp_avg_sqs, strict=True):
+        moments = _stacks(self.exp_avgs), _stacks(self.exp_avg_sqs)
+        for p, g, m, v in zip(parameters, _stacks(gradients), *moments, strict=True):
             m.lerp_(g, 1.0 - BETA_1)
             v.mul_(BETA_2).addcmul_(g, g, value=1.0 - BETA_2)
-            p.sub_(size * m / (v.sqrt() + floor))
+            each = (*step.shape, *(1 for _ in range(p.dim() - step.dim())))
+            p.sub_(size.view(each) * m / (v.sqrt() + floor.view(each)))
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The live tensors by key: `name.*` the parameters, `optim.name.*` the Adam state."""
@@ -118,7 +123,28 @@ def polyak_(target: Iterable[Tensor], online: Iterable[Tensor], tau: float) -> N
     Source: arXiv:1812.05905, algorithm 1, last line.
     """
     with torch.no_grad():
-        torch._foreach_lerp_(list(target), list(online), tau)
+        torch._foreach_lerp_(_stacks(target), _stacks(online), tau)
+
+
+def _gradients(loss: Tensor, parameters: list[Tensor]) -> list[Tensor]:
+    """The gradient of `loss`; in a cohort, that of each agent's loss by its own parameters."""
+    if torch.compiler.is_compiling() or not _functorch.is_batchedtensor(loss):
+        return list(torch.autograd.grad(loss, parameters))
+    # `vmap` does not differentiate inside itself. But no agent's loss depends on another's parameters, so the
+    # gradient of their sum with respect to a stack holds that of each.
+    level = _functorch.maybe_get_level(loss)
+    (losses,) = _stacks([loss])
+    return [_functorch._add_batch_dim(g, 0, level) for g in torch.autograd.grad(losses.sum(), _stacks(parameters))]
+
+
+def _stacks(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """The tensors; in a cohort, the stacks that they are an agent's part of.
+
+    For what is done elementwise: `vmap` has no rule for some of it, and needs none.
+    """
+    if torch.compiler.is_compiling():
+        return list(tensors)
+    return [_functorch.get_unwrapped(t) if _functorch.is_batchedtensor(t) else t for t in tensors]
 
 
 def copy_state_(live: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:

@@ -194,6 +194,7 @@ class Model:
         sinks: Sequence[Sink] = (),
         heartbeat: Callable[[Training], None] = lambda _: None,
         stop: Callable[[], bool] = lambda: False,
+        engine: Engine | None = None,
     ) -> Self:
         """Train until `until` environment steps have been made in total; `learn` in full.
 
@@ -205,6 +206,7 @@ class Model:
             sinks: get every row of metrics.
             heartbeat: called after every round.
             stop: asked in every loop; True saves and ends the training.
+            engine: executes the updates from the first call on; None: the one that was chosen.
 
         Raises:
             SoftacError: as `learn`.
@@ -217,7 +219,7 @@ class Model:
                 eval_envs = stack.enter_context(closing(self.source.vector(1)))
             if folder is not None:
                 stack.enter_context(RunFolder(folder))
-            self._start_engine(training, until)
+            self._start_engine(training, until, engine)
             continued = folder is not None and self._settle(folder, until, record)
             recorder = Recorder(
                 training,
@@ -278,7 +280,7 @@ class Model:
         self._training = training
         return training
 
-    def _start_engine(self, training: Training, until: int) -> None:
+    def _start_engine(self, training: Training, until: int, given: Engine | None) -> None:
         """Decide how updates are executed, once for all that this model will learn."""
         if self._engine_started:
             return
@@ -290,10 +292,12 @@ class Model:
             self.run = make_config(RunConfig, asdict(self.run) | {"engine": name})
         elif name != asked:
             log.warning("updates are executed eagerly and not %s: %s", asked, why)
-        if name != "eager":
+        if given is not None:
+            training.engine, name, why = given, given.name, "several seeds at once"
+        elif name != "eager":
             training.engine = Engine(self.agent, name)
         log.info("engine %s (%s), threads %d, %s", name, why, self.threads, self.run.precision)
-        if name != "eager":
+        if given is None and name != "eager":
             log.info("the first update waits for the compiler: 15 seconds, or 3 if it has compiled the like")
         before = None if self._loaded is None else self._loaded.state.get("engine", "eager")
         if before not in (None, name):

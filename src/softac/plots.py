@@ -19,6 +19,7 @@ from softac.run.metrics import METRICS, read_rows
 COLOURS = ("#3366cc", "#dd6b20", "#2f855a", "#9f3fbf", "#c53030", "#0d8f9c", "#8a6d00", "#555555")
 WIDTH = 80  # characters in a line of the legend
 PICTURES = (".png", ".svg", ".pdf")
+SUMMARY = "learning_curve.png"
 
 
 def learning_curves(runs: list[Path], names: Mapping[Path, str] = MappingProxyType({})) -> Figure:
@@ -140,3 +141,13 @@ def save_figure(figure: Figure, path: Path) -> None:
             f"{path} cannot be written ({error.strerror}); expected a folder that exists, with space; choose "
             "another"
         ) from None
+
+
+def draw_run(path: Path) -> Path:
+    """Draw the learning curve of an evaluated run into its folder; returns the file.
+
+    Raises:
+        SoftacError: as `learning_curves` and `save_figure`.
+    """
+    save_figure(learning_curves([path]), path / SUMMARY)
+    return path / SUMMARY

@@ -180,7 +180,7 @@ class SACDiscreteAgent:
     def alpha(self) -> Tensor:
         """The temperature now, a scalar tensor without gradient."""
         if self.temperature is None:
-            return torch.tensor(float(self.config.ent_coef), device=self.device)
+            return torch.full((), float(self.config.ent_coef), device=self.device)
         alpha: Tensor = self.temperature().detach().exp()
         return alpha
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from softac.cli.display import Overview, RunLine
+from softac.cli.together import in_cohort, train_together
 from softac.errors import ConfigError, either
 from softac.model import Model
 from softac.replay.ring import available_memory, forecast
@@ -48,13 +49,13 @@ def run_suite(suite: Suite, models: Sequence[Model], path: Path, env: str | None
                 f"one with -n, for instance -n {2 * suite.total}"
             )
         write_suite(path, suite)
-        limit = at_once(models, suite)
+        placed = list(zip(members, lines, strict=True))
+        together = [group for group, model in zip(suite.groups, models, strict=True) if in_cohort(model)]
+        alone = [(member, line) for member, line in placed if member.group not in together]
+        jobs = [_job(member.group, line, suite.total, env) for member, line in alone if line.state == "waiting"]
+        at_a_time = at_once(models, suite)
+        limit = max([at_a_time, *(len(group.seeds) for group in together)])
         title = f"{suite.title}, {suite.total:,} steps each, {limit} at a time"
-        jobs = [
-            _job(member.group, line, suite.total, env)
-            for member, line in zip(members, lines, strict=True)
-            if line.state == "waiting"
-        ]
         clock = _Clock()
         with StopSignals() as stop, Overview(title, str(path), suite.total, limit, lines) as overview:
 
@@ -64,13 +65,17 @@ def run_suite(suite: Suite, models: Sequence[Model], path: Path, env: str | None
                     _look(line, running, codes, stopping=stop())
                 overview.draw()
 
-            run_jobs(jobs, limit, stop=stop, watch=watch)
+            for group in together:
+                if not stop():
+                    own = [line for member, line in placed if member.group == group]
+                    train_together(suite, own, env if env == group.env else None, stop=stop, watch=watch)
+            run_jobs(jobs, at_a_time, stop=stop, watch=watch)
     named = f" --env {env}" if env else ""
     return _summary(suite, lines, path, clock, f"{shlex.quote(str(path))}{named}", stop.received)
 
 
 def at_once(models: Sequence[Model], suite: Suite) -> int:
-    """How many runs side by side: one for each core, as far as their replays fit in memory; one on a GPU."""
+    """How many runs side by side: a process for each core, as far as their replays fit in memory; one on a GPU."""
     if any(model.agent.device.type == "cuda" for model in models):
         return 1
     rows = [(min(rows_kept(model.agent, model.run.n_envs), suite.total), model.spaces.spec) for model in models]

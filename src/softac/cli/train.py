@@ -20,15 +20,15 @@ from softac.cli.arguments import (
 )
 from softac.cli.display import Display
 from softac.cli.messages import messages_to
+from softac.cli.reopen import begun, reopened
 from softac.cli.suite import run_suite
 from softac.config import as_text, fields, make_config
 from softac.errors import CheckpointError, ConfigError, nearest
-from softac.model import Description, Model
+from softac.model import Model
 from softac.presets import preset
 from softac.replay.ring import forecast, in_words
-from softac.run.checkpoint import checkpoints
 from softac.run.config import RecordConfig, RunConfig
-from softac.run.folder import CHECKPOINTS, CONFIG, new_run_path, read_config
+from softac.run.folder import CONFIG, new_run_path, read_config
 from softac.run.metrics import METRICS, read_rows
 from softac.run.pool import stop_with_parent
 from softac.run.signals import StopSignals
@@ -40,7 +40,6 @@ from softac.types import ActionKind
 DEFAULT_ENVS: dict[ActionKind, str] = {"continuous": "Pendulum-v1", "discrete": "CartPole-v1"}
 FIRST_RUN_STEPS, USUAL_STEPS = 10_000, 100_000
 LONGEST_NAME = 40  # characters of seeds in the name of a folder
-SUMMARY = "learning_curve.png"
 
 log = logging.getLogger("softac")
 
@@ -64,7 +63,8 @@ def add_train_parser(subparsers: Any, words: Sequence[str]) -> None:
     parser.add_argument(
         "--seeds",
         metavar="SEEDS",
-        help="one run for each of several seeds, side by side: 0-9 or 0,3,7 (one thread each, one per core)",
+        help="one run for each of several seeds, side by side: 0-9 or 0,3,7 (one thread each, one per core; on a "
+        "GPU all in one process)",
     )
     add_env_kwargs(parser)
     parser.add_argument(
@@ -140,10 +140,7 @@ def run_resume(args: argparse.Namespace) -> int:
             "of a run; train one with `softac train`"
         ) from None
     total = steps(args.total_timesteps or planned)
-    if checkpoints(path / CHECKPOINTS):
-        model = Model.load(path, args.env, verify_replay=True, trust_module=args.env is not None)
-    else:
-        model = _from_beginning(config, path, args.env)
+    model = reopened(config, path, args.env)
     made = model.num_timesteps
     if made > total or (made == total and evaluated(path, total, record)):
         raise ConfigError(
@@ -173,27 +170,10 @@ def _train_seeds(model: Model, seeds: tuple[int, ...], total: int, record: Recor
 def _resume_suite(suite: Suite, path: Path, args: argparse.Namespace) -> int:
     suite = replace(suite, total=steps(args.total_timesteps or suite.total))
     models = [
-        _from_beginning(
-            suite.config_of(Member(group, group.seeds[0])), path, args.env if args.env == group.env else None
-        )
+        begun(suite.config_of(Member(group, group.seeds[0])), path, args.env if args.env == group.env else None)
         for group in suite.groups
     ]
     return run_suite(suite, models, path, args.env)
-
-
-def _from_beginning(config: dict[str, Any], path: Path, env: str | None) -> Model:
-    """The model of a run that has no checkpoint yet, as it was made."""
-    described = Description.read(config, path)
-    model = Model(
-        described.agent_class,
-        env or described.env_id,
-        env_kwargs=described.env_kwargs,
-        trust_module=env is not None,
-        **asdict(described.run),
-        **asdict(described.hyperparameters),
-    )
-    model.threads = described.threads
-    return model
 
 
 def _first_update(model: Model) -> int:
@@ -225,15 +205,14 @@ def _summary(path: Path, run: str, rows: list[dict[str, Any]], steps_made: int) 
     evaluations = [row for row in rows if "eval/mean_reward" in row]
     lines = []
     if evaluations:
-        from softac.plots import learning_curves, save_figure  # half a second before the first step, if above
+        from softac.plots import draw_run  # half a second before the first step, if above
 
         last = evaluations[-1]
-        save_figure(learning_curves([path]), path / SUMMARY)
         lines += [
             f"return {last['eval/mean_reward']:,.1f} +- {last['eval/std_reward']:,.1f} over "
             f"{len(last['eval/returns'])} evaluation episodes at step {last['step']:,} "
             f"(stochastic {last['eval/stochastic_mean_reward']:,.1f})",
-            f"picture  {path / SUMMARY}",
+            f"picture  {draw_run(path)}",
         ]
     lines += [
         f"run      {path}",

@@ -1,0 +1,41 @@
+"""The model of a run folder, however far the run has come."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from softac.model import Description, Model
+from softac.run.checkpoint import checkpoints
+from softac.run.folder import CHECKPOINTS
+
+
+def reopened(config: Mapping[str, Any], path: Path, env: str | None) -> Model:
+    """The model of the run in `path` at its last checkpoint; before its first, as it was made.
+
+    Args:
+        config: what its `config.json` says.
+        path: the run folder.
+        env: the environment, where the file must not name it.
+
+    Raises:
+        SoftacError: as `Model.load`.
+    """
+    if checkpoints(path / CHECKPOINTS):
+        return Model.load(path, env, verify_replay=True, trust_module=env is not None)
+    return begun(config, path, env)
+
+
+def begun(config: Mapping[str, Any], path: Path, env: str | None) -> Model:
+    """The model of a run as it was made; see `reopened`."""
+    described = Description.read(config, path)
+    model = Model(
+        described.agent_class,
+        env or described.env_id,
+        env_kwargs=described.env_kwargs,
+        trust_module=env is not None,
+        **asdict(described.run),
+        **asdict(described.hyperparameters),
+    )
+    model.threads = described.threads
+    return model
