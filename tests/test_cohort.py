@@ -42,9 +42,9 @@ def arguments(agent: Any, seed: int, turn: int, size: int = 16) -> tuple[Transit
 
 
 def side_by_side(*jobs: Callable[[], Any]) -> list[Any]:
-    """What the jobs return, each in a thread; a cohort that waits for ever fails instead of hanging."""
+    """What the jobs return, each in a thread."""
     with ThreadPoolExecutor(len(jobs)) as pool:
-        return [future.result(timeout=60) for future in [pool.submit(job) for job in jobs]]
+        return [future.result() for future in [pool.submit(job) for job in jobs]]
 
 
 def update(cohort: Cohort, i: int, seed: int, turns: range, size: int = 16) -> list[dict[str, torch.Tensor]]:
