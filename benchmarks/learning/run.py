@@ -23,6 +23,7 @@ MUJOCO = ("Hopper-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5", "Swimmer-v5")
 
 def jobs(suite: str) -> dict[str, tuple[list[str], int]]:
     """Job name -> (arguments of `softac train`, episodes of the final evaluation)."""
+    eager = ["--engine", "eager"]  # as the results that are kept were made
     cheetah = ["sac", "HalfCheetah-v5", "-n", "100000", "--eval-freq", "10000", "--save-freq", "20000"]
     match suite:
         case "pendulum":
@@ -31,7 +32,8 @@ def jobs(suite: str) -> dict[str, tuple[list[str], int]]:
                 for seed in range(5)
             }
         case "halfcheetah":
-            return {f"preset-{seed}": ([*cheetah, "--preset", "--seed", str(seed)], 10) for seed in range(3)}
+            words = [*cheetah, "--preset", *eager]
+            return {f"preset-{seed}": ([*words, "--seed", str(seed)], 10) for seed in range(3)}
         case "halfcheetah-engines":
             engines = {"compiled": ["compiled", "float32"], "bf16": ["compiled", "bf16"]}
             return {
@@ -50,8 +52,10 @@ def jobs(suite: str) -> dict[str, tuple[list[str], int]]:
                 "log_alpha": ["--preset", "--alpha-loss", "log_alpha"],
                 "tanh": ["--preset", "--log-std", "tanh"],
             }
-            return {f"{name}-0": ([*cheetah, *flags, "--seed", "0"], 10) for name, flags in choices.items()}
+            words = [*cheetah, *eager, "--seed", "0"]
+            return {f"{name}-0": ([*words, *flags], 10) for name, flags in choices.items()}
         case "family":
+            words = ["--preset", *eager]
             tasks = [
                 *((name, "Pendulum-v1", "20000") for name in ("sac_v", "sac_mixture", "ddpg", "td3", "gamid_pg")),
                 *((name, "CartPole-v1", "50000") for name in ("sac_discrete", "dqn")),
@@ -60,14 +64,14 @@ def jobs(suite: str) -> dict[str, tuple[list[str], int]]:
             ]
             return {
                 f"{name}-{env}-{seed}": (
-                    [name, env, "-n", n, "--preset", "--eval-freq", str(int(n) // 10), "--seed", str(seed)],
+                    [name, env, "-n", n, *words, "--eval-freq", str(int(n) // 10), "--seed", str(seed)],
                     100,
                 )
                 for name, env, n in tasks
                 for seed in range(3)
             }
         case "td3-halfcheetah":
-            words = ["td3", *cheetah[1:], "--preset"]
+            words = ["td3", *cheetah[1:], "--preset", *eager]
             return {f"td3-{seed}": ([*words, "--seed", str(seed)], 10) for seed in range(2)}
         case "mujoco":
             short = ["-n", "5000", "--preset", "--learning-starts", "1000"]

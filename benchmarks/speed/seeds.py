@@ -2,7 +2,7 @@
 
     python benchmarks/speed/seeds.py [--seeds 1 2 3 4] [--steps 10000] [--repeats 3]
 
-SAC on HalfCheetah-v5, so many seeds, without evaluation, everything else as the command has it: engine, threads
+SAC on HalfCheetah-v5, so many seeds, compiled, without evaluation, everything else as the command has it: threads
 and checkpoints. Timed is the whole, from the command to its end, by turns. One row per number, way and repeat is
 added to results/seeds.csv.
 """
@@ -26,11 +26,10 @@ COLUMNS = ("repeat", "way", "seeds", "steps", "seconds")
 def train(steps: int, *words: str) -> None:
     """One command, in a folder that is thrown away, with as many threads as it takes itself."""
     command = [sys.executable, "-m", "softac", "train", "sac", "HalfCheetah-v5", "-n", str(steps)]
+    command += ["--engine", "compiled", "--n-eval-episodes", "0", *words]
     free = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [*command, "--n-eval-episodes", "0", *words], cwd=folder, env=free, capture_output=True, text=True
-        )
+        done = subprocess.run(command, cwd=folder, env=free, capture_output=True, text=True)
     if done.returncode:
         sys.exit("\n".join(done.stderr.splitlines()[-8:]))
 

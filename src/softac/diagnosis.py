@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from softac._version import __version__
 from softac.agents.sac import SACAgent, SACConfig
 from softac.config import make_config
+from softac.engine import what_compiling_lacks
 from softac.envs import EnvFault, InProcessVectorEnv
 from softac.envs.rendering import EGL_PACKAGES, has_display, has_egl
 from softac.errors import CheckpointError, ConfigError, EnvironmentFailed, SoftacError
@@ -53,12 +54,11 @@ def installation() -> Iterator[Finding]:
     yield from _versions()
     yield _processor()
     yield _cuda()
-    if compiler := next(filter(None, map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))), None):
-        yield Finding("ok", f"C++ compiler: {compiler}")
+    if missing := what_compiling_lacks():
+        remedy = missing.partition("Debian: ")[2].rstrip(")")
+        yield Finding("note", missing.partition(" (")[0], remedy, "updates are executed eagerly, which is slower")
     else:
-        yield Finding(
-            "note", "no C++ compiler", "apt install g++", "nothing needs it yet; compiled updates will, on the CPU"
-        )
+        yield Finding("ok", f"C++ compiler: {shutil.which(os.environ.get('CXX', 'g++'))}")
     free = available_memory()
     if free < LITTLE_MEMORY:
         yield Finding(
