@@ -95,6 +95,11 @@ def test_what_is_printed(whole: tuple[Path, str]) -> None:
     assert lines[-1] == f"go on    softac resume {path} -n 240"
 
 
+def test_no_seeds_are_not_those_of_the_file(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="the seeds '' were given, where one of them is empty; expected "):
+        plan(str(written(folder)), None, "", None)
+
+
 def test_seeds_take_turns() -> None:
     suite, models = plan("figure", None, "0-1", None)
     for model in models:

@@ -15,7 +15,8 @@ from softac.nets.layers import round_hidden_products
 from softac.types import EnvSpec, Transition
 from test_engine import CONTINUOUS, CPU, DISCRETE, NO_CUDA, OFF_POLICY, OPTIONS
 
-EVERY: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in OFF_POLICY] + OPTIONS
+TARGETS = ("dqn", {"target_update_interval": 2, "tau": 0.5})
+EVERY: list[tuple[str, dict[str, Any]]] = [*((name, {}) for name in OFF_POLICY), TARGETS, *OPTIONS]
 BY_NAME = pytest.mark.parametrize(
     ("name", "options"), EVERY, ids=lambda v: v if isinstance(v, str) else "-".join(v)
 )
@@ -57,7 +58,7 @@ def update(cohort: Cohort, i: int, seed: int, turns: range, size: int = 16) -> l
 
 def assert_parity(name: str, device: torch.device = CPU, *, recorded: bool = False, **options: Any) -> None:
     """Three agents together and each alone: the same metrics, parameters, moments and counters."""
-    turns = range(9 if recorded else 4)
+    turns = range(15 if recorded else 4)  # each kind of update at least five times, or as often as it comes
     alone = [make(name, seed, device, **options) for seed in range(3)]
     cohort = Cohort([make(name, seed, device, **options) for seed in range(3)], recorded=recorded)
     found = side_by_side(*(lambda i=i: update(cohort, i, i, turns) for i in range(3)))
@@ -141,6 +142,25 @@ def test_different_kinds_of_update_at_the_same_time() -> None:
         for turn in range(seed, seed + 4):
             reference.update_(*arguments(reference, seed, turn))
         torch.testing.assert_close(agent.state_dict(), reference.state_dict(), rtol=2e-5, atol=5e-6)
+
+
+def test_an_update_that_fails_half_way_changes_no_other_agent() -> None:
+    agents = [make("td3", seed, policy_delay=2) for seed in range(2)]
+    agents[1].update_(*arguments(agents[1], 1, 9))  # now they take turns in moving their actors
+    alone, cohort = make("td3", 0, policy_delay=2), Cohort(agents)
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no memory is left")
+
+    cohort._model.actor.descend = fail  # type: ignore[attr-defined]
+
+    def fails() -> None:
+        with pytest.raises(RuntimeError, match="no memory is left"):
+            update(cohort, 1, 1, range(1))
+
+    side_by_side(lambda: update(cohort, 0, 0, range(1)), fails)
+    alone.update_(*arguments(alone, 0, 0))
+    torch.testing.assert_close(agents[0].state_dict(), alone.state_dict(), rtol=2e-5, atol=5e-6)
 
 
 def test_a_state_that_is_loaded_is_loaded_into_the_stack() -> None:

@@ -4,6 +4,8 @@ import logging
 import os
 import re
 import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from hashing import digests
 from reliability_envs import tiny
 from softac import PPO, SAC, TD3
 from softac.agents.registry import AGENTS
-from softac.engine import PAYS_FROM, Engine, choose_engine, prepare_compiler, what_compiling_lacks
+from softac.engine import PAYS_FROM, Engine, Recording, choose_engine, prepare_compiler, what_compiling_lacks
 from softac.errors import ConfigError
 from softac.learner import Learner
 from softac.nets.layers import Linear, mlp, round_hidden_products
@@ -59,7 +61,10 @@ def assert_parity(name: str, engine: str, device: torch.device = CPU, **options:
     eager, engine_ = Engine(reference), Engine(other, engine)
     noise = torch.Generator().manual_seed(2)
     for on_cpu in batches(9 if engine == "cudagraph" else 4, reference.actions == ("discrete",)):
-        batch = Transition(*(tensor.to(device) for tensor in on_cpu))
+        rows = torch.cat([tensor.reshape(16, -1) for tensor in on_cpu], -1).to(device)
+        # As a replay has them: parts of one table.
+        parts = rows.split([tensor[0].numel() for tensor in on_cpu], -1)
+        batch = Transition(*(part.view(tensor.shape) for part, tensor in zip(parts, on_cpu, strict=True)))
         drawn = reference.update_noise(16, noise)
         expected, found = eager.update_(batch, drawn), engine_.update_(batch, drawn)
         assert engine_.name == engine
@@ -113,6 +118,49 @@ def test_every_option_is_one_graph(name: str, options: dict[str, Any], monkeypat
 @pytest.mark.parametrize("name", OFF_POLICY)
 def test_engines_agree_on_a_gpu(name: str, engine: str) -> None:
     assert_parity(name, engine, torch.device("cuda"))
+
+
+class Recorder:
+    """Stands in for CUDA graphs: what is recorded is executed when it is replayed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seen: list[tuple[int, ...]] = []
+        self.recording = False
+        for name in ("CUDAGraph", "Stream", "current_stream"):
+            monkeypatch.setattr(f"torch.cuda.{name}", lambda: self)
+        monkeypatch.setattr("torch.cuda.current_blas_handle", lambda: None)
+        for name in ("device", "stream"):
+            monkeypatch.setattr(f"torch.cuda.{name}", lambda _: nullcontext())
+        monkeypatch.setattr("torch.cuda.graph", lambda graph, stream: self.record())
+
+    @contextmanager
+    def record(self) -> Iterator[None]:
+        self.recording = True
+        yield
+        self.recording = False
+
+    def wait_stream(self, _: Any) -> None: ...
+
+    def function(self, batch: Transition, flag: bool) -> dict[str, Tensor]:
+        self.batch, self.result = batch, {"sum": torch.zeros(())}
+        self.seen.append(tuple(t.data_ptr() for t in batch) + batch.obs.stride())
+        if not self.recording:
+            self.replay()
+        return self.result
+
+    def replay(self) -> None:
+        self.result["sum"].copy_(self.batch.obs.sum())
+
+
+def test_a_recording_is_of_places_that_stay_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder(monkeypatch)
+    recording = Recording(recorder.function, CPU)
+    for turn, batch in enumerate(batches(7, discrete=False)):
+        rows = torch.cat([batch.obs, batch.action], -1)  # as a replay has them: parts of one table
+        found = recording(batch._replace(obs=rows[:, :5]), True)
+        torch.testing.assert_close(found["sum"], batch.obs.sum())
+        assert len(recorder.seen) == min(turn + 1, 4)
+    assert len(set(recorder.seen)) == 1
 
 
 class Asks:

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
@@ -34,6 +34,7 @@ from softac.report.published import published
 from softac.report.results import command_line
 from softac.run.config import RecordConfig
 from softac.run.folder import write_description
+from softac.run.metrics import read_rows
 from softac.run.suite import Group, Suite, write_suite
 from softac.words import decimals, listed, number
 
@@ -363,6 +364,56 @@ def test_every_run_that_is_missing_is_named_with_its_reason(folder: Path) -> Non
     assert 'class="cross' in page_of(runs).replace("'", '"')
 
 
+def test_a_traceback_is_a_failure(folder: Path) -> None:
+    title = "Traceback (most recent call last):"
+    said = {
+        f"{title}\n  File x, line 1\n    y\n    ^\ntorch.OutOfMemoryError: no room\n\n": "failed",
+        f"{title}\n  File x\nValueError: no\nand yet it goes on\n": "unfinished",
+        "no error\n": "unfinished",
+    }
+    for seed, text in enumerate(said):
+        write_run(folder / f"{seed}", {5_000: 10.0}, config_of(seed=seed))
+        (folder / f"{seed}" / "output.txt").write_text(text)
+    rows = sorted(read(folder).tables["missing"][1:])
+    assert [row[1] for row in rows] == list(said.values())
+    assert rows[0][2] == "at step 5,000 of 10,000: torch.OutOfMemoryError: no room"
+
+
+def test_a_run_that_cannot_be_read_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_seeds(folder / "runs", [1.0, 2.0])
+
+    def refuse(path: Path) -> list[Any]:
+        if path.parent.name == "seed-1":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read_rows(path)
+
+    monkeypatch.setattr("softac.report.results.read_rows", refuse)
+    page = read(folder / "runs")
+    assert page.tables["missing"][1] == [
+        "seed-1",
+        "unreadable",
+        "[Errno 13] Permission denied: 'seed-1/metrics.jsonl'",
+    ]
+
+
+def test_a_folder_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "locked").mkdir()
+
+    def refuse(path: Path) -> Iterator[Path]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert refused([folder / "locked"], folder / "report.html") == (
+        f"{folder / 'locked'} cannot be read (Permission denied); expected a folder of yours; change its "
+        "permissions"
+    )
+
+
+def test_a_run_that_was_evaluated_at_its_beginning_only(folder: Path) -> None:
+    write_run(folder / "0", {0: 10.0})
+    assert read(folder).tables["missing"][1][1] == "unfinished"
+
+
 def test_a_run_that_went_on_after_a_crash_has_not_failed(folder: Path) -> None:
     write_run(folder / "0", {5_000: 10.0, 7_000: 20.0})
     (folder / "0" / "crash").mkdir()
@@ -451,6 +502,15 @@ def test_the_folder_of_a_suite(folder: Path) -> None:
     assert "softac bench x --run-dir x" in page.text
     assert "/home/someone" not in page.text
     assert "softac report suite -o report.html" in page.text
+
+
+def test_a_suite_with_a_larger_total_has_not_finished(folder: Path) -> None:
+    suite = suite_of(Group("a", "a-", (0,), config_of()))
+    new_suite(folder / "suite", suite)
+    write_rows(folder / "suite" / "a-0", {10_000: 1.0})
+    write_suite(folder / "suite", replace(suite, total=20_000))
+    row = read(folder / "suite").tables["missing"][1]
+    assert row == ["a on Pendulum-v1, seed 0", "unfinished", "it has made 10,000 of 20,000 steps"]
 
 
 def test_a_run_of_a_suite_that_is_named_again_counts_once(folder: Path) -> None:

@@ -408,6 +408,25 @@ def test_a_link_in_the_place_of_a_run(three: tuple[Path, str], tmp_path: Path, c
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+def test_another_run_in_the_place_of_one_of_the_suite(three: tuple[Path, str], folder: Path) -> None:
+    path = folder / "mixed"
+    shutil.copytree(three[0] / "seed-0", path / "seed-0")
+    words = ["train", "Pendulum-v1", "-n", N, *SHORT, "--seeds", "0-1", "--run-dir", path]
+    before = digests(path / "seed-0")
+    code, _, stderr = printed(*words, "--tau", 0.5)
+    assert code == 2
+    assert stderr == (
+        f"softac: {path / 'seed-0'} holds another run (see hyperparameters in its config.json); expected one of "
+        "this suite; move it away, or choose another folder with --run-dir\n"
+    )
+    assert digests(path / "seed-0") == before
+    assert [p.name for p in path.iterdir()] == ["seed-0"]
+    code, stdout, stderr = printed(*words)
+    assert (code, stderr) == (0, "")
+    assert "seed 0 |" not in stdout
+    assert digests(path / "seed-1") == digests(three[0] / "seed-1")
+
+
 def jobs_in(path: Path, *words: str) -> list[Job]:
     jobs = [Job(f"{i}", (word,), path / f"{i}") for i, word in enumerate(words)]
     for job in jobs:

@@ -19,6 +19,7 @@ import softac
 from folders import memory_folder
 from hashing import digests, newest_checkpoint
 from reliability_envs import Faulty
+from softac.cli.display import Overview
 from softac.cli.suite import over_seeds
 from softac.cli.together import in_cohort
 from test_seeds import SHORT, SMALL, last_evaluation, printed, wait_for
@@ -145,6 +146,77 @@ def test_alone_a_seed_goes_on_with_another_engine(three: Path, tmp_path: Path) -
     assert (code, stderr) == (0, "softac: continuing, not bit for bit: engine was cohort of 3 and is eager\n")
 
 
+def test_several_groups(folder: Path) -> None:
+    path = folder / "groups"
+    off_policy = "settings = { net_arch = [8, 8], batch_size = 16, learning_starts = 20 }\n"
+    suite = folder / "groups.toml"
+    suite.write_text(
+        'title = "Three"\ntotal_timesteps = 60\nn_eval_episodes = 1\nseeds = "0-1"\n'
+        'environments = ["Pendulum-v1"]\n'
+        f'[[algorithms]]\nalgorithm = "sac"\n{off_policy}[[algorithms]]\nalgorithm = "td3"\n{off_policy}'
+        '[[algorithms]]\nalgorithm = "ppo"\nsettings = { n_steps = 20, batch_size = 20 }\n'
+    )
+    code, stdout, stderr = printed("bench", suite, "--run-dir", path)
+    assert (code, stderr) == (0, "")
+    assert stdout.count(" | done\n") == 6
+    engines = {
+        run.parents[2].name: json.loads(run.read_text())["engine"]
+        for run in path.glob("*/checkpoints/*/state.json")
+    }
+    assert engines == {
+        f"Pendulum-v1__{name}__{seed}": "eager" if name == "ppo" else "cohort of 2"
+        for name in ("sac", "td3", "ppo")
+        for seed in (0, 1)
+    }
+
+
+def test_what_cannot_be_shown_stops_the_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, drawn = folder / "unwatched", Overview.draw
+
+    def broken(self: Overview) -> None:
+        drawn(self)
+        if list(path.glob("seed-1/checkpoints/*/manifest.json")):
+            raise RuntimeError("the terminal is gone")
+
+    monkeypatch.setattr(Overview, "draw", broken)
+    with pytest.raises(RuntimeError, match="the terminal is gone"):
+        printed("train", "Pendulum-v1", "-n", 100_000, *SHORT, "--seeds", "0-1", "--run-dir", path)
+    assert threading.active_count() == 1
+    for seed in (0, 1):
+        assert 50 <= int(newest_checkpoint(path / f"seed-{seed}").name.removeprefix("step-")) < 100_000
+
+
+class LeavesForSeed1(Faulty):
+    """Ends the program in the run of seed 1 at step 40."""
+
+    def __init__(self) -> None:
+        super().__init__("none", at=40)
+
+    def step(self, action: Any) -> Any:
+        if self.steps == self.at and threading.current_thread().name == "seed 1":
+            raise SystemExit("the window was closed")
+        return super().step(action)
+
+
+gym.register("together/LeavesForSeed1-v0", entry_point=LeavesForSeed1)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_no_end_goes_unnoticed(full: bool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither one that is no error, nor one that nothing can be written about."""
+    path, env = folder / f"leaves-{full}", "test_together:together/LeavesForSeed1-v0"
+
+    def refuse(_: Path) -> Any:
+        raise OSError(28, "No space left on device")
+
+    if full:
+        monkeypatch.setattr("softac.cli.together.new_file", refuse)
+    code, stdout, stderr = printed("train", env, "-n", 60, *SMALL, "--seeds", "1-2", "--run-dir", path)
+    assert (code, stderr) == (1, "")
+    assert f"seed 1 | failed (exit code 1): {'' if full else 'SystemExit: the window was closed'}\n" in stdout
+    assert "seed 2 | done\n" in stdout
+
+
 class FailsForSeed1(Faulty):
     """Raises in the run of seed 1 at step 40 until the file `repaired` exists."""
 
@@ -175,3 +247,4 @@ def test_a_seed_that_fails_does_not_stop_the_others(folder: Path) -> None:
     assert "seed 2 |" not in stdout
     state = json.loads((newest_checkpoint(path / "seed-1") / "state.json").read_text())
     assert state["engine"] == "cohort of 2"
+    assert not (path / "seed-1" / "output.txt").exists()

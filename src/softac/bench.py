@@ -158,7 +158,7 @@ def plan(suite: str, total: int | None, seeds: str | None, env: str | None) -> t
         for entry in file.algorithms:
             for env_id in entry.environments or file.environments or _no_environment(suite, entry):
                 name = entry.name or entry.algorithm
-                numbers = read_seeds(seeds or entry.seeds or file.seeds)
+                numbers = read_seeds(entry.seeds or file.seeds if seeds is None else seeds)
                 model = _model(entry, env_id, numbers[0], trusted=env_id == env)
                 models.append(model)
                 prefix = f"{re.sub('[^A-Za-z0-9._-]', '_', env_id).lstrip('.')}__{name}__"

@@ -7,7 +7,8 @@ what an update is: `torch.vmap` maps it over the stack, to rounding (`Learner.de
 Each agent trains in a thread of its own, as it would alone, and waits in its update for those of the others.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
 from threading import Condition
@@ -86,17 +87,27 @@ class Cohort:
 
     def _together(self, flags: tuple[bool, ...], asked: dict[int, tuple[Any, ...]]) -> dict[int, Metrics]:
         """One update of those who ask for it."""
-        others = [i for i in range(len(self.agents)) if i not in asked]
         someone = next(iter(asked.values()))
         arguments = _combine(torch.stack, [asked.get(i, someone) for i in range(len(self.agents))])
-        kept = [stack.detach()[others] for stack in self._stacks] if others else []
         if self.recorded and flags not in self._recordings:
-            self._recordings[flags] = Recording(self._mapped)
-        metrics = (self._recordings[flags] if self.recorded else self._mapped)(*arguments)
-        if others:
-            for stack, before in zip(self._stacks, kept, strict=True):
-                stack.detach()[others] = before
+            self._recordings[flags] = Recording(self._mapped, self._model.device)
+        with self._kept([i for i in range(len(self.agents)) if i not in asked]):
+            metrics = (self._recordings[flags] if self.recorded else self._mapped)(*arguments)
         return {i: {name: values[i] for name, values in metrics.items()} for i in asked}
+
+    @contextmanager
+    def _kept(self, others: list[int]) -> Iterator[None]:
+        """Leave these agents as they are, whatever happens to the stacks."""
+        if not others:
+            yield
+            return
+        index = torch.tensor(others, device=self._model.device)  # a list would be sent there for each stack
+        before = [stack.detach().index_select(0, index) for stack in self._stacks]
+        try:
+            yield
+        finally:
+            for stack, rows in zip(self._stacks, before, strict=True):
+                stack.detach().index_copy_(0, index, rows)
 
     def _mapped(self, *arguments: Any) -> Metrics:
         axes = tuple(None if argument is None or isinstance(argument, bool) else 0 for argument in arguments)

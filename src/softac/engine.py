@@ -46,7 +46,7 @@ class Engine:
     """
 
     def __init__(self, agent: Agent, name: str = "eager", execute: Execute | None = None) -> None:
-        self.name = name
+        self.name, self._device = name, agent.device
         self.update_: Callable[[Any, Any], Metrics] = agent.update_
         if name == "eager":
             return
@@ -93,7 +93,7 @@ class Engine:
         def call(*arguments: Any) -> Any:
             flags = flags_of(arguments)
             if flags not in recordings:
-                recordings[flags] = Recording(compiled)
+                recordings[flags] = Recording(compiled, self._device)
             return recordings[flags](*arguments)
 
         return call
@@ -106,30 +106,38 @@ class Recording:
 
     Args:
         function: of tensors, tuples of them, and what is the same in every call; not yet recorded.
+        device: the GPU.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-        self.graph = torch.cuda.CUDAGraph()
-        self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    def __init__(self, function: Callable[..., Any], device: torch.device) -> None:
+        self.function, self.device = function, device
         self.calls = 0
 
     def __call__(self, *arguments: Any) -> Any:
         """What `function` returns, after it has been done."""
         self.calls += 1
+        with torch.cuda.device(self.device):
+            return self._execute(arguments)
+
+    def _execute(self, arguments: tuple[Any, ...]) -> Any:
+        if self.calls == 1:
+            self.graph = torch.cuda.CUDAGraph()
+            self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            # From the first call on, since tensors that lie otherwise in memory would be compiled for anew.
+            self.arguments = _map(torch.clone, arguments)
+        for place, tensor in zip(_tensors(self.arguments), _tensors(arguments), strict=True):
+            place.copy_(tensor)
         if self.calls <= WARM_UPS:
             # What is allocated lazily must be there before it is recorded, on a stream that may be.
             self.stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self.stream):
-                results = self.function(*arguments)
+                results = self.function(*self.arguments)
             torch.cuda.current_stream().wait_stream(self.stream)
             return results
         if self.calls == WARM_UPS + 1:
-            self.arguments = _map(torch.clone, arguments)
+            torch.cuda.current_blas_handle()  # type: ignore[no-untyped-call]  # this thread's; it cannot be made while recording
             with torch.cuda.graph(self.graph, stream=self.stream):
                 self.results = self.function(*self.arguments)
-        for place, tensor in zip(_tensors(self.arguments), _tensors(arguments), strict=True):
-            place.copy_(tensor)
         self.graph.replay()
         return _map(torch.clone, self.results)
 

@@ -290,7 +290,7 @@ class Model:
         name, why = choose_engine(asked, self.agent, training.updates_by(until))
         if asked == "auto":
             self.run = make_config(RunConfig, asdict(self.run) | {"engine": name})
-        elif name != asked:
+        elif name != asked and given is None:
             log.warning("updates are executed eagerly and not %s: %s", asked, why)
         if given is not None:
             training.engine, name, why = given, given.name, "several seeds at once"

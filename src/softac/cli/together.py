@@ -3,10 +3,10 @@
 import logging
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from signal import SIGTERM
-from threading import Thread
+from threading import Event, Thread
 from time import sleep
 
 from softac.cli.display import RunLine
@@ -18,10 +18,12 @@ from softac.errors import SoftacError
 from softac.files import new_file
 from softac.model import Model
 from softac.run.folder import read_config
+from softac.run.numerics import numerics
 from softac.run.pool import OUTPUT, POLL
 from softac.run.suite import Suite
 
 Watch = Callable[[Collection[str], Mapping[str, int]], None]
+Seat = tuple[RunLine, int, Model]  # a run and its place in the cohort
 
 
 def in_cohort(model: Model) -> bool:
@@ -45,55 +47,94 @@ def train_together(
     from softac.plots import draw_run  # half a second before the first step, if above
 
     codes: dict[str, int] = {}
-    models: list[Model | None] = []
-    for line in lines:
-        model = None
-        if line.state == "waiting":
-            try:
-                model = reopened(read_config(line.folder), line.folder, env)
-            except SoftacError as error:
-                codes[line.name] = _failed(line.folder, error)
-        models.append(model)
-    opened = [model for model in models if model is not None]
-    if opened:
-        recorded = opened[0].run.engine == "cudagraph"
-        cohort = Cohort([None if model is None else model.agent for model in models], recorded=recorded)
-
-        def run(i: int, model: Model) -> None:
-            try:
-                codes[lines[i].name] = _train(model, suite, lines[i].folder, cohort.engine(i), stop)
-            finally:
-                cohort.leave(i)
-
-        places = [(i, model) for i, model in enumerate(models) if model is not None]
-        threads = [Thread(target=run, args=place, name=lines[place[0]].name) for place in places]
-        with messages_to(*(_log_of(lines[i]) for i, _ in places)):
-            for thread in threads:
-                thread.start()
-            while any(thread.is_alive() for thread in threads):
-                watch([thread.name for thread in threads if thread.is_alive()], codes)
-                sleep(POLL)
+    models = [_opened(line, env, codes) if line.state == "waiting" else None for line in lines]
+    seats = [(line, i, model) for i, (line, model) in enumerate(zip(lines, models, strict=True)) if model]
+    if seats and (cohort := _cohort(models, seats, codes)):
+        _train_all(suite, seats, cohort, codes, stop, watch)
     watch([], codes)
     for line in lines:
         if codes.get(line.name) == 0 and line.progress.evaluated:
             draw_run(line.folder)
 
 
+def _opened(line: RunLine, env: str | None, codes: dict[str, int]) -> Model | None:
+    with messages_to(logging.FileHandler(line.folder / "log.txt", delay=True)):
+        try:
+            return reopened(read_config(line.folder), line.folder, env)
+        except Exception as error:  # the other runs go on
+            codes[line.name] = _failed(line.folder, error)
+            return None
+
+
+def _cohort(models: Sequence[Model | None], seats: Sequence[Seat], codes: dict[str, int]) -> Cohort | None:
+    agents = [None if model is None else model.agent for model in models]
+    try:
+        return Cohort(agents, recorded=seats[0][2].run.engine == "cudagraph")
+    except Exception as error:  # the other groups go on
+        codes |= {line.name: _failed(line.folder, error) for line, _, _ in seats}
+        return None
+
+
+def _train_all(
+    suite: Suite,
+    seats: Sequence[Seat],
+    cohort: Cohort,
+    codes: dict[str, int],
+    stop: Callable[[], bool],
+    watch: Watch,
+) -> None:
+    """Train all of them, each in its thread; the exit codes go into `codes` as they come."""
+    broken = Event()
+
+    def asked() -> bool:
+        return stop() or broken.is_set()
+
+    def run(line: RunLine, i: int, model: Model) -> None:
+        try:
+            with numerics(model.threads):  # also to leave, which may execute the update of the others
+                try:
+                    codes[line.name] = _train(model, suite, line.folder, cohort.engine(i), asked)
+                finally:
+                    cohort.leave(i)
+        finally:
+            codes.setdefault(line.name, 1)
+
+    threads = [Thread(target=run, args=seat, name=seat[0].name) for seat in seats]
+    begun = 0
+    with messages_to(*(_log_of(line) for line, _, _ in seats)):
+        try:
+            for thread in threads:
+                thread.start()
+                begun += 1
+            while any(thread.is_alive() for thread in threads):
+                watch([thread.name for thread in threads if thread.is_alive()], codes)
+                sleep(POLL)
+        except BaseException:
+            broken.set()  # they save and stop
+            raise
+        finally:
+            for _, i, _ in seats[begun:]:
+                cohort.leave(i)
+            for thread in threads[:begun]:
+                thread.join()
+
+
 def _train(model: Model, suite: Suite, folder: Path, engine: Engine, stop: Callable[[], bool]) -> int:
     """One run, in its thread; returns what the exit code of its process would be."""
+    (folder / OUTPUT).unlink(missing_ok=True)  # of an earlier failure
     try:
         with closing(model):
             model.train(suite.total, suite.record, folder, stop=stop, engine=engine)
-    except Exception as error:  # the other runs go on
+    except BaseException as error:  # the other runs go on, also if an environment calls sys.exit
         return _failed(folder, error)
     return 0 if suite.reached(folder) else 128 + SIGTERM
 
 
-def _failed(folder: Path, error: Exception) -> int:
+def _failed(folder: Path, error: BaseException) -> int:
     """Write down what has happened where the output of a process would be; returns the exit code."""
     known = isinstance(error, SoftacError)
     text = f"softac: {error}" if known else "".join(traceback.format_exception(error))
-    with new_file(folder / OUTPUT) as output:
+    with suppress(OSError), new_file(folder / OUTPUT) as output:
         output.write(f"{text}\n".encode(errors="backslashreplace"))
     return error.exit_code if isinstance(error, SoftacError) else 1
 

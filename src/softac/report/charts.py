@@ -87,7 +87,7 @@ def panel(title: str, name: str, lines: Sequence[Line], references: Sequence[Ref
         lines: in the order of their labels where these have equal heights.
         references: with points in the range of the lines.
     """
-    right = max((x for line in lines for run, _ in line.runs for x, _ in run), default=1.0)
+    right = max((x for line in lines for run, _ in line.runs for x, _ in run), default=0) or 1.0
     low, high = _range(lines, references)
     ticks = round_numbers(low, high, 5)
     places = min(max(0, -math.floor(math.log10(ticks[1] - ticks[0]))), 6) if len(ticks) > 1 else 2

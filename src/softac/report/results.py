@@ -16,7 +16,7 @@ from softac.plots import label
 from softac.run.checkpoint import parse_json
 from softac.run.folder import CONFIG, CRASH, read_config
 from softac.run.metrics import METRICS, Row, read_rows
-from softac.run.pool import last_line
+from softac.run.pool import last_error
 from softac.run.suite import SUITE, Member, Suite, read_suite
 from softac.seeds import are_seeds
 from softac.words import clean
@@ -129,15 +129,20 @@ def read_runs(folders: Sequence[Path]) -> Runs:
     return Runs(title, tuple(dict.fromkeys(filter(None, commands))), tuple(results))
 
 
-def read_result(folder: Path) -> Result:
-    """What a run folder says; one that cannot be read is a result as well, with the reason."""
+def read_result(folder: Path, total: int | None = None) -> Result:
+    """What a run folder says; one that cannot be read is a result as well, with the reason.
+
+    Args:
+        folder: of the run.
+        total: environment steps asked of it; None: as many as it was asked for last.
+    """
     try:
         config = read_config(folder)
         _require_described(config, folder / CONFIG)
-    except CheckpointError as error:
+        rows = [row for row in read_rows(folder / METRICS) if 0 <= row["step"] <= MOST_STEPS]
+    except (CheckpointError, OSError) as error:
         return Result(folder, "unreadable", _reason(str(error), folder))
-    total, env = config.get("total_timesteps", 0), config["env"]["id"]
-    rows = [row for row in read_rows(folder / METRICS) if 0 <= row["step"] <= MOST_STEPS]
+    total, env = total or config.get("total_timesteps", 0), config["env"]["id"]
     rows.sort(key=lambda row: int(row["step"]))
     evaluations = [row for row in rows if "eval/mean_reward" in row]
     returns = _numbers(evaluations, "eval/mean_reward")
@@ -185,7 +190,12 @@ def _run_folders(folder: Path) -> list[Path]:
     """The folder itself, or the runs directly below it."""
     if (folder / CONFIG).exists():
         return [folder]
-    below = sorted(folder.iterdir()) if folder.is_dir() else []
+    try:
+        below = sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} cannot be read ({error.strerror}); expected a folder of yours; change its permissions"
+        ) from None
     found = [path for path in below if (path / CONFIG).exists() or (path / METRICS).exists()]
     if not found:
         raise ConfigError(
@@ -201,7 +211,7 @@ def _of_suite(folder: Path, suite: Suite, member: Member) -> Result:
     name, env = clean(member.group.name or label(config)), clean(member.group.env)
     if not (path / CONFIG).exists() and not (path / METRICS).exists():
         return Result(path, "not begun", NOT_BEGUN, name, env, member.seed, suite.total, config=config)
-    result = read_result(path)
+    result = read_result(path, suite.total)
     if result.state == "unreadable":
         return replace(result, name=name, env=env, seed=member.seed, total=suite.total)
     return replace(result, name=name, command="")
@@ -267,8 +277,7 @@ def _failure(folder: Path, steps: int) -> str:
         except CheckpointError as error:
             text = str(error)
         return _reason(text.strip().partition("\n")[0], folder) or "it says nothing"
-    said = last_line(folder)
-    return _reason(said.removeprefix("softac: "), folder) if said.startswith("softac: ") else ""
+    return _reason(last_error(folder), folder)
 
 
 def _reason(text: str, folder: Path) -> str:

@@ -119,13 +119,27 @@ def _begin(job: Job, lifeline: int) -> subprocess.Popen[bytes]:
 
 def last_line(folder: Path) -> str:
     """What the job in `folder` printed last; "" if that is nothing."""
+    return one_line(next(iter(_from_the_last(folder)), ""), LONGEST_LINE)
+
+
+def last_error(folder: Path) -> str:
+    """The error that ended the job in `folder`, softac's own or the last line of a traceback; "" if none did."""
+    last, *above = _from_the_last(folder) or [""]
+    if last.startswith("softac: "):
+        return one_line(last.removeprefix("softac: "), LONGEST_LINE)
+    title = next((line for line in above if not line.startswith(" ")), "")
+    return one_line(last, LONGEST_LINE) if title.startswith("Traceback (most recent call last)") else ""
+
+
+def _from_the_last(folder: Path) -> list[str]:
+    """The last lines that the job in `folder` printed, the last one first, without empty ones."""
     path = folder / OUTPUT
     if not path.is_file():
-        return ""
+        return []
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 10_000))
         lines = file.read().decode(errors="replace").split("\n")
-    return one_line(next((line for line in reversed(lines) if line.strip()), ""), LONGEST_LINE)
+    return [line for line in reversed(lines) if line.strip()]
 
 
 def stop_with_parent() -> None:

@@ -1,5 +1,6 @@
 """A suite: runs that belong together, in one folder with `suite.json` beside their run folders."""
 
+import json
 import shlex
 import sys
 from collections.abc import Mapping
@@ -13,9 +14,10 @@ from softac.errors import CheckpointError, ConfigError, DiskError
 from softac.files import read_regular, seal_is_whole, sealed_json, sync_folder, write_durably
 from softac.run.checkpoint import FOLDER_NAME, checkpoints, parse_json
 from softac.run.config import RecordConfig
-from softac.run.folder import CHECKPOINTS, CONFIG, IDENTITY, write_description
+from softac.run.folder import CHECKPOINTS, CONFIG, IDENTITY, read_config, write_description
 from softac.run.metrics import METRICS, read_rows
 from softac.seeds import are_seeds
+from softac.words import listed
 
 SUITE = "suite.json"
 FORMAT = "softac-suite-1"
@@ -114,7 +116,7 @@ def write_suite(path: Path, suite: Suite) -> None:
     """Write `suite.json`, and `config.json` into each run folder that has none.
 
     Raises:
-        ConfigError: a run folder is a link.
+        ConfigError: a run folder is a link, or holds another run.
         DiskError: the disk refused.
     """
     whole = {
@@ -127,11 +129,7 @@ def write_suite(path: Path, suite: Suite) -> None:
         "groups": [asdict(group) for group in suite.groups],
     }
     for member in suite.members:
-        if (folder := path / member.folder).is_symlink():
-            raise ConfigError(
-                f"{folder} is a link; expected a folder of its own, since it is written to; put what it leads to "
-                "in its place"
-            )
+        _require_own(path / member.folder, suite.config_of(member))
     try:
         partial = path / f".tmp-{SUITE}"
         write_durably(partial, sealed_json(whole))
@@ -145,6 +143,32 @@ def write_suite(path: Path, suite: Suite) -> None:
             f"{path} cannot be written ({error.strerror}); expected a folder with space of your own; free some "
             "space or choose another with --run-dir"
         ) from None
+
+
+def _require_own(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse what would not become the run of this configuration."""
+    if folder.is_symlink():
+        raise ConfigError(
+            f"{folder} is a link; expected a folder of its own, since it is written to; put what it leads to in "
+            "its place"
+        )
+    if not (folder / CONFIG).exists():
+        return
+    try:
+        found = read_config(folder)
+    except CheckpointError:
+        return  # the run itself will say so, and the others go on
+    if config["run"]["engine"] == "auto" and isinstance(found["run"], dict):
+        found["run"]["engine"] = "auto"  # it has been chosen since
+    if other := [part for part in IDENTITY if _plain(found.get(part)) != _plain(config[part])]:
+        raise ConfigError(
+            f"{folder} holds another run (see {listed(other)} in its {CONFIG}); expected one of this suite; move "
+            "it away, or choose another folder with --run-dir"
+        )
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def read_suite(path: Path) -> Suite:
