@@ -136,7 +136,7 @@ def test_versions(versions, what, remedy, monkeypatch):
         (diagnosis, "available_memory", lambda: 10**9, "only 1.0 GB of memory are free"),
         (diagnosis, "find_ffmpeg", lambda: None, "films: .gif only, since there is no ffmpeg"),
         (diagnosis, "has_egl", lambda: False, "drawing: neither a display nor EGL"),
-        (diagnosis.shutil, "which", lambda name: None, "there is no C++ compiler"),
+        (shutil, "which", lambda name: None, "there is no C++ compiler"),
         (torch, "get_num_threads", lambda: 4096, "processor: "),
         (torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT", "processor: "),
         (torch.version, "cuda", "13.0", "this PyTorch is built for CUDA 13.0 and finds no GPU"),

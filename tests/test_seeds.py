@@ -30,6 +30,7 @@ from softac.cli.plot import find_runs
 from softac.cli.suite import at_once, over_seeds
 from softac.cli.train import _folder_word
 from softac.errors import ConfigError
+from softac.files import sealed_json
 from softac.plots import learning_curves
 from softac.run.config import RecordConfig
 from softac.run.pool import Job, last_line, run_jobs
@@ -420,6 +421,11 @@ def test_another_run_in_the_place_of_one_of_the_suite(three: tuple[Path, str], f
         "this suite; move it away, or choose another folder with --run-dir\n"
     )
     assert digests(path / "seed-0") == before
+    shutil.copytree(three[0] / "seed-1", folder / "bare" / "seed-1")
+    (folder / "bare" / "seed-1" / "config.json").write_bytes(sealed_json({"format": "softac-run-1"}))
+    code, _, stderr = printed(*words[:-1], folder / "bare")
+    assert code == 2
+    assert "holds another run (see algorithm, env, hyperparameters and run in its config.json); exp" in stderr
     assert [p.name for p in path.iterdir()] == ["seed-0"]
     code, stdout, stderr = printed(*words)
     assert (code, stderr) == (0, "")

@@ -43,7 +43,7 @@ class Cohort:
         self.name = f"{'recorded ' if recorded else ''}cohort of {len(agents)}"
         self.recorded = recorded
         self._present = {i for i, agent in enumerate(agents) if agent is not None}
-        # Has places for what `vmap` maps over.
+        # Into its places `vmap` puts the parts of the stacks, one agent's as it seems to the update.
         self._model = deepcopy(next(agent for agent in agents if agent is not None))
         self._places = _places(self._model)
         self.agents = [deepcopy(self._model) if agent is None else agent for agent in agents]

@@ -3,7 +3,6 @@
 import math
 import os
 import platform
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -55,10 +54,9 @@ def installation() -> Iterator[Finding]:
     yield _processor()
     yield _cuda()
     if missing := what_compiling_lacks():
-        remedy = missing.partition("Debian: ")[2].rstrip(")")
-        yield Finding("note", missing.partition(" (")[0], remedy, "updates are executed eagerly, which is slower")
+        yield Finding("note", missing, "install it", "updates are executed eagerly, which is slower")
     else:
-        yield Finding("ok", f"C++ compiler: {shutil.which(os.environ.get('CXX', 'g++'))}")
+        yield Finding("ok", "updates can be compiled: C++ compiler and Python's headers are there")
     free = available_memory()
     if free < LITTLE_MEMORY:
         yield Finding(

@@ -132,11 +132,13 @@ def _train(model: Model, suite: Suite, folder: Path, engine: Engine, stop: Calla
 
 def _failed(folder: Path, error: BaseException) -> int:
     """Write down what has happened where the output of a process would be; returns the exit code."""
-    known = isinstance(error, SoftacError)
-    text = f"softac: {error}" if known else "".join(traceback.format_exception(error))
+    if isinstance(error, SoftacError):
+        text, code = f"softac: {error}", error.exit_code
+    else:
+        text, code = "".join(traceback.format_exception(error)), 1
     with suppress(OSError), new_file(folder / OUTPUT) as output:
         output.write(f"{text}\n".encode(errors="backslashreplace"))
-    return error.exit_code if isinstance(error, SoftacError) else 1
+    return code
 
 
 def _log_of(line: RunLine) -> logging.Handler:

@@ -61,7 +61,7 @@ def round_hidden_products(module: nn.Module) -> int:
     """Compute the products between hidden layers in bfloat16 from now on; returns how many there are.
 
     They are nearly all of the work. The first and the last layers stay as they are: to round them, too,
-    would save next to nothing of the time and some digits of what the network sees and says.
+    would save next to no time and lose digits of what the network sees and says.
     """
     n = 0
     for net in module.modules():

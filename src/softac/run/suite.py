@@ -158,7 +158,7 @@ def _require_own(folder: Path, config: Mapping[str, Any]) -> None:
         found = read_config(folder)
     except CheckpointError:
         return  # the run itself will say so, and the others go on
-    if config["run"]["engine"] == "auto" and isinstance(found["run"], dict):
+    if config["run"]["engine"] == "auto" and isinstance(found.get("run"), dict):
         found["run"]["engine"] = "auto"  # it has been chosen since
     if other := [part for part in IDENTITY if _plain(found.get(part)) != _plain(config[part])]:
         raise ConfigError(
