@@ -111,8 +111,8 @@ def test_seeds_take_turns() -> None:
 
 def test_names_are_those_of_the_suite(whole: tuple[Path, str]) -> None:
     path, _ = whole
-    [axis] = learning_curves(find_runs([path]), names([path])).axes
-    texts = {text.get_text().split(":")[0] for text in axis.get_legend().get_texts()}
+    [legend] = learning_curves(find_runs([path]), names([path])).legends
+    texts = {text.get_text().split(":")[0] for text in legend.get_texts()}
     assert texts == {"quick", "sac"}
 
 

@@ -266,8 +266,8 @@ def test_other_commands_on_the_folder(three: tuple[Path, str], capsys: pytest.Ca
             f"softac: {path} holds 3 runs; expected the folder of one run; name one of them, for instance "
             f"{path / 'seed-0'}\n"
         )
-    [axis] = learning_curves(find_runs([path])).axes
-    [name] = [" ".join(text.get_text().split()) for text in axis.get_legend().get_texts()]
+    [legend] = learning_curves(find_runs([path])).legends
+    [name] = [" ".join(text.get_text().split()) for text in legend.get_texts()]
     assert name.endswith("mean of 3 seeds, 95 % interval")
     assert main(["train", "Pendulum-v1", "--seeds", "0-1", "--run-dir", str(path), *SMALL]) == 2
     assert capsys.readouterr().err == (

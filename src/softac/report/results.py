@@ -15,7 +15,7 @@ from softac.files import read_regular
 from softac.plots import label
 from softac.run.checkpoint import parse_json
 from softac.run.folder import CONFIG, CRASH, read_config
-from softac.run.metrics import METRICS, Row, read_rows
+from softac.run.metrics import METRICS, Row, as_number, numbers, read_rows
 from softac.run.pool import last_error
 from softac.run.suite import SUITE, Member, Suite, read_suite
 from softac.seeds import are_seeds
@@ -27,7 +27,6 @@ SYSTEM, COMMAND = "system.json", "command.txt"
 NOT_BEGUN = "it has not begun"
 LONGEST_REASON = 400
 LARGEST_FILE = 2**20
-LARGEST_RETURN = 1e100  # the square of one is still finite
 MOST_STEPS = 10**12
 
 REPORT = re.compile(r"step-(\d{1,15})\.txt", re.ASCII)
@@ -145,7 +144,7 @@ def read_result(folder: Path, total: int | None = None) -> Result:
     total, env = total or config.get("total_timesteps", 0), config["env"]["id"]
     rows.sort(key=lambda row: int(row["step"]))
     evaluations = [row for row in rows if "eval/mean_reward" in row]
-    returns = _numbers(evaluations, "eval/mean_reward")
+    returns = numbers(evaluations, "eval/mean_reward")
     steps = max((row["step"] for row in rows), default=0)
     state, reason = _state(folder, rows, returns, steps, total)
     return Result(
@@ -158,7 +157,7 @@ def read_result(folder: Path, total: int | None = None) -> Result:
         total=total,
         steps=steps,
         returns=returns,
-        sampled=_numbers(evaluations, "eval/stochastic_mean_reward"),
+        sampled=numbers(evaluations, "eval/stochastic_mean_reward"),
         lost=tuple(dict.fromkeys(row["step"] for row in evaluations if row["step"] not in returns)),
         clock=_clock(rows),
         config=config,
@@ -287,22 +286,11 @@ def _reason(text: str, folder: Path) -> str:
     return clean(ABSOLUTE.sub(lambda match: match[1] or "...", text), LONGEST_REASON)
 
 
-def _numbers(rows: Sequence[Row], name: str) -> dict[int, float]:
-    values = ((row["step"], _number(row.get(name))) for row in rows)
-    return {step: value for step, value in values if value is not None}
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST_RETURN:
-        return None
-    return float(value)
-
-
 def _clock(rows: Sequence[Row]) -> tuple[int, float, float] | None:
     for row in reversed(rows):
-        seconds = _number(row.get("time/time_elapsed"))
+        seconds = as_number(row.get("time/time_elapsed"))
         if seconds is not None and seconds > 0:
-            return row["step"], _number(row.get("train/n_updates")) or 0.0, seconds
+            return row["step"], as_number(row.get("train/n_updates")) or 0.0, seconds
     return None
 
 

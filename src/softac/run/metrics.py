@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ METRICS = "metrics.jsonl"
 Row = dict[str, Any]
 
 MOST_WAITING = 1_000  # updates
+LARGEST = 1e100  # the square of one is still finite
 
 log = logging.getLogger("softac")
 
@@ -193,6 +194,19 @@ def read_rows(path: Path) -> list[Row]:
         if isinstance(row, dict) and isinstance(row.get("step"), int):
             rows.append(row)
     return rows
+
+
+def numbers(rows: Iterable[Row], name: str) -> dict[int, float]:
+    """A metric by environment steps, without the rows that have none, or no number (see `as_number`)."""
+    values = ((row["step"], as_number(row.get(name))) for row in rows)
+    return {step: value for step, value in values if value is not None}
+
+
+def as_number(value: object) -> float | None:
+    """What a row holds, or None where it is no finite number that can be computed with."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
+        return None
+    return float(value)
 
 
 def rows_until(path: Path, step: int) -> list[Row]:
