@@ -295,21 +295,25 @@ def test_a_suite_that_does_not_exist(capsys: pytest.CaptureFixture[str], tmp_pat
 
 def test_shipped_suites_can_be_run() -> None:
     assert set(shipped()) == {"figure", "pendulum", "sac-family", "smoke"}
+    suites = {}
     for name in shipped():
-        suite, models = plan(name, 1_000, "0", None)
+        suites[name], models = plan(name, 1_000, "0", None)
         for model in models:
             model.close()
-        assert len(models) == len(suite.members) == len(suite.groups)
-    figure = read_suite_file("figure")
-    assert [entry.name or entry.algorithm for entry in figure.algorithms] == [
-        "sac",
-        "sac-fixed",
-        "ddpg",
-        "td3",
-        "ppo",
-        "reinforce",
-    ]
-    assert figure.total_timesteps == 1_000_000
+        assert len(models) == len(suites[name].members) == len(suites[name].groups)
+    names = ["sac", "sac-fixed", "ddpg", "td3", "ppo", "reinforce"]
+    assert list(dict.fromkeys(group.name for group in suites["figure"].groups)) == names
+    assert read_suite_file("figure").total_timesteps == 1_000_000
+
+
+def test_the_figure_has_the_same_settings_on_all_five_tasks() -> None:
+    suite, models = plan("figure", 1_000, "0", None)
+    for model in models:
+        model.close()
+    for name in ("sac", "ddpg", "td3", "ppo", "reinforce"):
+        settings = [group.config["hyperparameters"] for group in suite.groups if group.name == name]
+        assert settings == [settings[0]] * 5
+        assert settings[0]["gamma"] == 0.99
 
 
 def test_the_swimmer_preset_is_for_swimmer_alone() -> None:
