@@ -19,9 +19,9 @@ from hashing import digests
 from reliability_envs import Faulty
 from softac.bench import plan, read_suite_file, shipped
 from softac.cli.main import main
-from softac.cli.plot import find_runs, names
 from softac.errors import ConfigError
 from softac.plots import learning_curves
+from softac.report.results import read_runs
 from softac.run.suite import Member, read_suite, write_suite
 from test_seeds import command, ended, last_evaluation, printed
 
@@ -111,7 +111,7 @@ def test_seeds_take_turns() -> None:
 
 def test_names_are_those_of_the_suite(whole: tuple[Path, str]) -> None:
     path, _ = whole
-    [legend] = learning_curves(find_runs([path]), names([path])).legends
+    [legend] = learning_curves(read_runs([path]).results).legends
     texts = {text.get_text().split(":")[0] for text in legend.get_texts()}
     assert texts == {"quick", "sac"}
 
@@ -178,7 +178,15 @@ def test_resume_knows_the_folder(whole: tuple[Path, str], folder: Path) -> None:
             "softac: --env Pendulun-v1 was given for runs on Pendulum-v1; expected one of these; correct it\n",
         )
     assert read_suite(path).total == 160
-    assert read_suite(path).command == read_suite(whole[0]).command
+    assert read_suite(path).command == f"{read_suite(whole[0]).command} -n 160"
+    assert printed("resume", path, "-n", 120) == (
+        2,
+        "",
+        f"softac: -n 120 was given for {path}, whose runs are to make 160 steps; expected as many, or more; leave "
+        "-n away to finish them\n",
+    )
+    assert printed("resume", path, "-n", 200)[0] == 0
+    assert read_suite(path).command == f"{read_suite(whole[0]).command} -n 200"
 
 
 class FailsForSac1(Faulty):
@@ -256,6 +264,30 @@ def test_another_suite_in_the_same_folder(whole: tuple[Path, str], folder: Path)
             ('environments = ["Pendulum-v1"]\n', ""),
             "sac has no environments; expected some for it or for all; add ",
         ),
+        (
+            ("[[algorithms]]", "[algorithms]"),
+            "expected a suite in TOML; see docs/guide/benchmarks.md for one",
+        ),
+        (
+            (SMALL[SMALL.index("[[") :], 'algorithms = ["sac"]'),
+            "expected a table of its own for each, below a line [[algorithms]]; correct the file",
+        ),
+        (
+            (SMALL[SMALL.index("[[") :], '[algorithms]\nalgorithm = "sac"'),
+            "expected a table of its own for each, below a line [[algorithms]]; correct the file",
+        ),
+        (
+            ('environments = ["Pendulum-v1"]', 'environments = "Pendulum-v1"'),
+            'expected a list of ids, such as environments = ["Pendulum-v1"]; correct the file',
+        ),
+        (
+            ('seeds = "0-1"', "seeds = [0, 1]"),
+            'expected a text, such as seeds = "0-9" or seeds = "0,3,7"; correct',
+        ),
+        (
+            ('["Pendulum-v1"]', '["Pendulum-v1", "Acrobot-v1", "Pendulum-v1"]'),
+            "Pendulum-v1 is there twice; expected each environment once; take one of them out",
+        ),
         (("[[algorithms]]", "[[algorithms]"), "expected a suite in TOML; see docs/guide/benchmarks.md for one"),
         (
             ('seeds = "1"', 'preset = true\nenvironments = ["Swimmer-v5"]'),
@@ -272,6 +304,11 @@ def test_a_mistake_in_the_file(change: tuple[str, str], message: str, tmp_path: 
     assert message in stderr
     assert stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_suite_file_may_be_a_link(whole: tuple[Path, str], tmp_path: Path) -> None:
+    (tmp_path / "link.toml").symlink_to(written(tmp_path / "in"))
+    assert read_suite_file(str(tmp_path / "link.toml")).title == read_suite(whole[0]).title
 
 
 def test_a_suite_that_does_not_exist(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -334,6 +371,8 @@ def test_a_forged_suite_leads_nowhere_else(whole: tuple[Path, str], tmp_path: Pa
         {"prefix": "../elsewhere-"},
         {"prefix": ""},
         {"prefix": ".hidden"},
+        {"prefix": "a" * 400},
+        {"prefix": "a\ud800"},
         {"seeds": [1, 0]},
         {"seeds": []},
     ):

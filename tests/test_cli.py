@@ -1,6 +1,7 @@
 """The command as a user meets it: what it prints, its exit codes, and that mistakes are one line."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -276,3 +277,48 @@ def test_a_run_without_a_checkpoint_starts_again(
     (tmp_path / "config.json").write_bytes((run / "config.json").read_bytes())
     assert main(["resume", str(tmp_path), "-n", "120"]) == 0
     assert "step       120 / 120" in capsys.readouterr().out
+
+
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--run-dir", LONG],
+        ["train", "--seeds", "0-1", "--run-dir", LONG],
+        ["bench", "smoke", "--run-dir", LONG],
+        ["bench", f"{LONG}.toml"],
+        ["plot", LONG],
+        ["report", LONG],
+        ["resume", LONG],
+        ["doctor", LONG],
+        ["solve", LONG],
+        ["solve", "four-rooms", "--plot", f"{LONG}.png"],
+    ],
+)
+def test_a_name_that_is_too_long_is_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) in (2, 5)
+    message = capsys.readouterr().err
+    assert message.startswith("softac: ")
+    assert message.count("; ") >= 2
+    assert message.count("\n") == 1
+
+
+def test_nothing_is_written_through_links(run: Path, tmp_path: Path) -> None:
+    copy, precious = tmp_path / "run", tmp_path / "precious"
+    shutil.copytree(run, copy)
+    precious.write_text("precious")
+    for name in (
+        "log.txt",
+        "learning_curve.png",
+        "metrics.jsonl",
+        "progress.csv",
+        "evaluations.csv",
+        "command.txt",
+    ):
+        (copy / name).unlink(missing_ok=True)
+        (copy / name).symlink_to(precious)
+    assert main(["resume", str(copy), "-n", "500"]) == 0
+    assert precious.read_text() == "precious"
+    assert not any((copy / name).is_symlink() for name in ("log.txt", "learning_curve.png", "metrics.jsonl"))

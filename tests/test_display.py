@@ -2,11 +2,12 @@
 
 import io
 import logging
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from softac.cli.display import Display
+from softac.cli.display import Display, Overview, RunLine
 from softac.words import duration
 
 ROW = {
@@ -44,6 +45,18 @@ def test_a_terminal_gets_one_panel_with_everything_in_it() -> None:
         "runs/one",
     ):
         assert word in last
+
+
+def test_brackets_are_words() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+    title, where = "does [/b] help [gamma 0.99]", "runs/[bold]"
+    line = RunLine("a[/]b", Path("nowhere"))
+    with Display(title, where, 10, console), Overview(title, where, 10, 1, [line], console):
+        pass
+    text = console.file
+    assert isinstance(text, io.StringIO)
+    assert text.getvalue().count(title) == text.getvalue().count(where) > 1
+    assert line.name in text.getvalue()
 
 
 def test_elsewhere_there_is_one_line_for_each_row() -> None:

@@ -283,10 +283,10 @@ def test_across_environments(folder: Path) -> None:
         return f"{interval.value:.2f} | {interval.low:.2f} to {interval.high:.2f}"
 
     assert page.tables["across"][1:] == [
-        ["sac", "4", shown(stats.iqm, ours), shown(stats.optimality_gap, ours), "–"],
+        ["sac", "4 of 4", shown(stats.iqm, ours), shown(stats.optimality_gap, ours), "–"],
         [
             "ppo",
-            "4",
+            "4 of 4",
             shown(stats.iqm, theirs),
             shown(stats.optimality_gap, theirs),
             shown(stats.probability_of_improvement, ours, theirs),
@@ -298,6 +298,21 @@ def test_across_environments(folder: Path) -> None:
         in page.text
     )
     assert "Left out, since two finished runs are missing in one of these: td3." in page.text
+
+
+def test_runs_that_failed_are_said_to_be_missing_in_the_numbers(folder: Path) -> None:
+    for env in ("Hopper-v5", "Ant-v5"):
+        write_seeds(folder / f"sac-{env}", [1.0, 2.0], env=env)
+        write_seeds(folder / f"ppo-{env}", [3.0, 4.0], env=env, algorithm="ppo")
+    said = "that failed before they came this far are missing here"
+    runs = sorted(folder.iterdir())
+    assert said not in read(*runs).text
+    crashed = write_run(folder / "ppo-Ant-v5" / "2", {5_000: 0.0}, config_of("ppo", "Ant-v5", 2))
+    (crashed / "crash").mkdir()
+    (crashed / "crash" / "step-6000.txt").write_text("the environment failed\n")
+    page = read(*runs)
+    assert page.text.count(f"Runs of ppo {said}") == 2
+    assert [row[:2] for row in page.tables["across"][1:]] == [["sac", "4 of 4"], ["ppo", "4 of 5"]]
 
 
 def test_one_environment_is_not_several(folder: Path) -> None:
@@ -497,7 +512,7 @@ def test_the_folder_of_a_suite(folder: Path) -> None:
     ]
     assert page.tables["missing"][1] == ["sac on Pendulum-v1, seed 1", "not begun", "–"]
     assert page.tables["settings"][1][:4] == ["fixed", "sac", "ent_coef=0.2", "0-1"]
-    assert page.tables["settings"][2][:4] == ["sac", "sac", "–", "0-1"]
+    assert page.tables["settings"][2][:4] == ["sac", "sac", "–", "0"]
     assert "Two ways <b>to swing</b>" in page.text
     assert "softac bench x --run-dir x" in page.text
     assert "/home/someone" not in page.text
@@ -780,7 +795,8 @@ def test_settings_that_differ_are_rows_of_their_own(folder: Path) -> None:
             Group("sac", "h-", (0,), config_of(env="Hopper-v5", gamma=0.999)),
         ),
     )
-    write_rows(folder / "s" / "p-0", {10_000: 1.0})
+    for run in ("p-0", "p-1", "h-0"):
+        write_rows(folder / "s" / run, {10_000: 1.0})
     page = read(folder / "s")
     assert [row[:4] for row in page.tables["settings"][1:]] == [
         ["sac | on Pendulum-v1", "sac", "gamma=0.9", "0-1"],

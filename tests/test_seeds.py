@@ -26,12 +26,12 @@ from hashing import digests, newest_checkpoint
 from reliability_envs import Faulty
 from softac.cli.display import Overview, RunLine, time_left
 from softac.cli.main import main
-from softac.cli.plot import find_runs
 from softac.cli.suite import at_once, over_seeds
 from softac.cli.train import _folder_word
 from softac.errors import ConfigError
 from softac.files import sealed_json
 from softac.plots import learning_curves
+from softac.report.results import read_runs
 from softac.run.config import RecordConfig
 from softac.run.pool import Job, last_line, run_jobs
 from softac.run.progress import Progress
@@ -266,7 +266,7 @@ def test_other_commands_on_the_folder(three: tuple[Path, str], capsys: pytest.Ca
             f"softac: {path} holds 3 runs; expected the folder of one run; name one of them, for instance "
             f"{path / 'seed-0'}\n"
         )
-    [legend] = learning_curves(find_runs([path])).legends
+    [legend] = learning_curves(read_runs([path]).results).legends
     [name] = [" ".join(text.get_text().split()) for text in legend.get_texts()]
     assert name.endswith("mean of 3 seeds, 95 % interval")
     assert main(["train", "Pendulum-v1", "--seeds", "0-1", "--run-dir", str(path), *SMALL]) == 2

@@ -22,6 +22,12 @@ from softac.seeds import in_ranges, read_seeds
 
 SUITES = files("softac").joinpath("suites")
 LARGEST_FILE = 2**20
+SHAPES = {
+    "algorithms": "a table of its own for each, below a line [[algorithms]]",
+    "environments": 'a list of ids, such as environments = ["Pendulum-v1"]',
+    "seeds": 'a text, such as seeds = "0-9" or seeds = "0,3,7"',
+    "settings": "a table, such as settings = { gamma = 0.98 }",
+}
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$")]
 Environments = Annotated[tuple[str, ...], Field(min_length=1, max_length=100)]
@@ -91,7 +97,7 @@ def read_suite_file(suite: str) -> SuiteFile:
     path = Path(suite)
     try:
         if path.suffix == ".toml":
-            data = read_regular(path, LARGEST_FILE)
+            data = read_regular(path.resolve(), LARGEST_FILE)  # who names a link means what it leads to
         elif suite in _names():
             data = SUITES.joinpath(f"{suite}.toml").read_bytes()
         else:
@@ -129,9 +135,10 @@ def _refusal(suite: str, error: ValidationError) -> ConfigError:
             return ConfigError(f"{place}: {key!r} is missing; expected a value for it; add it to the file")
         case _:
             reason = first["msg"][0].lower() + first["msg"][1:]
+            wanted = SHAPES.get(key, "what docs/guide/benchmarks.md lists")
             return ConfigError(
                 f"{place}: {'.'.join(where)} = {str(first['input'])[:60]!r} was given, where {reason}; expected "
-                "what docs/guide/benchmarks.md lists; correct the file"
+                f"{wanted}; correct the file"
             )
 
 
@@ -156,7 +163,7 @@ def plan(suite: str, total: int | None, seeds: str | None, env: str | None) -> t
     models: list[Model] = []
     try:
         for entry in file.algorithms:
-            for env_id in entry.environments or file.environments or _no_environment(suite, entry):
+            for env_id in _each_once(entry.environments or file.environments or _no_environment(suite, entry)):
                 name = entry.name or entry.algorithm
                 numbers = read_seeds(entry.seeds or file.seeds if seeds is None else seeds)
                 model = _model(entry, env_id, numbers[0], trusted=env_id == env)
@@ -180,6 +187,12 @@ def _no_environment(suite: str, entry: Algorithm) -> tuple[str, ...]:
         f"{entry.name or entry.algorithm} has no environments; expected some for it or for all; add "
         f'environments = ["Pendulum-v1"] to {suite}'
     )
+
+
+def _each_once(environments: tuple[str, ...]) -> tuple[str, ...]:
+    if twice := next((env_id for env_id in environments if environments.count(env_id) > 1), None):
+        raise ConfigError(f"{twice} is there twice; expected each environment once; take one of them out")
+    return environments
 
 
 def _model(entry: Algorithm, env_id: str, seed: int, *, trusted: bool) -> Model:

@@ -25,8 +25,8 @@ from softac.errors import CheckpointError, ConfigError, EnvironmentFailed, Softa
 from softac.files import read_hashed
 from softac.findings import Finding
 from softac.model import Model
-from softac.plots import label
 from softac.replay.ring import available_memory
+from softac.report.results import label
 from softac.run.checkpoint import Snapshot, checkpoints, read_checkpoint, read_newest, write_checkpoint
 from softac.run.folder import BEST, CHECKPOINTS, LOCK, REPLAY, config_sha256, read_config
 from softac.run.metrics import METRICS, read_rows

@@ -50,12 +50,25 @@ def new_file(path: Path) -> BinaryIO:
     return path.open("xb")
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Give a file new content all at once; not flushed to the disk."""
+def replace_bytes(path: Path, data: bytes) -> None:
+    """Give a file new content all at once; not flushed to the disk. A link is replaced, not written through."""
     partial = path.with_name(f".tmp-{path.name}")
     with new_file(partial) as file:
-        file.write(text.encode())
+        file.write(data)
     partial.replace(path)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """`replace_bytes` for text, in UTF-8."""
+    replace_bytes(path, text.encode())
+
+
+def exists(path: Path) -> bool:
+    """Whether there is something of this name: not where it is too long, or a folder before it cannot be read."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def remove(path: Path) -> None:

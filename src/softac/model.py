@@ -29,6 +29,7 @@ from softac.errors import (
     either,
     one_line,
 )
+from softac.files import exists
 from softac.learner import Learner
 from softac.nets.layers import round_hidden_products
 from softac.replay import Segment, require_memory
@@ -307,7 +308,7 @@ class Model:
     def _settle(self, folder: Path, until: int, record: RecordConfig) -> bool:
         """Write the description of the run; True if the folder's files belong to this state."""
         continued = self._home is not None and folder.resolve() == self._home.resolve()
-        if not continued and (folder / CONFIG).exists() and checkpoints(folder / CHECKPOINTS):
+        if not continued and exists(folder / CONFIG) and checkpoints(folder / CHECKPOINTS):
             raise ConfigError(
                 f"{folder} holds a run already; expected a new folder, or the one this model was loaded from; "
                 "choose another, or continue that run with `softac resume`"

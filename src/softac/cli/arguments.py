@@ -7,6 +7,8 @@ from typing import Any
 
 from softac.config import as_text, default, expected, fields
 from softac.errors import ConfigError
+from softac.files import exists
+from softac.run.folder import CONFIG
 from softac.run.suite import SUITE, read_suite
 
 
@@ -79,12 +81,12 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     add_env(parser)
 
 
-def add_env(parser: argparse.ArgumentParser) -> None:
-    """`--env`, for environments that a file may not name."""
+def add_env(parser: argparse.ArgumentParser, file: str = CONFIG) -> None:
+    """`--env`, for environments that this file may not name."""
     parser.add_argument(
         "--env",
         metavar="ENV",
-        help="the environment, where config.json must not name it: module:Env-v0 imports the module",
+        help=f"the environment, where {file} must not name it: module:Env-v0 imports the module",
     )
 
 
@@ -101,7 +103,7 @@ def require_run(path: Path) -> Path:
 
 def require_folder(path: Path) -> Path:
     """The folder, if it is one."""
-    if not path.is_dir():
+    if not exists(path) or not path.is_dir():
         raise ConfigError(
             f"{path} is not a folder; expected the folder of a run, such as runs/Pendulum-v1__sac__0__...; "
             "`softac train` prints it"

@@ -8,6 +8,7 @@ from softac.bench import plan, require_same, shipped
 from softac.cli.arguments import add_env, steps
 from softac.cli.suite import run_suite
 from softac.errors import ConfigError
+from softac.files import exists
 from softac.run.folder import CONFIG
 from softac.run.suite import SUITE, read_suite
 
@@ -31,7 +32,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--run-dir", type=Path, metavar="DIR", help="the folder of all runs (default: runs/bench-SUITE)"
     )
-    add_env(parser)
+    add_env(parser, "the suite file")
     parser.set_defaults(run=run)
 
 
@@ -40,9 +41,9 @@ def run(args: argparse.Namespace) -> int:
     total = None if args.total_timesteps is None else steps(args.total_timesteps)
     suite, models = plan(args.suite, total, args.seeds, args.env)
     path = args.run_dir or Path("runs") / f"bench-{Path(args.suite).stem}"
-    if (path / SUITE).exists():
+    if exists(path / SUITE):
         require_same(read_suite(path), suite, path)
-    elif (path / CONFIG).exists():
+    elif exists(path / CONFIG):
         raise ConfigError(
             f"{path} holds a run of its own; expected a new folder, or that of a suite; choose another with "
             "--run-dir"

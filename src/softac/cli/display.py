@@ -182,9 +182,9 @@ class Display(logging.Handler):
         whole.add_row(grid)
         return Panel(
             whole,
-            title=self.title,
+            title=Text(self.title),
             title_align="left",
-            subtitle=self.where,
+            subtitle=Text(self.where),
             subtitle_align="left",
             expand=False,
             padding=(0, 2),
@@ -315,7 +315,7 @@ class Overview:
             get, steps = line.progress.value, line.progress.steps
             speed = get("time/fps") if line.state == "running" else None
             table.add_row(
-                line.name,
+                Text(line.name),
                 Text(line.state, style=STYLES[line.state]),
                 f"{steps:,}",
                 f"{min(steps / self.until, 1.0):.0%}",
@@ -331,9 +331,9 @@ class Overview:
         whole.add_row(Text(f"\n{states}{left}"))
         return Panel(
             whole,
-            title=self.title,
+            title=Text(self.title),
             title_align="left",
-            subtitle=self.where,
+            subtitle=Text(self.where),
             subtitle_align="left",
             expand=False,
             padding=(0, 2),

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 
 @contextmanager
@@ -19,6 +20,18 @@ def messages_to(*handlers: logging.Handler) -> Iterator[None]:
         logger.setLevel(before[2])
         for handler in handlers:
             handler.close()
+
+
+def to_file_in(folder: Path) -> logging.Handler:
+    """A handler that adds messages to the `log.txt` of a run.
+
+    A link in its place is removed: in a folder from a stranger it may lead to a file somewhere else.
+    """
+    path = folder / "log.txt"
+    with suppress(OSError):
+        if path.is_symlink():
+            path.unlink()
+    return logging.FileHandler(path, delay=True)
 
 
 def to_stderr() -> logging.Handler:

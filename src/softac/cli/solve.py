@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from softac.errors import ConfigError, nearest
+from softac.files import exists
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,7 +106,7 @@ def _load(name: str, gamma: float) -> Problem:
         return Problem(env_id, from_toy_text(env_id, gamma), cells, moves)
     if name in LAYOUTS:
         layout = LAYOUTS[name]
-    elif Path(name).is_file():
+    elif exists(Path(name)) and Path(name).is_file():
         try:
             layout = Path(name).read_text(encoding="utf-8").split()
         except UnicodeDecodeError as error:

@@ -10,7 +10,7 @@ from threading import Event, Thread
 from time import sleep
 
 from softac.cli.display import RunLine
-from softac.cli.messages import messages_to
+from softac.cli.messages import messages_to, to_file_in
 from softac.cli.reopen import reopened
 from softac.cohort import Cohort
 from softac.engine import Engine
@@ -58,7 +58,7 @@ def train_together(
 
 
 def _opened(line: RunLine, env: str | None, codes: dict[str, int]) -> Model | None:
-    with messages_to(logging.FileHandler(line.folder / "log.txt", delay=True)):
+    with messages_to(to_file_in(line.folder)):
         try:
             return reopened(read_config(line.folder), line.folder, env)
         except Exception as error:  # the other runs go on
@@ -143,6 +143,6 @@ def _failed(folder: Path, error: BaseException) -> int:
 
 def _log_of(line: RunLine) -> logging.Handler:
     """Takes what is logged in the thread of this run."""
-    handler = logging.FileHandler(line.folder / "log.txt", delay=True)
+    handler = to_file_in(line.folder)
     handler.addFilter(lambda record: record.threadName == line.name)
     return handler

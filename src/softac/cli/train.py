@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -19,11 +20,12 @@ from softac.cli.arguments import (
     steps,
 )
 from softac.cli.display import Display
-from softac.cli.messages import messages_to
+from softac.cli.messages import messages_to, to_file_in
 from softac.cli.reopen import begun, reopened
 from softac.cli.suite import run_suite
 from softac.config import as_text, fields, make_config
 from softac.errors import CheckpointError, ConfigError, nearest
+from softac.files import exists
 from softac.model import Model
 from softac.presets import preset
 from softac.replay.ring import forecast, in_words
@@ -39,6 +41,7 @@ from softac.types import ActionKind
 
 DEFAULT_ENVS: dict[ActionKind, str] = {"continuous": "Pendulum-v1", "discrete": "CartPole-v1"}
 FIRST_RUN_STEPS, USUAL_STEPS = 10_000, 100_000
+LAST_N = re.compile(r" -n \d+$")
 LONGEST_NAME = 40  # characters of seeds in the name of a folder
 
 log = logging.getLogger("softac")
@@ -128,7 +131,7 @@ def run_resume(args: argparse.Namespace) -> int:
     """Go on with a run, or with several in one folder; returns the exit code."""
     stop_with_parent()
     path = require_folder(args.run_dir)
-    if (path / SUITE).exists():
+    if exists(path / SUITE):
         return _resume_suite(read_suite(path), path, args)
     config = read_config(path)
     try:
@@ -157,7 +160,7 @@ def _folder_word(seeds: Sequence[int]) -> str:
 
 
 def _train_seeds(model: Model, seeds: tuple[int, ...], total: int, record: RecordConfig, path: Path) -> int:
-    if (path / SUITE).exists() or (path / CONFIG).exists():
+    if exists(path / SUITE) or exists(path / CONFIG):
         raise ConfigError(
             f"{path} holds runs already; expected a new folder; choose another, or go on with `softac resume`"
         )
@@ -168,7 +171,15 @@ def _train_seeds(model: Model, seeds: tuple[int, ...], total: int, record: Recor
 
 
 def _resume_suite(suite: Suite, path: Path, args: argparse.Namespace) -> int:
-    suite = replace(suite, total=steps(args.total_timesteps or suite.total))
+    total = steps(args.total_timesteps or suite.total)
+    if total < suite.total:
+        raise ConfigError(
+            f"-n {total} was given for {path}, whose runs are to make {suite.total} steps; expected as many, or "
+            "more; leave -n away to finish them"
+        )
+    if total > suite.total:
+        # The last -n of a command counts, so that this one makes runs of that many steps.
+        suite = replace(suite, total=total, command=f"{LAST_N.sub('', suite.command)} -n {total}")
     models = [
         begun(suite.config_of(Member(group, group.seeds[0])), path, args.env if args.env == group.env else None)
         for group in suite.groups
@@ -189,8 +200,11 @@ def _train(model: Model, total: int, record: RecordConfig, path: Path) -> int:
     if not model.agent.on_policy:
         kept = min(rows_kept(model.agent, model.run.n_envs), total)
         title += f", replay up to {in_words(forecast(kept, model.spaces.spec))}"
-    file = logging.FileHandler(path / "log.txt", delay=True)
-    with StopSignals() as stop, Display(title, str(path), total) as display, messages_to(display, file):
+    with (
+        StopSignals() as stop,
+        Display(title, str(path), total) as display,
+        messages_to(display, to_file_in(path)),
+    ):
         model.train(total, record, path, sinks=[display], heartbeat=display.heartbeat, stop=stop)
     rows = read_rows(path / METRICS)
     # A file may not name a module to import, so that the next command has to.

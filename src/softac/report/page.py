@@ -18,10 +18,9 @@ from softac import stats
 from softac._version import __version__
 from softac.agents.registry import AGENTS
 from softac.config import as_text
-from softac.plots import label
 from softac.report import charts
 from softac.report.published import Published, anchor, base, change_to_v5, published
-from softac.report.results import Result, Runs, State
+from softac.report.results import Result, Runs, State, label
 from softac.report.tables import (
     Estimate,
     Group,
@@ -91,6 +90,7 @@ def content(runs: Runs, folders: Sequence[Path], output: Path) -> dict[str, Any]
         "fixed": _fixed(evaluated, places),
         "final": _final(evaluated, places),
         "across": _across(evaluated),
+        "failed": listed(list(dict.fromkeys(group.name for group in groups if count(group.results, "failed")))),
         "n_runs": len(runs.results),
         "missing": _missing(runs.results),
         "lost": _lost(runs.results),
@@ -353,7 +353,7 @@ def _across(groups: Sequence[Group]) -> Row | None:
         "rows": [
             {
                 "name": row.name,
-                "runs": row.n,
+                "runs": f"{row.n} of {row.of}",
                 "iqm": shown(row.iqm),
                 "gap": shown(row.gap),
                 "better": shown(row.better),
@@ -445,7 +445,7 @@ def _settings(groups: Sequence[Group]) -> list[Row]:
     rows: dict[tuple[str, ...], dict[str, list[int]]] = {}
     for group in groups:
         for result in group.results:
-            if not result.config:
+            if not result.config or result.state == "not begun":
                 continue
             run = result.config["run"]
             words = [group.name, clean(result.config["algorithm"]), _changed(result.config)]
@@ -575,7 +575,7 @@ def _sources(references: Sequence[tuple[str, Published]]) -> list[Row]:
 
 def _sure(groups: Sequence[Group]) -> list[str]:
     """What a 95 % interval has been worth in simulations with as many runs, where that is less."""
-    numbers = sorted({len(group.evaluated) for group in groups if len(group.evaluated) > 1})
+    numbers = sorted({estimate.n for group in groups for _, estimate in curve(group) if estimate.interval})
     measured = sorted({n for method, n in stats.COVERAGE if method == "t"})
     nearest = {n: min(measured, key=lambda m: (abs(m - n), m)) for n in numbers}
     sentences = []

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from softac.agents.registry import AGENTS
+from softac.config import as_text, default, fields
 from softac.errors import CheckpointError, ConfigError
-from softac.files import read_regular
-from softac.plots import label
+from softac.files import exists, read_regular
 from softac.run.checkpoint import parse_json
 from softac.run.folder import CONFIG, CRASH, read_config
 from softac.run.metrics import METRICS, Row, as_number, numbers, read_rows
@@ -48,7 +48,9 @@ class Result:
         total: environment steps that were asked for.
         steps: those made at its last row of metrics.
         returns: step -> mean return of the deterministic evaluation there.
-        sampled: step -> that with sampled actions.
+        spread: step -> standard deviation over the episodes of that evaluation.
+        sampled: step -> mean return with sampled actions.
+        training: step -> mean return of the last training episodes.
         lost: steps whose evaluation is no finite number.
         clock: steps, updates and seconds of its last row with a clock; None without one.
         config: its `config.json`, as far as it has the shape of one.
@@ -65,7 +67,9 @@ class Result:
     total: int = 0
     steps: int = 0
     returns: dict[int, float] = field(default_factory=dict)
+    spread: dict[int, float] = field(default_factory=dict)
     sampled: dict[int, float] = field(default_factory=dict)
+    training: dict[int, float] = field(default_factory=dict)
     lost: tuple[int, ...] = ()
     clock: tuple[int, float, float] | None = None
     config: dict[str, Any] = field(default_factory=dict)
@@ -108,7 +112,7 @@ def read_runs(folders: Sequence[Path]) -> Runs:
     of_suites: list[Result] = []
     others: list[Path] = []
     for folder in folders:
-        if (folder / SUITE).exists():
+        if exists(folder / SUITE):
             suite = read_suite(folder)
             suites.append(suite)
             of_suites += [_of_suite(folder, suite, member) for member in suite.members]
@@ -157,13 +161,33 @@ def read_result(folder: Path, total: int | None = None) -> Result:
         total=total,
         steps=steps,
         returns=returns,
+        spread=numbers(evaluations, "eval/std_reward"),
         sampled=numbers(evaluations, "eval/stochastic_mean_reward"),
+        training=numbers(rows, "rollout/ep_rew_mean"),
         lost=tuple(dict.fromkeys(row["step"] for row in evaluations if row["step"] not in returns)),
         clock=_clock(rows),
         config=config,
         system=_system(folder),
         command=_command(folder),
     )
+
+
+def label(config: dict[str, Any]) -> str:
+    """What a line is called: the algorithm, and whatever hyperparameter is not at its default."""
+    name = str(config["algorithm"])
+    if name not in AGENTS:
+        return name
+    known, given = AGENTS[name].Config, config["hyperparameters"]
+    changed = [
+        f"{field}={as_text(given[field])}"
+        for field in fields(known)
+        if field in given and as_text(_as_tuple(given[field])) != as_text(_as_tuple(default(known, field)))
+    ]
+    return ", ".join([name, *changed])
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def command_line(text: str) -> str:
@@ -187,7 +211,7 @@ def _without_place(word: str) -> str:
 
 def _run_folders(folder: Path) -> list[Path]:
     """The folder itself, or the runs directly below it."""
-    if (folder / CONFIG).exists():
+    if exists(folder / CONFIG):
         return [folder]
     try:
         below = sorted(folder.iterdir()) if folder.is_dir() else []
@@ -195,7 +219,7 @@ def _run_folders(folder: Path) -> list[Path]:
         raise ConfigError(
             f"{folder} cannot be read ({error.strerror}); expected a folder of yours; change its permissions"
         ) from None
-    found = [path for path in below if (path / CONFIG).exists() or (path / METRICS).exists()]
+    found = [path for path in below if exists(path / CONFIG) or exists(path / METRICS)]
     if not found:
         raise ConfigError(
             f"{folder} holds no run; expected a run folder, a folder of run folders or that of a suite; name one "
@@ -208,7 +232,7 @@ def _of_suite(folder: Path, suite: Suite, member: Member) -> Result:
     path, config = folder / member.folder, suite.config_of(member)
     _require_described(config, folder / SUITE)
     name, env = clean(member.group.name or label(config)), clean(member.group.env)
-    if not (path / CONFIG).exists() and not (path / METRICS).exists():
+    if not exists(path / CONFIG) and not exists(path / METRICS):
         return Result(path, "not begun", NOT_BEGUN, name, env, member.seed, suite.total, config=config)
     result = read_result(path, suite.total)
     if result.state == "unreadable":

@@ -104,6 +104,7 @@ class Across:
     Attributes:
         name: of the algorithm.
         n: runs behind it.
+        of: runs there should be.
         iqm: of all runs, like the following with the ends of its 95 % interval by stratified bootstrap.
         gap: optimality gap.
         better: probability that the first algorithm does better than this one; None for the first itself.
@@ -111,6 +112,7 @@ class Across:
 
     name: str
     n: int
+    of: int
     iqm: tuple[float, float, float]
     gap: tuple[float, float, float]
     better: tuple[float, float, float] | None
@@ -231,6 +233,7 @@ def across(groups: Sequence[Group]) -> tuple[dict[str, int], list[Across], list[
         Across(
             name,
             sum(len(x) for x in scores[name].values()),
+            sum(len(group.results) for group in groups if group.name == name and group.env in compared),
             _bootstrap(stats.iqm, scores[name]),
             _bootstrap(stats.optimality_gap, scores[name]),
             _bootstrap(stats.probability_of_improvement, scores[whole[0]], scores[name])

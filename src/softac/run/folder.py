@@ -40,14 +40,14 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # Nothing is written or deleted through links: in a folder from a stranger they lead somewhere else.
-        for name in (LOCK, CHECKPOINTS, REPLAY, BEST, CRASH):
-            if (path / name).is_symlink():
-                raise ConfigError(
-                    f"{path / name} is a link; expected a file or folder of its own, since it is written to and "
-                    "old things in it are deleted; put what it leads to in its place"
-                )
         try:
+            # Nothing is written or deleted through links: in a folder from a stranger they lead somewhere else.
+            for name in (LOCK, CHECKPOINTS, REPLAY, BEST, CRASH):
+                if (path / name).is_symlink():
+                    raise ConfigError(
+                        f"{path / name} is a link; expected a file or folder of its own, since it is written to "
+                        "and old things in it are deleted; put what it leads to in its place"
+                    )
             self._made = [p for p in (path, *path.parents) if not p.exists()]
             path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)

@@ -15,7 +15,7 @@ import torch
 
 from softac.envs import VectorEnv
 from softac.errors import CheckpointError, DiskError, EnvironmentFailed, NumericalError, SoftacError
-from softac.files import read_regular, replace_text
+from softac.files import exists, read_regular, replace_text
 from softac.replay import Segment
 from softac.run.checkpoint import (
     Snapshot,
@@ -274,7 +274,7 @@ class Recorder:
 
 
 def _refused(what: str, folder: Path, error: OSError) -> str:
-    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    existing = next(p for p in (folder, *folder.absolute().parents) if exists(p))
     free = shutil.disk_usage(existing).free / 1e6
     return (
         f"{what} could not be written to {folder} ({error.strerror or error}, {free:.1f} MB free there); "

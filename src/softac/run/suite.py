@@ -1,6 +1,7 @@
 """A suite: runs that belong together, in one folder with `suite.json` beside their run folders."""
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any
 from softac._version import __version__
 from softac.config import make_config
 from softac.errors import CheckpointError, ConfigError, DiskError
-from softac.files import read_regular, seal_is_whole, sealed_json, sync_folder, write_durably
+from softac.files import exists, read_regular, seal_is_whole, sealed_json, sync_folder, write_durably
 from softac.run.checkpoint import FOLDER_NAME, checkpoints, parse_json
 from softac.run.config import RecordConfig
 from softac.run.folder import CHECKPOINTS, CONFIG, IDENTITY, read_config, write_description
@@ -22,6 +23,7 @@ from softac.words import listed
 SUITE = "suite.json"
 FORMAT = "softac-suite-1"
 LARGEST_FILE = 2**24
+FOLDER_PREFIX = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,239}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,9 @@ def write_suite(path: Path, suite: Suite) -> None:
         "record": asdict(suite.record),
         "groups": [asdict(group) for group in suite.groups],
     }
-    for member in suite.members:
-        _require_own(path / member.folder, suite.config_of(member))
     try:
+        for member in suite.members:
+            _require_own(path / member.folder, suite.config_of(member))
         partial = path / f".tmp-{SUITE}"
         write_durably(partial, sealed_json(whole))
         partial.replace(path / SUITE)
@@ -152,7 +154,7 @@ def _require_own(folder: Path, config: Mapping[str, Any]) -> None:
             f"{folder} is a link; expected a folder of its own, since it is written to; put what it leads to in "
             "its place"
         )
-    if not (folder / CONFIG).exists():
+    if not exists(folder / CONFIG):
         return
     try:
         found = read_config(folder)
@@ -200,7 +202,7 @@ def _group(data: Mapping[str, Any]) -> Group:
     name, prefix, seeds = str(data["name"]), str(data["prefix"]), tuple(data["seeds"])
     if not are_seeds(seeds):
         raise ValueError("impossible seeds")
-    if not prefix or set(prefix) & set("/\\\0") or prefix.startswith("."):
+    if not FOLDER_PREFIX.fullmatch(prefix):
         raise ValueError("a folder somewhere else")
     config = {part: data["config"][part] for part in IDENTITY}
     dict(config["run"])
