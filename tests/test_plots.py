@@ -9,6 +9,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from softac.cli.main import main
+from softac.errors import ConfigError
 from softac.plots import COLUMNS, draw_run, learning_curves
 from softac.report.results import read_runs
 from test_report import config_of, write_run, write_seeds
@@ -95,6 +96,12 @@ def test_what_is_no_number_is_not_drawn_and_a_name_is_no_formula(tmp_path: Path)
     assert list(map(float, line.get_xdata())) == [10_000.0]
     assert axis.get_title().startswith("$\\oops$")
     assert main(["plot", str(run), "-o", str(tmp_path / "curves.svg")]) == 0
+
+
+def test_a_run_without_a_number_to_draw(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", {10_000: float("inf")})
+    with pytest.raises(ConfigError, match="no evaluation that is a finite number was found in .*run; expected"):
+        draw_run(run)
 
 
 def test_what_does_not_describe_a_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,12 +32,17 @@ def learning_curves(results: Sequence[Result]) -> Figure:
     be wider.
 
     Args:
-        results: runs of which one at least has been evaluated; those of one environment and name are neighbours.
+        results: runs; those of one environment and name are neighbours.
 
     Raises:
-        ConfigError: the runs of one line were evaluated at no common step.
+        ConfigError: no run has been evaluated, or those of one line at no common step.
     """
     groups = [group for group in group_runs(results) if group.evaluated]
+    if not groups:
+        raise ConfigError(
+            f"no evaluation that is a finite number was found in {', '.join(str(run.folder) for run in results)}; "
+            "expected at least one; look at the rewards of the environment"
+        )
     panels = [(env, list(members)) for env, members in groupby(groups, lambda group: group.env)]
     names = list(dict.fromkeys(group.name for group in groups))
     n_columns = min(len(panels), COLUMNS)
