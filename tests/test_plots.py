@@ -100,7 +100,7 @@ def test_what_is_no_number_is_not_drawn_and_a_name_is_no_formula(tmp_path: Path)
 
 def test_a_run_without_a_number_to_draw(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", {10_000: float("inf")})
-    with pytest.raises(ConfigError, match="no evaluation that is a finite number was found in .*run; expected"):
+    with pytest.raises(ConfigError, match=r"no evaluation that is a finite number was found in .*run; expected"):
         draw_run(run)
 
 
