@@ -105,7 +105,8 @@ def _draw(axis: Any, group: Group, colour: str) -> NDArray[np.float64]:
     if len(runs) == 1 and training:
         thin = f"{group.name.split(',')[0]}: return of training episodes"
         axis.plot(list(run.training), training, color=colour, linewidth=0.8, alpha=0.6, label=thin)
-    axis.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
+    # The interval of two runs says little, and is wide.
+    axis.fill_between(steps, low, high, color=colour, alpha=0.04 if len(runs) == 2 else 0.18, linewidth=0)
     return shown
 
 
