@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from softac.errors import ConfigError, nearest
-from softac.files import exists
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _load(name: str, gamma: float) -> Problem:
+    from softac.files import exists
     from softac.tabular import LAYOUTS, MOVES, grid_cells, gridworld
 
     if name.startswith(TOY_TEXT):
