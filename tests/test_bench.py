@@ -309,6 +309,9 @@ def test_a_mistake_in_the_file(change: tuple[str, str], message: str, tmp_path: 
 def test_a_suite_file_may_be_a_link(whole: tuple[Path, str], tmp_path: Path) -> None:
     (tmp_path / "link.toml").symlink_to(written(tmp_path / "in"))
     assert read_suite_file(str(tmp_path / "link.toml")).title == read_suite(whole[0]).title
+    (tmp_path / "circle.toml").symlink_to("circle.toml")
+    with pytest.raises(ConfigError, match=r"Too many levels of symbolic links.*; expected a suite in TOML"):
+        read_suite_file(str(tmp_path / "circle.toml"))
 
 
 def test_a_suite_that_does_not_exist(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -519,6 +519,14 @@ def test_the_folder_of_a_suite(folder: Path) -> None:
     assert "softac report suite -o report.html" in page.text
 
 
+def test_a_run_of_a_suite_that_is_a_link_to_itself_has_not_begun(folder: Path) -> None:
+    new_suite(folder / "suite", suite_of(Group("", "seed-", (0, 1), config_of())))
+    write_rows(folder / "suite" / "seed-0", {10_000: 1.0})
+    shutil.rmtree(folder / "suite" / "seed-1")
+    (folder / "suite" / "seed-1").symlink_to("seed-1")
+    assert read(folder / "suite").tables["missing"][1] == ["sac on Pendulum-v1, seed 1", "not begun", "–"]
+
+
 def test_a_suite_with_a_larger_total_has_not_finished(folder: Path) -> None:
     suite = suite_of(Group("a", "a-", (0,), config_of()))
     new_suite(folder / "suite", suite)

@@ -1,5 +1,6 @@
 """Suite files: a few lines of TOML that say what is compared where, with which seeds and for how long."""
 
+import os
 import re
 import tomllib
 from dataclasses import asdict
@@ -97,7 +98,8 @@ def read_suite_file(suite: str) -> SuiteFile:
     path = Path(suite)
     try:
         if path.suffix == ".toml":
-            data = read_regular(path.resolve(), LARGEST_FILE)  # who names a link means what it leads to
+            # Who names a link means what it leads to.
+            data = read_regular(Path(os.path.realpath(path)), LARGEST_FILE)
         elif suite in _names():
             data = SUITES.joinpath(f"{suite}.toml").read_bytes()
         else:

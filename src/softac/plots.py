@@ -88,6 +88,9 @@ def _draw(axis: Any, group: Group, colour: str) -> NDArray[np.float64]:
         training = list(run.training.values())
         title = f"{group.name}: evaluation ± std over episodes{some}"
         shown = np.concatenate([low, high, training])
+        if training:
+            thin = f"{group.name.split(',')[0]}: return of training episodes"
+            axis.plot(list(run.training), training, color=colour, linewidth=0.8, alpha=0.6, label=thin)
     else:
         ends = np.array([estimate.interval or (estimate.mean, estimate.mean) for _, estimate in points])
         low, high = ends.T
@@ -102,9 +105,6 @@ def _draw(axis: Any, group: Group, colour: str) -> NDArray[np.float64]:
         ms=4,
         label=fill(title, WIDTH),
     )
-    if len(runs) == 1 and training:
-        thin = f"{group.name.split(',')[0]}: return of training episodes"
-        axis.plot(list(run.training), training, color=colour, linewidth=0.8, alpha=0.6, label=thin)
     # The interval of two runs says little, and is wide.
     axis.fill_between(steps, low, high, color=colour, alpha=0.04 if len(runs) == 2 else 0.18, linewidth=0)
     return shown

@@ -1,6 +1,7 @@
 """What the folders of runs say. Nothing in them is trusted, and no run is dropped silently."""
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -119,9 +120,9 @@ def read_runs(folders: Sequence[Path]) -> Runs:
         else:
             others += _run_folders(folder)
     loose = sorted(map(read_result, others), key=_order)
-    each_once: dict[Path, Result] = {}
+    each_once: dict[str, Result] = {}
     for result in [*of_suites, *loose]:
-        each_once.setdefault(result.folder.resolve(), result)
+        each_once.setdefault(os.path.realpath(result.folder), result)
     results = _neighbours(list(each_once.values()))
     _require_evaluated(results, folders)
     _require_each_once(results)
