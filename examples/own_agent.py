@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from softac import Model, check_agent, evaluate_policy
 from softac import config as ranges
 from softac.equations.losses import q_loss, td_target
-from softac.learner import Learner, copy_state_, live_tensors, polyak_
+from softac.learning.learner import Learner, copy_state_, live_tensors, polyak_
 from softac.nets import EnsembleCritic, SquashedGaussianActor
 
 

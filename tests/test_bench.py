@@ -17,12 +17,12 @@ import pytest
 from folders import memory_folder
 from hashing import digests
 from reliability_envs import Faulty
-from softac.bench import plan, read_suite_file, shipped
 from softac.cli.main import main
 from softac.errors import ConfigError
-from softac.plots import learning_curves
+from softac.experiments.plan import plan, read_suite_file, shipped
+from softac.experiments.suite import Member, read_suite, write_suite
+from softac.report.plots import learning_curves
 from softac.report.results import read_runs
-from softac.run.suite import Member, read_suite, write_suite
 from test_seeds import command, ended, last_evaluation, printed
 
 SMALL = """
@@ -357,7 +357,7 @@ def test_the_figure_has_the_same_settings_on_all_five_tasks() -> None:
 
 
 def test_the_swimmer_preset_is_for_swimmer_alone() -> None:
-    from softac.presets import preset
+    from softac.agents.presets import preset
 
     assert preset("sac", "Swimmer-v5")["gamma"] > 0.99
     assert "gamma" not in preset("sac", "HalfCheetah-v5")

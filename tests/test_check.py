@@ -12,8 +12,8 @@ from gymnasium import spaces
 from probes import AsymmetricEnv, BanditEnv, CountingEnv, DictEnv, Probe, TerminatingEnv
 from softac.cli import check
 from softac.cli.main import main
-from softac.envs.checks import check_env
 from softac.errors import ConfigError, EnvironmentFailed
+from softac.examine.environment import check_env
 from softac.replay.ring import forecast
 from softac.types import EnvSpec
 

@@ -9,8 +9,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from softac.agents.registry import AGENTS
-from softac.cohort import Cohort
-from softac.engine import Engine
+from softac.learning.cohort import Cohort
+from softac.learning.engine import Engine
 from softac.nets.layers import round_hidden_products
 from softac.types import EnvSpec, Transition
 from test_engine import CONTINUOUS, CPU, DISCRETE, NO_CUDA, OFF_POLICY, OPTIONS

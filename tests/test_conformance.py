@@ -25,10 +25,10 @@ from softac.agents.registry import AGENTS
 from softac.agents.sac import SACAgent
 from softac.agents.td3 import TD3Agent
 from softac.config import STRICT
-from softac.conformance import _elsewhere, _Fault, _leaves, _Trial
 from softac.envs.probes import LONGEST, PROBES
 from softac.errors import ConfigError
-from softac.learner import copy_state_
+from softac.examine.conformance import _elsewhere, _Fault, _leaves, _Trial
+from softac.learning.learner import copy_state_
 from softac.nets.layers import Linear
 from softac.replay import Replay
 from softac.types import EnvSpec
@@ -853,7 +853,7 @@ def test_loading_that_refuses_nothing():
 
     assert the_fault(loading(load)).startswith(
         "load_state_dict took a state without actor.net.0.weight; expected a CheckpointError "
-        "where names or shapes differ; compare them first: softac.learner.copy_state_ does"
+        "where names or shapes differ; compare them first: softac.learning.learner.copy_state_ does"
     )
 
 

@@ -14,10 +14,11 @@ import torch
 from gymnasium import spaces
 
 from probes import SMALL, Probe, TerminatingEnv
-from softac import SAC, diagnosis
+from softac import SAC
 from softac.agents.sac import SACAgent, SACConfig
 from softac.cli.main import main
 from softac.envs import InProcessVectorEnv
+from softac.examine import diagnosis
 from softac.run.folder import RunFolder
 from softac.types import EnvSpec
 

@@ -19,9 +19,16 @@ from hashing import digests
 from reliability_envs import tiny
 from softac import PPO, SAC, TD3
 from softac.agents.registry import AGENTS
-from softac.engine import PAYS_FROM, Engine, Recording, choose_engine, prepare_compiler, what_compiling_lacks
 from softac.errors import ConfigError
-from softac.learner import Learner
+from softac.learning.engine import (
+    PAYS_FROM,
+    Engine,
+    Recording,
+    choose_engine,
+    prepare_compiler,
+    what_compiling_lacks,
+)
+from softac.learning.learner import Learner
 from softac.nets.layers import Linear, mlp, round_hidden_products
 from softac.run.numerics import WORTH_A_THREAD, usual_threads
 from softac.types import EnvSpec, Transition
@@ -256,7 +263,7 @@ def test_auto_is_decided_once_and_written_down(tmp_path: Path, monkeypatch: pyte
     model = tiny("Pendulum-v1").learn(40, run_dir=run, n_eval_episodes=0)
     assert model.run.engine == "eager"
     assert '"engine": "eager"' in (run / "config.json").read_text()
-    monkeypatch.setattr("softac.engine.PAYS_FROM", 0)
+    monkeypatch.setattr("softac.learning.engine.PAYS_FROM", 0)
     assert SAC.load(run).learn(40, run_dir=run, n_eval_episodes=0).run.engine == "eager"
 
 
@@ -277,7 +284,7 @@ def test_another_engine_than_before_is_said(
     monkeypatch.setenv("CXX", "no-such-compiler")
     tiny("Pendulum-v1", engine="compiled").learn(40, run_dir=run, n_eval_episodes=0)
     caplog.clear()
-    monkeypatch.setattr("softac.engine.what_compiling_lacks", lambda: "")
+    monkeypatch.setattr("softac.learning.engine.what_compiling_lacks", lambda: "")
     model = SAC.load(run).learn(0 + 1, run_dir=run, n_eval_episodes=0)
     assert said(caplog) == ["continuing, not bit for bit: engine was eager and is compiled"]
     assert model.run.engine == "compiled"

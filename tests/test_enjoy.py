@@ -14,8 +14,8 @@ from probes import Probe, trained
 from softac import SAC
 from softac.cli.main import main
 from softac.envs import rendering
+from softac.envs.video import film, find_ffmpeg
 from softac.errors import ConfigError, DiskError, EnvironmentFailed
-from softac.video import film, find_ffmpeg
 
 
 class DrawnEnv(Probe):

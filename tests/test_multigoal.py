@@ -10,9 +10,9 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 
 import softac.envs
-from softac.envs.checks import check_env as softac_check
 from softac.envs.multigoal import GOALS, MultiGoalEnv, goal_of
 from softac.errors import ConfigError
+from softac.examine.environment import check_env as softac_check
 
 ENV_ID = "softac/MultiGoal-v0"
 # The symmetries of the square: swap the axes or not, then turn either round or not.

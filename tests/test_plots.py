@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from softac.cli.main import main
 from softac.errors import ConfigError
-from softac.plots import COLUMNS, draw_run, learning_curves
+from softac.report.plots import COLUMNS, draw_run, learning_curves
 from softac.report.results import read_runs
 from test_report import config_of, write_run, write_seeds
 

@@ -27,6 +27,7 @@ from softac import stats
 from softac.agents.registry import AGENTS
 from softac.cli.main import main
 from softac.errors import CheckpointError, ConfigError, DiskError
+from softac.experiments.suite import Group, Suite, write_suite
 from softac.files import sealed_json
 from softac.report import write_report
 from softac.report.charts import apart, round_numbers
@@ -35,7 +36,6 @@ from softac.report.results import command_line
 from softac.run.config import RecordConfig
 from softac.run.folder import write_description
 from softac.run.metrics import read_rows
-from softac.run.suite import Group, Suite, write_suite
 from softac.words import decimals, listed, number
 
 SYSTEM = {

@@ -29,13 +29,13 @@ from softac.cli.main import main
 from softac.cli.suite import at_once, over_seeds
 from softac.cli.train import _folder_word
 from softac.errors import ConfigError
+from softac.experiments.pool import Job, last_line, run_jobs
+from softac.experiments.suite import Group, Suite
 from softac.files import sealed_json
-from softac.plots import learning_curves
+from softac.report.plots import learning_curves
 from softac.report.results import read_runs
 from softac.run.config import RecordConfig
-from softac.run.pool import Job, last_line, run_jobs
 from softac.run.progress import Progress
-from softac.run.suite import Group, Suite
 from softac.seeds import are_seeds, in_ranges, read_seeds
 
 SMALL = ["--net-arch", "16", "16", "--batch-size", "32", "--learning-starts", "30", "--n-eval-episodes", "1"]

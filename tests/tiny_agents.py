@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from softac.config import STRICT
 from softac.equations.losses import q_loss, td_target
-from softac.learner import Learner, copy_state_
+from softac.learning.learner import Learner, copy_state_
 from softac.nets import EnsembleCritic, mlp
 from softac.types import ActionKind, EnvSpec, Metrics, Moment, Rollout, Transition
 

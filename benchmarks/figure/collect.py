@@ -11,8 +11,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from softac.run.pool import last_error
-from softac.run.suite import SUITE
+from softac.experiments.pool import last_error
+from softac.experiments.suite import SUITE
 
 KEPT = ("config.json", "system.json", "evaluations.csv", "metrics.jsonl", "crash/step-*.txt")
 

@@ -27,10 +27,10 @@ import torch._inductor.config as inductor
 from torch import Tensor
 
 from softac.agents import sac
+from softac.agents.presets import preset
 from softac.agents.sac import SACAgent
-from softac.learner import Learner
+from softac.learning.learner import Learner
 from softac.model import Model
-from softac.presets import preset
 
 HERE = Path(__file__).parent
 ENV, STEPS, EVERY = "HalfCheetah-v5", 100_000, 10_000

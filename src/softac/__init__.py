@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from softac.algorithms import GamidPG as GamidPG
     from softac.algorithms import SACDiscrete as SACDiscrete
     from softac.algorithms import SACMixture as SACMixture
-    from softac.conformance import check_agent as check_agent
+    from softac.examine.conformance import check_agent as check_agent
     from softac.model import Model as Model
     from softac.model import evaluate_policy as evaluate_policy
 
@@ -41,7 +41,7 @@ __all__ = [
 
 ROOMS = {
     "Model": "softac.model",
-    "check_agent": "softac.conformance",
+    "check_agent": "softac.examine.conformance",
     "evaluate_policy": "softac.model",
 }
 

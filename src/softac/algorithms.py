@@ -21,8 +21,9 @@ class NamedModel(Model):
     def _require_own(cls, found: type[Any], path: Path) -> None:
         if found is not cls.agent_class:
             raise ConfigError(
-                f"{path} holds a model of {algorithm_name(found)}; expected {algorithm_name(cls.agent_class)}; "
-                "load it with softac.Model.load, or with the class of its algorithm"
+                f"{path} holds a model of {algorithm_name(found)}",
+                f"expected {algorithm_name(cls.agent_class)}",
+                "load it with softac.Model.load, or with the class of its algorithm",
             )
 
 

@@ -141,12 +141,13 @@ def require_batch_fits(batch_size: int, buffer_size: int) -> None:
     """Refuse a batch that is larger than the replay.
 
     Raises:
-        ValueError: which pydantic hands on.
+        ConfigError: it is.
     """
     if batch_size > buffer_size:
-        raise ValueError(
-            f"batch_size={batch_size} was given with buffer_size={buffer_size}; expected a "
-            "batch no larger than the replay; lower batch_size or raise buffer_size"
+        raise ConfigError(
+            f"batch_size={batch_size} was given with buffer_size={buffer_size}",
+            "expected a batch no larger than the replay",
+            "lower batch_size or raise buffer_size",
         )
 
 
@@ -173,9 +174,10 @@ def make_config(config: type[Any], values: Mapping[str, Any]) -> Any:
         if name not in known:
             ours = ELSEWHERE.get(name)
             hint = f"; here it is called {ours!r}" if ours in known else nearest(name, known)
-            hint = hint or "; expected one of: " + ", ".join(known)
             raise ConfigError(
-                f"unknown hyperparameter {name!r}{hint}; `softac defaults` lists them with their meaning"
+                f"unknown hyperparameter {name!r}{hint}",
+                f"expected one of: {', '.join(known)}",
+                "`softac defaults` lists them with their meaning",
             )
     for name, value in values.items():
         if isinstance(value, bool) and known[name].annotation is not bool:
@@ -183,17 +185,23 @@ def make_config(config: type[Any], values: Mapping[str, Any]) -> Any:
     try:
         return config(**values)
     except ValidationError as error:
-        where = error.errors()[0]["loc"]
-        name = str(where[0]) if where else ""
-        if name not in known:
-            raise ConfigError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
-        raise _refusal(config, name, values[name]) from None
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else ""
+        if name in known:
+            raise _refusal(config, name, values[name]) from None
+        refused = first.get("ctx", {}).get("error")  # raised by the class itself
+        if isinstance(refused, ConfigError):
+            raise refused from None
+        raise ConfigError(
+            str(refused), f"expected what {config.__name__} accepts together", "correct one of these values"
+        ) from None
 
 
 def _refusal(config: type[Any], name: str, value: Any) -> ConfigError:
     return ConfigError(
-        f"{name}={value!r} was given; expected {expected(fields(config)[name])}; "
-        f"leave it out for the default {as_text(default(config, name))}"
+        f"{name}={value!r} was given",
+        f"expected {expected(fields(config)[name])}",
+        f"leave it out for the default {as_text(default(config, name))}",
     )
 
 

@@ -1,7 +1,7 @@
 """The exceptions softac raises on purpose.
 
-Every message has three parts: what was given, what was expected, and what to do. The command
-prints it as one line and leaves with the exit code of the class.
+Each has three fields: what was given, what was expected, and what to do. The command prints them as
+one line and leaves with the exit code of the class.
 
     SoftacError
     ├── ConfigError        2   an argument, a hyperparameter or a space that cannot work
@@ -13,6 +13,7 @@ prints it as one line and leaves with the exit code of the class.
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Self
 
 LONGEST_MESSAGE = 2_000
 
@@ -20,15 +21,29 @@ LONGEST_MESSAGE = 2_000
 class SoftacError(Exception):
     """Base of all errors that softac raises on purpose; `exit_code` is what the command returns.
 
+    Each field becomes one line of printable characters, cut in the middle if it is very long, since names from
+    files and the texts of other errors are part of many messages.
+
     Args:
-        message: becomes one line of printable characters, cut in the middle if it is very long,
-            since names from files and the texts of other errors are part of many messages.
+        given: what was given or found.
+        expected: what would have worked, in words that begin with "expected", as a rule.
+        remedy: what to do.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str) -> None:
-        super().__init__(one_line(message, LONGEST_MESSAGE))
+    def __init__(self, given: str, expected: str, remedy: str) -> None:
+        self.given, self.expected, self.remedy = (
+            one_line(part, LONGEST_MESSAGE) for part in (given, expected, remedy)
+        )
+        super().__init__(self.given, self.expected, self.remedy)
+
+    def __str__(self) -> str:
+        return one_line(f"{self.given}; {self.expected}; {self.remedy}", LONGEST_MESSAGE)
+
+    def within(self, place: str) -> Self:
+        """The same error, said of something in `place`."""
+        return type(self)(f"{place}: {self.given}", self.expected, self.remedy)
 
 
 class ConfigError(SoftacError, ValueError):

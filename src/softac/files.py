@@ -101,8 +101,9 @@ def read_regular(path: Path, limit: int) -> bytes:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
                 raise CheckpointError(
-                    f"{path} has {status.st_size} bytes or is not a regular file; expected at most {limit} "
-                    "bytes; restore it or use an earlier checkpoint"
+                    f"{path} has {status.st_size} bytes or is not a regular file",
+                    f"expected at most {limit} bytes",
+                    "restore it or use an earlier checkpoint",
                 )
             with os.fdopen(descriptor, "rb", closefd=False) as file:
                 return file.read()
@@ -110,8 +111,9 @@ def read_regular(path: Path, limit: int) -> bytes:
             os.close(descriptor)
     except OSError as error:
         raise CheckpointError(
-            f"{path} cannot be read ({error.strerror}); expected a regular file; restore it or use an "
-            "earlier checkpoint"
+            f"{path} cannot be read ({error.strerror})",
+            "expected a regular file",
+            "restore it or use an earlier checkpoint",
         ) from None
 
 
@@ -124,8 +126,9 @@ def read_hashed(path: Path, size: int, sha256: str) -> bytes:
     data = read_regular(path, size)
     if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
         raise CheckpointError(
-            f"{path} is damaged: its size or SHA-256 is not the one in the manifest; expected the bytes "
-            "that were written; restore it or use an earlier checkpoint"
+            f"{path} is damaged: its size or SHA-256 is not the one in the manifest",
+            "expected the bytes that were written",
+            "restore it or use an earlier checkpoint",
         )
     return data
 
@@ -160,8 +163,9 @@ def parse_npy(data: bytes, width: int, path: Path) -> FloatArray:
             wrong = "numbers that are not finite"
     if wrong:
         raise CheckpointError(
-            f"{path} does not hold what this run needs ({wrong}); expected finite float32 rows of {width} "
-            "numbers; use a checkpoint of this environment"
+            f"{path} does not hold what this run needs ({wrong})",
+            f"expected finite float32 rows of {width} numbers",
+            "use a checkpoint of this environment",
         )
     return rows
 

@@ -16,7 +16,6 @@ from torch import nn
 
 from softac.agents.registry import algorithm_name, find_agent, serving
 from softac.config import make_config
-from softac.engine import Engine, choose_engine, require_engine
 from softac.envs import EnvSource, InProcessVectorEnv, Spaces
 from softac.envs.make import EnvLike
 from softac.errors import (
@@ -30,7 +29,8 @@ from softac.errors import (
     one_line,
 )
 from softac.files import exists
-from softac.learner import Learner
+from softac.learning.engine import Engine, choose_engine, require_engine
+from softac.learning.learner import Learner
 from softac.nets.layers import round_hidden_products
 from softac.replay import Segment, require_memory
 from softac.run.checkpoint import (
@@ -179,8 +179,9 @@ class Model:
         record = make_config(RecordConfig, frequencies)
         if not isinstance(total_timesteps, int) or total_timesteps < 1:
             raise ConfigError(
-                f"total_timesteps={total_timesteps!r} was given; expected a whole number of environment steps, "
-                "at least 1; give 100_000, say"
+                f"total_timesteps={total_timesteps!r} was given",
+                "expected a whole number of environment steps, at least 1",
+                "give 100_000, say",
             )
         folder = None if run_dir is None else Path(run_dir)
         return self.train(self.num_timesteps + total_timesteps, record, folder, callback=callback)
@@ -262,12 +263,15 @@ class Model:
             return self._training
         if self._envs is None:
             raise ConfigError(
-                f"this model has no environment to learn in ({self._no_env}); expected one; pass env= to load"
+                f"this model has no environment to learn in ({self._no_env})",
+                "expected one",
+                "pass env= to load",
             )
         if self._loaded is not None and not self._loaded.state:
             raise ConfigError(
-                f"the agent of the best evaluation (step {self._loaded.step}) was loaded, which can only act; "
-                "expected a whole checkpoint to learn on from; load without best"
+                f"the agent of the best evaluation (step {self._loaded.step}) was loaded, which can only act",
+                "expected a whole checkpoint to learn on from",
+                "load without best",
             )
         require_memory(rows, self.spaces.spec, rollout_envs=rollout_envs)
         training = Training(self.agent, self._envs, self.run.seed)
@@ -310,8 +314,9 @@ class Model:
         continued = self._home is not None and folder.resolve() == self._home.resolve()
         if not continued and exists(folder / CONFIG) and checkpoints(folder / CHECKPOINTS):
             raise ConfigError(
-                f"{folder} holds a run already; expected a new folder, or the one this model was loaded from; "
-                "choose another, or continue that run with `softac resume`"
+                f"{folder} holds a run already",
+                "expected a new folder, or the one this model was loaded from",
+                "choose another, or continue that run with `softac resume`",
             )
         description = self.description()
         config_sha256(description)  # before anything is written: refuses what is not plain data
@@ -319,8 +324,9 @@ class Model:
             write_description(folder, description | {"record": asdict(record), "total_timesteps": until})
         except OSError as error:
             raise DiskError(
-                f"{folder} cannot be written ({error.strerror}); expected a folder with space of your own; "
-                "choose another"
+                f"{folder} cannot be written ({error.strerror})",
+                "expected a folder with space of your own",
+                "choose another",
             ) from None
         return continued
 
@@ -343,8 +349,9 @@ class Model:
             flat, batched = self.spaces.flatten_batch(obs)
         except (TypeError, ValueError, KeyError, IndexError) as error:
             raise ConfigError(
-                f"an observation that does not fit was given ({error}); expected {self.spaces.observation_space} "
-                "or a batch of such; pass it as the environment returns it"
+                f"an observation that does not fit was given ({error})",
+                f"expected {self.spaces.observation_space} or a batch of such",
+                "pass it as the environment returns it",
             ) from None
         noise = None
         if not deterministic:
@@ -358,8 +365,9 @@ class Model:
         inner = getattr(env, "unwrapped", env)  # a wrapper around it would step it just as well
         if any(inner is e for e in used) or (env is None and not self.source.repeatable):
             raise ConfigError(
-                "the environment this model trains in was given; expected another, since evaluating would end "
-                "its episode; pass its id, a function, or a second one"
+                "the environment this model trains in was given",
+                "expected another, since evaluating would end its episode",
+                "pass its id, a function, or a second one",
             )
         source = self.source if env is None else EnvSource(env, {})
         with ExitStack() as stack:
@@ -414,8 +422,9 @@ class Model:
                 prune(path / CHECKPOINTS, path / REPLAY, written)
             except OSError as error:
                 raise DiskError(
-                    f"the model could not be written to {path} ({error.strerror}); expected a disk that takes "
-                    "it; free some space or choose another folder"
+                    f"the model could not be written to {path} ({error.strerror})",
+                    "expected a disk that takes it",
+                    "free some space or choose another folder",
                 ) from None
 
     @classmethod
@@ -469,7 +478,11 @@ class Model:
         envs, no_env = None, ""
         try:
             if env is None and not described.registered:
-                raise ConfigError(f"it learned in {name}, which has no id; a file cannot make it again")
+                raise ConfigError(
+                    f"it learned in {name}, which has no id",
+                    "expected one, since a file cannot make the environment again",
+                    "pass env=",
+                )
             envs = source.vector(described.run.n_envs)
             _require_same_spaces(source, envs.spaces, spaces)
         except SoftacError as error:
@@ -541,7 +554,9 @@ class Description:
             )
         except (ConfigError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(
-                f"{path / CONFIG} cannot be used ({error}); expected what softac wrote; restore the file"
+                f"{path / CONFIG} cannot be used ({error})",
+                "expected what softac wrote",
+                "restore the file",
             ) from None
 
 
@@ -584,8 +599,9 @@ def find_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):
         raise ConfigError(
-            f"device={name!r} was given; expected auto, cpu, or a CUDA device that is present "
-            f"({torch.cuda.device_count()} here); leave it out for auto"
+            f"device={name!r} was given",
+            f"expected auto, cpu, or a CUDA device that is present ({torch.cuda.device_count()} here)",
+            "leave it out for auto",
         ) from None
     return device
 
@@ -596,8 +612,9 @@ def _require_agent(agent_class: type[Any]) -> None:
     missing = sorted(n for n in names if n not in ("config", "device") and not hasattr(agent_class, n))
     if missing:
         raise ConfigError(
-            f"{agent_class.__name__} has no {', '.join(missing)}; expected the members of softac.types.Agent; "
-            "add them, then try softac.check_agent on it"
+            f"{agent_class.__name__} has no {', '.join(missing)}",
+            "expected the members of softac.types.Agent",
+            "add them, then try softac.check_agent on it",
         )
 
 
@@ -607,7 +624,9 @@ def _round_hidden_products(agent: Agent) -> None:
     if not sum(round_hidden_products(part) for part in parts if isinstance(part, nn.Module)):
         raise ConfigError(
             f"precision='bf16' was given and {algorithm_name(type(agent))} has no product between hidden layers, "
-            "which is what it rounds; expected two hidden layers or more; leave precision out"
+            "which is what it rounds",
+            "expected two hidden layers or more",
+            "leave precision out",
         )
 
 
@@ -621,8 +640,9 @@ def _require_served(agent_class: type[Any], spaces: Spaces, env: str) -> None:
             else ("continuous actions", "discrete ones (Discrete)")
         )
         raise ConfigError(
-            f"{env} has {given} and {algorithm_name(agent_class)} chooses {wanted}; expected an algorithm for "
-            f"{kind} actions; choose {either(serving(kind))}"
+            f"{env} has {given} and {algorithm_name(agent_class)} chooses {wanted}",
+            f"expected an algorithm for {kind} actions",
+            f"choose {either(serving(kind))}",
         )
 
 
@@ -635,13 +655,16 @@ def _require_as_large(snapshot: Snapshot, spaces: Spaces, hyperparameters: Any, 
     if asked > saved and len(widths) > 2:
         raise CheckpointError(
             f"{path / CONFIG} describes a network of {asked} weights or more, and the checkpoint of step "
-            f"{snapshot.step} has {saved}; expected the configuration it was trained with; restore the file"
+            f"{snapshot.step} has {saved}",
+            "expected the configuration it was trained with",
+            "restore the file",
         )
 
 
 def _require_same_spaces(source: EnvSource, given: Spaces, expected: Spaces) -> None:
     if given.to_json() != expected.to_json():
         raise ConfigError(
-            f"{source.name} has other spaces than the environment of this model; expected "
-            f"{expected.observation_space} and {expected.action_space}; pass one that has"
+            f"{source.name} has other spaces than the environment of this model",
+            f"expected {expected.observation_space} and {expected.action_space}",
+            "pass one that has",
         )

@@ -39,8 +39,10 @@ def read_seeds(text: str) -> tuple[int, ...]:
 
 def _no_seeds(text: str, reason: str) -> ConfigError:
     return ConfigError(
-        f"the seeds {text!r} were given, where {reason}; expected numbers and ascending ranges of them, from 0 to "
-        f"{LARGEST_SEED}, none twice, at most {MOST_SEEDS:,} in all; write 0-9 or 0,3,7, say"
+        f"the seeds {text!r} were given, where {reason}",
+        f"expected numbers and ascending ranges of them, from 0 to {LARGEST_SEED}, none twice, at most "
+        f"{MOST_SEEDS:,} in all",
+        "write 0-9 or 0,3,7, say",
     )
 
 

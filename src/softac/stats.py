@@ -95,8 +95,9 @@ def normalise(scores: ArrayLike, low: float, high: float) -> Array:
     """
     if not -math.inf < low < high < math.inf:
         raise ConfigError(
-            f"low is {low} and high is {high}; expected finite anchors with low < high; give the scores that "
-            "stand for 0 and 1"
+            f"low is {low} and high is {high}",
+            "expected finite anchors with low < high",
+            "give the scores that stand for 0 and 1",
         )
     return (_numbers(scores) - low) / (high - low)
 
@@ -278,7 +279,11 @@ def bootstrap_interval(
     """
     _check_share("confidence_level", confidence_level)
     if n_resamples < 1:
-        raise ConfigError(f"n_resamples is {n_resamples}; expected 1 or more; 2000 is usual")
+        raise ConfigError(
+            f"n_resamples is {n_resamples}",
+            "expected 1 or more",
+            "2000 is usual",
+        )
     drawn = statistic(*(_each(partial(_resample, rng, n_resamples), each) for each in scores))
     low, high = np.quantile(drawn, [(1 - confidence_level) / 2, (1 + confidence_level) / 2], axis=0)
     return Interval(statistic(*scores), low, high)
@@ -361,15 +366,21 @@ def at_steps(curves: ArrayLike, steps: ArrayLike, at: ArrayLike) -> Array:
     y, x, asked = _curves(_numbers(curves), "curves"), _numbers(steps, "steps"), _numbers(at, "at")
     if x.shape != y.shape[1:]:
         raise ConfigError(
-            f"curves have {y.shape[1]} points and steps has shape {list(x.shape)}; expected one step for each "
-            "point; give the steps at which these curves were evaluated"
+            f"curves have {y.shape[1]} points and steps has shape {list(x.shape)}",
+            "expected one step for each point",
+            "give the steps at which these curves were evaluated",
         )
     if not (np.diff(x) > 0).all():
-        raise ConfigError("the steps of the curves do not ascend; expected each above the one before; sort them")
+        raise ConfigError(
+            "the steps of the curves do not ascend",
+            "expected each above the one before",
+            "sort them",
+        )
     if asked.min() < x[0] or asked.max() > x[-1]:
         raise ConfigError(
-            f"values at steps {asked.min():,.0f} to {asked.max():,.0f} were asked for; expected steps from "
-            f"{x[0]:,.0f} to {x[-1]:,.0f}, where there are evaluations; leave the others out"
+            f"values at steps {asked.min():,.0f} to {asked.max():,.0f} were asked for",
+            f"expected steps from {x[0]:,.0f} to {x[-1]:,.0f}, where there are evaluations",
+            "leave the others out",
         )
     return np.stack([np.interp(asked, x, curve) for curve in y])
 
@@ -431,8 +442,9 @@ def paired_comparison(
     seeds = tuple(sorted(x.keys() & y.keys()))
     if len(seeds) < 2:
         raise ConfigError(
-            f"the seeds {_listed(x)} and {_listed(y)} have {len(seeds)} in common; expected at least 2; run both "
-            "algorithms with the same seeds, or compare them unpaired"
+            f"the seeds {_listed(x)} and {_listed(y)} have {len(seeds)} in common",
+            "expected at least 2",
+            "run both algorithms with the same seeds, or compare them unpaired",
         )
     d = _numbers([x[seed] for seed in seeds]) - _numbers([y[seed] for seed in seeds])
     exact = len(d) <= MOST_SIGNS
@@ -464,7 +476,11 @@ def power(n: int, std: float, difference: float, level: float = 0.05) -> float:
         ConfigError: `n` < 2, `std` not above 0, a level outside (0, 1), or a number that is not finite.
     """
     if n < 2:
-        raise ConfigError(f"n is {n}; expected 2 seeds or more for each algorithm; ask for at least 2")
+        raise ConfigError(
+            f"n is {n}",
+            "expected 2 seeds or more for each algorithm",
+            "ask for at least 2",
+        )
     _check_effect(std, difference)
     _check_share("level", level)
     return _power(n, std, difference, level)
@@ -492,8 +508,9 @@ def seeds_needed(std: float, difference: float, power: float = 0.8, level: float
     _check_share("level", level)
     if abs(difference) < std / 1000:
         raise ConfigError(
-            f"a difference of {difference} was given with std={std}; expected at least a thousandth of std, for "
-            "which millions of seeds are needed; ask for a difference that matters"
+            f"a difference of {difference} was given with std={std}",
+            "expected at least a thousandth of std, for which millions of seeds are needed",
+            "ask for a difference that matters",
         )
     enough = 2
     while _power(enough, std, difference, level) < power:
@@ -530,13 +547,16 @@ def _tasks(scores: Scores) -> list[Array]:
         return [_numbers(scores)]
     if not scores:
         raise ConfigError(
-            "scores of no task were given; expected at least one task; give task -> scores of its runs"
+            "scores of no task were given",
+            "expected at least one task",
+            "give task -> scores of its runs",
         )
     arrays = [_numbers(x, _of(task)) for task, x in scores.items()]
     if len(shapes := {x.shape[:-1] for x in arrays}) > 1:
         raise ConfigError(
-            f"the leading axes of the tasks are {' and '.join(str(list(s)) for s in sorted(shapes))}; expected "
-            "the same for all; only the last axis, that of the runs, may differ"
+            f"the leading axes of the tasks are {' and '.join(str(list(s)) for s in sorted(shapes))}",
+            "expected the same for all",
+            "only the last axis, that of the runs, may differ",
         )
     return arrays
 
@@ -547,17 +567,21 @@ def _numbers(values: ArrayLike, what: str = "scores") -> Array:
         x = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
         raise ConfigError(
-            f"{what}: not an array of numbers; expected rows of equal lengths; cut the longer rows off, or "
-            "leave unfinished runs out and say so"
+            f"{what}: not an array of numbers",
+            "expected rows of equal lengths",
+            "cut the longer rows off, or leave unfinished runs out and say so",
         ) from None
     if x.ndim == 0 or x.size == 0:
         raise ConfigError(
-            f"{what}: shape {list(x.shape)} was given; expected a list of one number or more; give those of runs"
+            f"{what}: shape {list(x.shape)} was given",
+            "expected a list of one number or more",
+            "give those of runs",
         )
     if (bad := x.size - np.count_nonzero(np.isfinite(x))) > 0:
         raise ConfigError(
-            f"{what}: {bad} of {x.size} numbers are NaN or infinite; expected finite ones; give a "
-            "failed run the last score that it had, or count it as a failure and say so"
+            f"{what}: {bad} of {x.size} numbers are NaN or infinite",
+            "expected finite ones",
+            "give a failed run the last score that it had, or count it as a failure and say so",
         )
     return x
 
@@ -570,14 +594,16 @@ def _tasks_of_both(x: Scores, y: Scores) -> list[tuple[Array, Array]]:
     if isinstance(x, Mapping) and isinstance(y, Mapping):
         if x.keys() != y.keys():
             raise ConfigError(
-                f"only one of the two algorithms has {_listed(x.keys() ^ y.keys())}; expected the same tasks for "
-                "both; leave these out or run them"
+                f"only one of the two algorithms has {_listed(x.keys() ^ y.keys())}",
+                "expected the same tasks for both",
+                "leave these out or run them",
             )
         y = {task: y[task] for task in x}
     elif isinstance(x, Mapping) or isinstance(y, Mapping):
         raise ConfigError(
-            "tasks were named for one algorithm and not for the other; expected the same form for both; give "
-            "[runs] of one task, or task -> [runs], twice"
+            "tasks were named for one algorithm and not for the other",
+            "expected the same form for both",
+            "give [runs] of one task, or task -> [runs], twice",
         )
     return list(zip(_tasks(x), _tasks(y), strict=True))
 
@@ -595,8 +621,9 @@ def _task_means(scores: Scores) -> Array:
 def _several(x: Array, what: str) -> Array:
     if x.shape[-1] < 2:
         raise ConfigError(
-            f"{what}: {x.shape[-1]} run was given; expected at least 2, for one says nothing about the next; run "
-            "more seeds, or show the number without an interval"
+            f"{what}: {x.shape[-1]} run was given",
+            "expected at least 2, for one says nothing about the next",
+            "run more seeds, or show the number without an interval",
         )
     return x
 
@@ -610,7 +637,9 @@ def _resample(rng: np.random.Generator, n_resamples: int, x: Array, what: str) -
 def _curves(x: Array, what: str) -> Array:
     if x.ndim != 2:
         raise ConfigError(
-            f"{what}: shape {list(x.shape)} was given; expected curves [runs, steps]; stack one row for each run"
+            f"{what}: shape {list(x.shape)} was given",
+            "expected curves [runs, steps]",
+            "stack one row for each run",
         )
     return x
 
@@ -623,22 +652,35 @@ def _same_length(curves: list[Array]) -> int:
     lengths: list[int] = sorted({x.shape[1] for x in curves})
     if len(lengths) != 1:
         raise ConfigError(
-            f"the curves of the tasks have {' and '.join(map(str, lengths)) or 'no'} steps; expected as many for "
-            "each; take them at the same steps with `at_steps`"
+            f"the curves of the tasks have {' and '.join(map(str, lengths)) or 'no'} steps",
+            "expected as many for each",
+            "take them at the same steps with `at_steps`",
         )
     return lengths[0]
 
 
 def _check_share(name: str, value: float) -> None:
     if not 0 < value < 1:
-        raise ConfigError(f"{name} is {value}; expected a number between 0 and 1; write 0.95 for 95 %")
+        raise ConfigError(
+            f"{name} is {value}",
+            "expected a number between 0 and 1",
+            "write 0.95 for 95 %",
+        )
 
 
 def _check_effect(std: float, difference: float) -> None:
     if not 0 < std < math.inf:
-        raise ConfigError(f"std is {std}; expected a finite number above 0; estimate it from earlier runs")
+        raise ConfigError(
+            f"std is {std}",
+            "expected a finite number above 0",
+            "estimate it from earlier runs",
+        )
     if not math.isfinite(difference):
-        raise ConfigError(f"difference is {difference}; expected a finite number; give the one that matters")
+        raise ConfigError(
+            f"difference is {difference}",
+            "expected a finite number",
+            "give the one that matters",
+        )
 
 
 def _listed(names: Iterable[object]) -> str:

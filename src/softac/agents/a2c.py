@@ -25,7 +25,7 @@ from softac.config import (
 )
 from softac.equations.losses import policy_gradient_loss, value_loss
 from softac.equations.returns import explained_variance, gae
-from softac.learner import Learner, copy_state_, live_tensors
+from softac.learning.learner import Learner, copy_state_, live_tensors
 from softac.nets import StochasticActor, ValueNet
 from softac.types import EnvSpec, Metrics, Moment, Rollout
 

@@ -31,7 +31,7 @@ from softac.config import (
     require_batch_fits,
 )
 from softac.equations.losses import deterministic_policy_loss, q_loss, td_target
-from softac.learner import Learner, copy_state_, live_tensors, polyak_
+from softac.learning.learner import Learner, copy_state_, live_tensors, polyak_
 from softac.nets import DeterministicActor, EnsembleCritic
 from softac.types import EnvSpec, Metrics, Moment, Transition
 

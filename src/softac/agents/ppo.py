@@ -29,7 +29,8 @@ from softac.config import (
 )
 from softac.equations.losses import approximate_kl, clipped_surrogate_loss, value_loss
 from softac.equations.returns import explained_variance, gae, normalized
-from softac.learner import Learner, copy_state_, live_tensors
+from softac.errors import ConfigError
+from softac.learning.learner import Learner, copy_state_, live_tensors
 from softac.nets import StochasticActor, ValueNet
 from softac.types import EnvSpec, Metrics, Moment, Rollout
 
@@ -62,10 +63,10 @@ class PPOConfig:
     def __post_init__(self) -> None:
         """Refuse what no single field can see."""
         if self.normalize_advantage and self.batch_size == 1:
-            raise ValueError(
-                "batch_size=1 was given with normalize_advantage=True; expected at least 2, since a single "
-                "advantage less its mean is 0 and the actor would not move; raise batch_size or set "
-                "normalize_advantage=False"
+            raise ConfigError(
+                "batch_size=1 was given with normalize_advantage=True",
+                "expected at least 2, since a single advantage less its mean is 0 and the actor would not move",
+                "raise batch_size or set normalize_advantage=False",
             )
 
 

@@ -39,8 +39,9 @@ def find_agent(name: str) -> type[Any]:
     """
     if name not in AGENTS:
         raise ConfigError(
-            f"unknown algorithm {name!r}{nearest(name, AGENTS)}; expected one of: {', '.join(AGENTS)}; "
-            "`softac list` says what each does"
+            f"unknown algorithm {name!r}{nearest(name, AGENTS)}",
+            f"expected one of: {', '.join(AGENTS)}",
+            "`softac list` says what each does",
         )
     return AGENTS[name]
 

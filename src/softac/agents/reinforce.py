@@ -27,7 +27,8 @@ from softac.config import (
 )
 from softac.equations.losses import policy_gradient_loss, value_loss
 from softac.equations.returns import explained_variance, finished, gae, reward_to_go
-from softac.learner import Learner, copy_state_, live_tensors
+from softac.errors import ConfigError
+from softac.learning.learner import Learner, copy_state_, live_tensors
 from softac.nets import StochasticActor, ValueNet
 from softac.types import EnvSpec, Metrics, Moment, Rollout
 
@@ -53,9 +54,10 @@ class REINFORCEConfig:
     def __post_init__(self) -> None:
         """Refuse what no single field can see."""
         if self.baseline != "value" and self.gae_lambda != 1.0:
-            raise ValueError(
-                f'gae_lambda={self.gae_lambda} was given with baseline="{self.baseline}"; expected 1, the whole '
-                'reward to go, where no V is learned; leave gae_lambda out or choose baseline="value"'
+            raise ConfigError(
+                f'gae_lambda={self.gae_lambda} was given with baseline="{self.baseline}"',
+                "expected 1, the whole reward to go, where no V is learned",
+                'leave gae_lambda out or choose baseline="value"',
             )
 
 

@@ -43,7 +43,7 @@ from softac.equations.losses import (
     temperature_loss,
 )
 from softac.errors import ConfigError
-from softac.learner import Learner, copy_state_, live_tensors, polyak_
+from softac.learning.learner import Learner, copy_state_, live_tensors, polyak_
 from softac.nets import DiscreteCritic, SoftmaxActor, Temperature
 from softac.types import EnvSpec, Metrics, Moment, Transition
 
@@ -213,14 +213,16 @@ def feasible_target_entropy(target: float | str, n_actions: int) -> float:
     """
     if n_actions == 1:
         raise ConfigError(
-            "there is 1 discrete action, whose only policy has entropy 0; expected at least 2, between which a "
-            "policy can be undecided; give the environment a choice, or take dqn"
+            "there is 1 discrete action, whose only policy has entropy 0",
+            "expected at least 2, between which a policy can be undecided",
+            "give the environment a choice, or take dqn",
         )
     most = math.log(n_actions)
     nats = AUTO_SHARE * most if target == "auto" else float(target)
     if not 0.0 < nats < most:
         raise ConfigError(
-            f"target_entropy={target} was given for {n_actions} discrete actions; expected nats above 0 and "
-            f"below log({n_actions}) = {most:.3f}, that of the uniform policy; leave it out for half of that"
+            f"target_entropy={target} was given for {n_actions} discrete actions",
+            f"expected nats above 0 and below log({n_actions}) = {most:.3f}, that of the uniform policy",
+            "leave it out for half of that",
         )
     return nats

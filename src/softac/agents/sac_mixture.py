@@ -43,7 +43,7 @@ from softac.equations.losses import (
     soft_q_target,
     temperature_loss,
 )
-from softac.learner import Learner, copy_state_, live_tensors, polyak_
+from softac.learning.learner import Learner, copy_state_, live_tensors, polyak_
 from softac.nets import EnsembleCritic, SquashedMixtureActor, Temperature
 from softac.types import EnvSpec, Metrics, Moment, Transition
 

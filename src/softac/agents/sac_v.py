@@ -39,7 +39,7 @@ from softac.equations.losses import (
     td_target,
     value_loss,
 )
-from softac.learner import Learner, copy_state_, live_tensors, polyak_
+from softac.learning.learner import Learner, copy_state_, live_tensors, polyak_
 from softac.nets import EnsembleCritic, SquashedGaussianActor, ValueNet
 from softac.types import EnvSpec, Metrics, Moment, Transition
 

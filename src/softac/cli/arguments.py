@@ -7,9 +7,9 @@ from typing import Any
 
 from softac.config import as_text, default, expected, fields
 from softac.errors import ConfigError
+from softac.experiments.suite import SUITE, read_suite
 from softac.files import exists
 from softac.run.folder import CONFIG
-from softac.run.suite import SUITE, read_suite
 
 
 def add_config(parser: argparse.ArgumentParser, config: type[Any], title: str) -> None:
@@ -42,8 +42,9 @@ def steps(text: str | int) -> int:
             raise ValueError
     except (ValueError, OverflowError):
         raise ConfigError(
-            f"--total-timesteps {text} was given; expected a whole number of environment steps, at least 1; "
-            "give 100000, say"
+            f"--total-timesteps {text} was given",
+            "expected a whole number of environment steps, at least 1",
+            "give 100000, say",
         ) from None
     return int(number)
 
@@ -66,7 +67,9 @@ def env_kwargs(pairs: list[str]) -> dict[str, Any]:
         name, equals, text = pair.partition("=")
         if not name.isidentifier() or not equals:
             raise ConfigError(
-                f"--env-kwargs {pair} was given; expected NAME=VALUE; write for instance --env-kwargs g=9.8"
+                f"--env-kwargs {pair} was given",
+                "expected NAME=VALUE",
+                "write for instance --env-kwargs g=9.8",
             )
         try:
             kwargs[name] = json.loads(text)
@@ -95,8 +98,9 @@ def require_run(path: Path) -> Path:
     if (require_folder(path) / SUITE).exists():
         inside = read_suite(path).members
         raise ConfigError(
-            f"{path} holds {len(inside)} runs; expected the folder of one run; name one of them, for instance "
-            f"{path / inside[0].folder}"
+            f"{path} holds {len(inside)} runs",
+            "expected the folder of one run",
+            f"name one of them, for instance {path / inside[0].folder}",
         )
     return path
 
@@ -105,7 +109,8 @@ def require_folder(path: Path) -> Path:
     """The folder, if it is one."""
     if not exists(path) or not path.is_dir():
         raise ConfigError(
-            f"{path} is not a folder; expected the folder of a run, such as runs/Pendulum-v1__sac__0__...; "
-            "`softac train` prints it"
+            f"{path} is not a folder",
+            "expected the folder of a run, such as runs/Pendulum-v1__sac__0__...",
+            "`softac train` prints it",
         )
     return path

@@ -4,13 +4,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from softac.bench import plan, require_same, shipped
 from softac.cli.arguments import add_env, steps
 from softac.cli.suite import run_suite
 from softac.errors import ConfigError
+from softac.experiments.plan import plan, require_same, shipped
+from softac.experiments.suite import SUITE, read_suite
 from softac.files import exists
 from softac.run.folder import CONFIG
-from softac.run.suite import SUITE, read_suite
 
 
 def add_parser(subparsers: Any) -> None:
@@ -45,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
         require_same(read_suite(path), suite, path)
     elif exists(path / CONFIG):
         raise ConfigError(
-            f"{path} holds a run of its own; expected a new folder, or that of a suite; choose another with "
-            "--run-dir"
+            f"{path} holds a run of its own",
+            "expected a new folder, or that of a suite",
+            "choose another with --run-dir",
         )
     return run_suite(suite, models, path, args.env)

@@ -5,8 +5,8 @@ from typing import Any
 
 from softac.cli.arguments import add_env_kwargs, env_kwargs
 from softac.cli.findings import show, verdict
-from softac.envs.checks import check_env
 from softac.errors import ConfigError
+from softac.examine.environment import check_env
 
 
 def add_parser(subparsers: Any) -> None:
@@ -40,5 +40,9 @@ def _steps(text: str) -> int:
     except ValueError:
         number = 0
     if number < 1:
-        raise ConfigError(f"--steps {text} was given; expected a whole number, at least 1; give 1000, say")
+        raise ConfigError(
+            f"--steps {text} was given",
+            "expected a whole number, at least 1",
+            "give 1000, say",
+        )
     return number

@@ -6,7 +6,7 @@ from typing import Any
 
 from softac.cli.arguments import add_env, require_run
 from softac.cli.findings import show, verdict
-from softac.diagnosis import files, installation, learning, self_test
+from softac.examine.diagnosis import files, installation, learning, self_test
 
 
 def add_parser(subparsers: Any) -> None:

@@ -12,6 +12,7 @@ from softac.cli.arguments import add_run, require_run
 from softac.config import make_config
 from softac.envs import InProcessVectorEnv, Step, VectorEnv
 from softac.envs.rendering import draw, draw_unseen, frame_rate, has_display, require_render_mode
+from softac.envs.video import Film, film, find_ffmpeg, require_encoder
 from softac.errors import ConfigError, DiskError
 from softac.model import Model
 from softac.run.config import RunConfig
@@ -19,7 +20,6 @@ from softac.run.evaluate import evaluate
 from softac.run.numerics import numerics
 from softac.run.signals import StopSignals
 from softac.types import FloatArray
-from softac.video import Film, film, find_ffmpeg, require_encoder
 
 VIDEOS = "videos"
 SHOWN, FILMED = 5, 1  # episodes, unless another number is asked for
@@ -57,8 +57,9 @@ def run(args: argparse.Namespace) -> int:
     """Show or film whole episodes and print their returns; returns the exit code."""
     if args.video is None and not has_display():
         raise ConfigError(
-            "there is no display here (DISPLAY and WAYLAND_DISPLAY are not set); expected one for a window; film "
-            f"instead: softac enjoy {args.run_dir} --video"
+            "there is no display here (DISPLAY and WAYLAND_DISPLAY are not set)",
+            "expected one for a window",
+            f"film instead: softac enjoy {args.run_dir} --video",
         )
     filming = args.video is not None
     if isinstance(args.video, str):
@@ -135,7 +136,9 @@ def _episodes(text: str | None, default: int) -> int:
         number = 0
     if number < 1:
         raise ConfigError(
-            f"--n-episodes {text} was given; expected a whole number, at least 1; leave it out for {default}"
+            f"--n-episodes {text} was given",
+            "expected a whole number, at least 1",
+            f"leave it out for {default}",
         )
     return number
 
@@ -146,6 +149,8 @@ def _default_path(run_dir: Path, step: int) -> Path:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise DiskError(
-            f"{folder} cannot be made ({error.strerror}); expected a folder of your own; name a file with --video"
+            f"{folder} cannot be made ({error.strerror})",
+            "expected a folder of your own",
+            "name a file with --video",
         ) from None
     return folder / f"step-{step:09d}{'.mp4' if find_ffmpeg() else '.gif'}"

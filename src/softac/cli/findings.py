@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from softac.findings import Finding
+from softac.examine.findings import Finding
 
 COLOURS = {"ok": "green", "note": "yellow", "problem": "bold red"}
 

@@ -49,7 +49,11 @@ class Parser(argparse.ArgumentParser):
         if unknown != message:
             message = self._unknown(unknown.split()[0].partition("=")[0])
         prog = " ".join([self.prog, *self.verb])
-        raise ConfigError(f"{message}; expected what `{prog} --help` lists; correct it")
+        raise ConfigError(
+            f"{message}",
+            f"expected what `{prog} --help` lists",
+            "correct it",
+        )
 
     def _unknown(self, word: str) -> str:
         from softac.config import ELSEWHERE
@@ -84,8 +88,9 @@ def build_parser(argv: Sequence[str]) -> Parser:
     used = next((word for word in argv if not word.startswith("-")), None)
     if used is not None and used not in COMMANDS:
         raise ConfigError(
-            f"unknown command {used!r}{nearest(used, COMMANDS)}; expected one of: {', '.join(COMMANDS)}; "
-            "`softac --help` says what each does"
+            f"unknown command {used!r}{nearest(used, COMMANDS)}",
+            f"expected one of: {', '.join(COMMANDS)}",
+            "`softac --help` says what each does",
         )
     parser.verb = (used,) if used else ()
     for name, what in COMMANDS.items():

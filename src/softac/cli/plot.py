@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from softac.plots import learning_curves, save_figure
+from softac.report.plots import learning_curves, save_figure
 from softac.report.results import read_runs
 
 

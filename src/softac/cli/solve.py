@@ -111,13 +111,15 @@ def _load(name: str, gamma: float) -> Problem:
             layout = Path(name).read_text(encoding="utf-8").split()
         except UnicodeDecodeError as error:
             raise ConfigError(
-                f"{name} is not a text file ({error.reason}); a gridworld of the letters .#SGX was expected; "
-                "save it as UTF-8 text"
+                f"{name} is not a text file ({error.reason})",
+                "a gridworld of the letters .#SGX was expected",
+                "save it as UTF-8 text",
             ) from error
     else:
         raise ConfigError(
-            f"there is no MDP {name!r}{nearest(name, NAMES)}; it must be one of {', '.join(NAMES)}, "
-            f"a text file, or {TOY_TEXT}ID; check the spelling or the path"
+            f"there is no MDP {name!r}{nearest(name, NAMES)}",
+            f"it must be one of {', '.join(NAMES)}, a text file, or {TOY_TEXT}ID",
+            "check the spelling or the path",
         )
     return Problem(name, gridworld(layout, gamma), grid_cells(layout), MOVES)
 
@@ -190,18 +192,22 @@ def _print_table(console: Console, problem: Problem, solution: Solution) -> None
 def _check_plot(file: Path) -> None:
     if file.suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(
-            f"--plot {file} has the ending {file.suffix!r}; it must be .png, .svg or .pdf; rename the picture"
+            f"--plot {file} has the ending {file.suffix!r}",
+            "it must be .png, .svg or .pdf",
+            "rename the picture",
         )
     if not file.absolute().parent.is_dir():
         raise ConfigError(
-            f"--plot {file} lies in a folder that does not exist; the folder must be there; make it first"
+            f"--plot {file} lies in a folder that does not exist",
+            "the folder must be there",
+            "make it first",
         )
 
 
 def _plot(file: Path, problem: Problem, solutions: list[tuple[float, Solution]]) -> None:
     from matplotlib.figure import Figure
 
-    from softac.plots import save_figure
+    from softac.report.plots import save_figure
 
     figure = Figure(figsize=(1.0 + 4.0 * len(solutions), 4.2), layout="constrained")
     axes = figure.subplots(1, len(solutions), squeeze=False)[0]

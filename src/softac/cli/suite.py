@@ -10,12 +10,12 @@ import numpy as np
 from softac.cli.display import Overview, RunLine
 from softac.cli.together import in_cohort, train_together
 from softac.errors import ConfigError, either
+from softac.experiments.pool import GRACE, POLL, Job, last_line, run_jobs, usable_cores
+from softac.experiments.suite import Group, Member, Suite, write_suite
 from softac.model import Model
 from softac.replay.ring import available_memory, forecast
 from softac.run.folder import RunFolder, in_use
-from softac.run.pool import GRACE, POLL, Job, last_line, run_jobs, usable_cores
 from softac.run.signals import StopSignals
-from softac.run.suite import Group, Member, Suite, write_suite
 from softac.run.training import rows_kept
 from softac.words import duration
 
@@ -36,7 +36,11 @@ def run_suite(suite: Suite, models: Sequence[Model], path: Path, env: str | None
         model.close()
     envs = list(dict.fromkeys(group.env for group in suite.groups))
     if env is not None and env not in envs:
-        raise ConfigError(f"--env {env} was given for runs on {either(envs)}; expected one of these; correct it")
+        raise ConfigError(
+            f"--env {env} was given for runs on {either(envs)}",
+            "expected one of these",
+            "correct it",
+        )
     with RunFolder(path):
         members = suite.members
         lines = [_line(member, path, several=len(suite.groups) > 1) for member in members]
@@ -45,8 +49,9 @@ def run_suite(suite: Suite, models: Sequence[Model], path: Path, env: str | None
             line.state = "done" if suite.reached(line.folder) else "waiting"
         if all(line.state == "done" for line in lines):
             raise ConfigError(
-                f"every run in {path} has made its {suite.total} steps; expected a larger total to go on to; give "
-                f"one with -n, for instance -n {2 * suite.total}"
+                f"every run in {path} has made its {suite.total} steps",
+                "expected a larger total to go on to",
+                f"give one with -n, for instance -n {2 * suite.total}",
             )
         write_suite(path, suite)
         placed = list(zip(members, lines, strict=True))

@@ -12,15 +12,15 @@ from time import sleep
 from softac.cli.display import RunLine
 from softac.cli.messages import messages_to, to_file_in
 from softac.cli.reopen import reopened
-from softac.cohort import Cohort
-from softac.engine import Engine
 from softac.errors import SoftacError
+from softac.experiments.pool import OUTPUT, POLL
+from softac.experiments.suite import Suite
 from softac.files import new_file
+from softac.learning.cohort import Cohort
+from softac.learning.engine import Engine
 from softac.model import Model
 from softac.run.folder import read_config
 from softac.run.numerics import numerics
-from softac.run.pool import OUTPUT, POLL
-from softac.run.suite import Suite
 
 Watch = Callable[[Collection[str], Mapping[str, int]], None]
 Seat = tuple[RunLine, int, Model]  # a run and its place in the cohort
@@ -44,7 +44,7 @@ def train_together(
         watch: called five times a second, and at the end, with the names of the runs that go on and the
             exit codes of those that have ended.
     """
-    from softac.plots import draw_run  # half a second before the first step, if above
+    from softac.report.plots import draw_run  # half a second before the first step, if above
 
     codes: dict[str, int] = {}
     models = [_opened(line, env, codes) if line.state == "waiting" else None for line in lines]

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from softac.agents.presets import preset
 from softac.agents.registry import AGENTS, find_agent
 from softac.cli.arguments import (
     add_config,
@@ -25,16 +26,15 @@ from softac.cli.reopen import begun, reopened
 from softac.cli.suite import run_suite
 from softac.config import as_text, fields, make_config
 from softac.errors import CheckpointError, ConfigError, nearest
+from softac.experiments.pool import stop_with_parent
+from softac.experiments.suite import SUITE, Group, Member, Suite, evaluated, read_suite, typed
 from softac.files import exists
 from softac.model import Model
-from softac.presets import preset
 from softac.replay.ring import forecast, in_words
 from softac.run.config import RecordConfig, RunConfig
 from softac.run.folder import CONFIG, new_run_path, read_config
 from softac.run.metrics import METRICS, read_rows
-from softac.run.pool import stop_with_parent
 from softac.run.signals import StopSignals
-from softac.run.suite import SUITE, Group, Member, Suite, evaluated, read_suite, typed
 from softac.run.training import rows_kept
 from softac.seeds import in_ranges, read_seeds
 from softac.types import ActionKind
@@ -106,7 +106,9 @@ def run_train(args: argparse.Namespace) -> int:
     if several is not None:
         if args.seed is not None:
             raise ConfigError(
-                f"--seed {args.seed} and --seeds {args.seeds} were given; expected one of them; leave --seed out"
+                f"--seed {args.seed} and --seeds {args.seeds} were given",
+                "expected one of them",
+                "leave --seed out",
             )
         chosen["seed"] = several[0]
     total = steps(args.total_timesteps or (USUAL_STEPS if args.what else FIRST_RUN_STEPS))
@@ -139,16 +141,18 @@ def run_resume(args: argparse.Namespace) -> int:
         planned = int(config["total_timesteps"])
     except (ConfigError, KeyError, TypeError, ValueError):
         raise CheckpointError(
-            f"{path} is a saved model, not a run: its config.json has no plan to go on with; expected the folder "
-            "of a run; train one with `softac train`"
+            f"{path} is a saved model, not a run: its config.json has no plan to go on with",
+            "expected the folder of a run",
+            "train one with `softac train`",
         ) from None
     total = steps(args.total_timesteps or planned)
     model = reopened(config, path, args.env)
     made = model.num_timesteps
     if made > total or (made == total and evaluated(path, total, record)):
         raise ConfigError(
-            f"{path} has made {made} of {total} steps; expected a larger total to go on to; give one with -n, "
-            f"for instance -n {2 * made}"
+            f"{path} has made {made} of {total} steps",
+            "expected a larger total to go on to",
+            f"give one with -n, for instance -n {2 * made}",
         )
     return _train(model, total, record, path)
 
@@ -162,7 +166,9 @@ def _folder_word(seeds: Sequence[int]) -> str:
 def _train_seeds(model: Model, seeds: tuple[int, ...], total: int, record: RecordConfig, path: Path) -> int:
     if exists(path / SUITE) or exists(path / CONFIG):
         raise ConfigError(
-            f"{path} holds runs already; expected a new folder; choose another, or go on with `softac resume`"
+            f"{path} holds runs already",
+            "expected a new folder",
+            "choose another, or go on with `softac resume`",
         )
     model.threads = 1
     group, env = Group("", "seed-", seeds, model.description()), model.source.name
@@ -174,8 +180,9 @@ def _resume_suite(suite: Suite, path: Path, args: argparse.Namespace) -> int:
     total = steps(args.total_timesteps or suite.total)
     if total < suite.total:
         raise ConfigError(
-            f"-n {total} was given for {path}, whose runs are to make {suite.total} steps; expected as many, or "
-            "more; leave -n away to finish them"
+            f"-n {total} was given for {path}, whose runs are to make {suite.total} steps",
+            "expected as many, or more",
+            "leave -n away to finish them",
         )
     if total > suite.total:
         # The last -n of a command counts, so that this one makes runs of that many steps.
@@ -219,7 +226,7 @@ def _summary(path: Path, run: str, rows: list[dict[str, Any]], steps_made: int) 
     evaluations = [row for row in rows if "eval/mean_reward" in row]
     lines = []
     if evaluations:
-        from softac.plots import draw_run  # half a second before the first step, if above
+        from softac.report.plots import draw_run  # half a second before the first step, if above
 
         last = evaluations[-1]
         lines += [
@@ -252,6 +259,7 @@ def _algorithm_and_env(words: list[str]) -> tuple[str, str]:
             return algorithm, env_id
         case _:
             raise ConfigError(
-                f"{' '.join(words)} was given; expected an algorithm and an environment; write for instance "
-                "softac train sac Pendulum-v1"
+                f"{' '.join(words)} was given",
+                "expected an algorithm and an environment",
+                "write for instance softac train sac Pendulum-v1",
             )

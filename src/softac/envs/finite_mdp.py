@@ -55,8 +55,9 @@ class FiniteMDPEnv(gym.Env[np.int64, np.int64]):
             raise ResetNeeded("step was called without an episode; an episode starts with reset(); call reset()")
         if not self.action_space.contains(action):
             raise ConfigError(
-                f"the action is {action!r}; it must be an integer from 0 to {self.mdp.n_actions - 1}; "
-                "draw one from action_space"
+                f"the action is {action!r}",
+                f"it must be an integer from 0 to {self.mdp.n_actions - 1}",
+                "draw one from action_space",
             )
         state, a = self._state, int(action)
         following, chances = self.mdp.successors(state, a)
@@ -130,12 +131,14 @@ def _toy_text(env_id: str, **env_kwargs: Any) -> Any:
         env = gym.make(env_id, **env_kwargs).unwrapped
     except gym.error.Error as error:
         raise ConfigError(
-            f"Gymnasium cannot make {env_id!r} ({error}); a toy-text id was expected; "
-            "try FrozenLake-v1, CliffWalking-v1 or Taxi-v4"
+            f"Gymnasium cannot make {env_id!r} ({error})",
+            "a toy-text id was expected",
+            "try FrozenLake-v1, CliffWalking-v1 or Taxi-v4",
         ) from error
     if not (hasattr(env, "P") and hasattr(env, "initial_state_distrib")):
         raise ConfigError(
-            f"{env_id!r} has no transition table P; a toy-text environment with one was expected; "
-            "try FrozenLake-v1, CliffWalking-v1 or Taxi-v4"
+            f"{env_id!r} has no transition table P",
+            "a toy-text environment with one was expected",
+            "try FrozenLake-v1, CliffWalking-v1 or Taxi-v4",
         )
     return env

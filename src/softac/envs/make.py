@@ -51,15 +51,17 @@ def make_env(
         kwargs["render_mode"] = render_mode
     if isinstance(env, gym.vector.VectorEnv):
         raise ConfigError(
-            f"a vector environment ({type(env).__name__}) was given; expected an id, a function or a single "
-            "environment, which softac steps itself so that every episode has its own seed and ends exactly "
-            "where it ends; pass the single environment's id and n_envs"
+            f"a vector environment ({type(env).__name__}) was given",
+            "expected an id, a function or a single environment, which softac steps itself so that every episode "
+            "has its own seed and ends exactly where it ends",
+            "pass the single environment's id and n_envs",
         )
     if isinstance(env, gym.Env):
         if kwargs:
             raise ConfigError(
-                f"env_kwargs {sorted(kwargs)} were given with an environment that exists already; expected "
-                "an id or a function; pass one, or make the environment with these arguments"
+                f"env_kwargs {sorted(kwargs)} were given with an environment that exists already",
+                "expected an id or a function",
+                "pass one, or make the environment with these arguments",
             )
         return env
     if isinstance(env, str):
@@ -68,16 +70,23 @@ def make_env(
         made = gym.make(env, disable_env_checker=True, **kwargs) if isinstance(env, str) else env(**kwargs)
     except DependencyNotInstalled as error:
         raise ConfigError(
-            f"{env} needs a package that is not installed ({_one_line(error)}); expected it beside softac; "
-            "install it with pip"
+            f"{env} needs a package that is not installed ({_one_line(error)})",
+            "expected it beside softac",
+            "install it with pip",
         ) from None
     except Exception as error:
         raise EnvironmentFailed(
             f"{_name(env)} could not be made with {kwargs or 'no arguments'}: {type(error).__name__}: "
-            f"{_one_line(error)}; expected a Gymnasium environment; check --env-kwargs and the environment"
+            f"{_one_line(error)}",
+            "expected a Gymnasium environment",
+            "check --env-kwargs and the environment",
         ) from error
     if not isinstance(made, gym.Env):
-        raise ConfigError(f"{_name(env)} returned a {type(made).__name__}; expected a gymnasium.Env; return one")
+        raise ConfigError(
+            f"{_name(env)} returned a {type(made).__name__}",
+            "expected a gymnasium.Env",
+            "return one",
+        )
     return made
 
 
@@ -124,8 +133,9 @@ class EnvSource:
         """
         if num_envs > 1 and not self.repeatable:
             raise ConfigError(
-                f"n_envs={num_envs} was given with one environment object; expected an id or a function, which "
-                "can be called for each; pass one"
+                f"n_envs={num_envs} was given with one environment object",
+                "expected an id or a function, which can be called for each",
+                "pass one",
             )
         return InProcessVectorEnv(self.make, num_envs)
 
@@ -135,8 +145,9 @@ def _require_registered(env_id: str, trust_module: bool) -> None:
     if module:
         if not trust_module:
             raise ConfigError(
-                f"{env_id!r} would import the module {module!r} because a file says so; expected an id "
-                f"without a module; name it yourself with --env {env_id} if you trust it"
+                f"{env_id!r} would import the module {module!r} because a file says so",
+                "expected an id without a module",
+                f"name it yourself with --env {env_id} if you trust it",
             )
         # A module in the folder one stands in, which an installed command would not find.
         sys.path.append(str(Path.cwd()))
@@ -144,23 +155,26 @@ def _require_registered(env_id: str, trust_module: bool) -> None:
             importlib.import_module(module)
         except Exception as error:
             raise ConfigError(
-                f"the module {module!r} of {env_id!r} cannot be imported ({_one_line(error)}); expected an "
-                "installed module that registers the environment; install it or correct its name"
+                f"the module {module!r} of {env_id!r} cannot be imported ({_one_line(error)})",
+                "expected an installed module that registers the environment",
+                "install it or correct its name",
             ) from None
         finally:
             sys.path.pop()
     if name in IMPORTERS and not trust_module:
         raise ConfigError(
-            f"{name!r} would import an environment of another library because a file says so; expected an id "
-            f"that Gymnasium runs itself; name it yourself with --env {name} if you trust the file"
+            f"{name!r} would import an environment of another library because a file says so",
+            "expected an id that Gymnasium runs itself",
+            f"name it yourself with --env {name} if you trust the file",
         )
     try:
         spec = gym.spec(name)
     except (UnregisteredEnv, gym.error.Error) as error:
         hint = nearest(name, gym.registry)
         raise ConfigError(
-            f"unknown environment {env_id!r}{hint or f' ({_one_line(error)})'}; expected a Gymnasium id such "
-            "as Pendulum-v1, or module:Env-v0 for one of your own; correct the id"
+            f"unknown environment {env_id!r}{hint or f' ({_one_line(error)})'}",
+            "expected a Gymnasium id such as Pendulum-v1, or module:Env-v0 for one of your own",
+            "correct the id",
         ) from None
     if "mujoco" in str(spec.entry_point):
         _quiet_mujoco()
@@ -177,8 +191,9 @@ def _quiet_mujoco() -> None:
     except AttributeError as error:
         chosen = os.environ.get("MUJOCO_GL")
         raise ConfigError(
-            f"MuJoCo cannot be imported with MUJOCO_GL={chosen} ({_one_line(error)}); expected "
-            f"the libraries to draw with; install them with `{EGL_PACKAGES}`, or unset MUJOCO_GL"
+            f"MuJoCo cannot be imported with MUJOCO_GL={chosen} ({_one_line(error)})",
+            "expected the libraries to draw with",
+            f"install them with `{EGL_PACKAGES}`, or unset MUJOCO_GL",
         ) from None
     if mujoco.get_mju_user_warning() is None:
         mujoco.set_mju_user_warning(_on_mujoco_warning)

@@ -53,8 +53,9 @@ class MultiGoalEnv(gym.Env[FloatArray, FloatArray]):
         self._position = np.array((options or {}).get("position", drawn), np.float32)
         if not self.observation_space.contains(self._position):
             raise ConfigError(
-                f"the position is {self._position.tolist()}; it must be two numbers from {-SIDE:g} to {SIDE:g}; "
-                "give (0, 0) for the centre"
+                f"the position is {self._position.tolist()}",
+                f"it must be two numbers from {-SIDE:g} to {SIDE:g}",
+                "give (0, 0) for the centre",
             )
         return self._position.copy(), {"goal": None}
 
@@ -70,8 +71,9 @@ class MultiGoalEnv(gym.Env[FloatArray, FloatArray]):
         a = np.asarray(action, np.float32)
         if not self.action_space.contains(a):
             raise ConfigError(
-                f"the action is {action!r}; it must be two numbers from -1 to 1, the displacement along x and y; "
-                "clip it, or draw one from action_space"
+                f"the action is {action!r}",
+                "it must be two numbers from -1 to 1, the displacement along x and y",
+                "clip it, or draw one from action_space",
             )
         arrived = np.clip(self._position + a, -SIDE, SIDE)
         goal = goal_of(arrived)

@@ -48,8 +48,9 @@ def require_render_mode(name: str, env: gym.Env[Any, Any], mode: str) -> None:
     if "rgb_array" not in modes and mode not in modes:
         offered = ", ".join(map(str, modes)) or "none"
         raise ConfigError(
-            f"{name} does not draw itself (its render modes: {offered}); expected rgb_array among them; add it to "
-            "its metadata and its render method, or use `softac eval` for the returns alone"
+            f"{name} does not draw itself (its render modes: {offered})",
+            "expected rgb_array among them",
+            "add it to its metadata and its render method, or use `softac eval` for the returns alone",
         )
 
 
@@ -68,11 +69,14 @@ def draw(name: str, env: gym.Env[Any, Any]) -> Any:
         what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         if not has_display() and any("mujoco" in base.__module__ for base in type(env.unwrapped).__mro__):
             raise ConfigError(
-                f"MuJoCo cannot draw {name} without a display here ({what}); expected the EGL libraries and "
-                f"MUJOCO_GL=egl or unset; install them with `{EGL_PACKAGES}`"
+                f"MuJoCo cannot draw {name} without a display here ({what})",
+                "expected the EGL libraries and MUJOCO_GL=egl or unset",
+                f"install them with `{EGL_PACKAGES}`",
             ) from error
         raise EnvironmentFailed(
-            f"{name} raised {what} in render; expected a picture; correct the environment"
+            f"{name} raised {what} in render",
+            "expected a picture",
+            "correct the environment",
         ) from error
 
 

@@ -103,7 +103,9 @@ class Spaces:
             return cls(_from_json(data["observation"]), _from_json(data["action"]))
         except (KeyError, TypeError, ValueError, AssertionError, OverflowError, MemoryError):
             raise CheckpointError(
-                "the spaces in config.json are damaged; expected what softac wrote; restore the file"
+                "the spaces in config.json are damaged",
+                "expected what softac wrote",
+                "restore the file",
             ) from None
 
 
@@ -115,28 +117,33 @@ def _check_observation_space(space: gym.Space[Any], where: str) -> None:
                 _check_observation_space(part, f"{where}[{key!r}]")
         case spaces.Box() if len(space.shape) >= 3 or (len(space.shape) == 2 and space.dtype == np.uint8):
             raise ConfigError(
-                f"{where} are images {space.shape} of {space.dtype}; expected vectors, which the fully "
-                "connected networks here can read; encode the image into features with a wrapper such as "
-                "gymnasium.wrappers.TransformObservation"
+                f"{where} are images {space.shape} of {space.dtype}",
+                "expected vectors, which the fully connected networks here can read",
+                "encode the image into features with a wrapper such as gymnasium.wrappers.TransformObservation",
             )
         case spaces.Box() | spaces.Discrete() | spaces.MultiDiscrete() | spaces.MultiBinary():
             pass
         case _:
             raise ConfigError(
-                f"{where} are of kind {type(space).__name__}; expected Box, Discrete, MultiDiscrete, "
-                "MultiBinary, or a Dict or Tuple of them; turn them into a Box with "
-                "gymnasium.wrappers.TransformObservation"
+                f"{where} are of kind {type(space).__name__}",
+                "expected Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of them",
+                "turn them into a Box with gymnasium.wrappers.TransformObservation",
             )
     if where == "observations" and _flat_size(space) == 0:
-        raise ConfigError("observations are empty; expected at least one number; add one to the environment")
+        raise ConfigError(
+            "observations are empty",
+            "expected at least one number",
+            "add one to the environment",
+        )
 
 
 def _checked_action_space(space: gym.Space[Any]) -> spaces.Box | spaces.Discrete:
     if isinstance(space, spaces.Discrete):
         if space.n > MOST_ACTIONS:
             raise ConfigError(
-                f"there are {space.n:,} discrete actions; expected at most {MOST_ACTIONS:,}, each with a value of "
-                "its own; choose among fewer, or declare a Box"
+                f"there are {space.n:,} discrete actions",
+                f"expected at most {MOST_ACTIONS:,}, each with a value of its own",
+                "choose among fewer, or declare a Box",
             )
         return space
     if not isinstance(space, spaces.Box):
@@ -146,22 +153,29 @@ def _checked_action_space(space: gym.Space[Any]) -> spaces.Box | spaces.Discrete
             else "flatten them"
         )
         raise ConfigError(
-            f"actions are of kind {type(space).__name__}; expected a Box of finite bounds (continuous actions) or "
-            f"Discrete; {hint} with a gymnasium.ActionWrapper"
+            f"actions are of kind {type(space).__name__}",
+            "expected a Box of finite bounds (continuous actions) or Discrete",
+            f"{hint} with a gymnasium.ActionWrapper",
         )
     if not np.issubdtype(space.dtype, np.floating):
         raise ConfigError(
-            f"actions are a Box of {space.dtype}; expected floating-point actions; declare the space with "
-            "dtype=np.float32, or Discrete for a method with discrete actions"
+            f"actions are a Box of {space.dtype}",
+            "expected floating-point actions",
+            "declare the space with dtype=np.float32, or Discrete for a method with discrete actions",
         )
     if space.low.size == 0:
-        raise ConfigError("the action space is empty; expected at least one dimension; add one")
+        raise ConfigError(
+            "the action space is empty",
+            "expected at least one dimension",
+            "add one",
+        )
     largest = float(np.maximum(np.abs(space.low), np.abs(space.high)).max())
     if not largest <= LARGEST_BOUND:
         raise ConfigError(
-            f"actions are bounded by {largest:g}; expected finite bounds of at most {LARGEST_BOUND:g}, since "
-            "the policy explores all of them; declare useful bounds, or wrap the environment in "
-            "gymnasium.wrappers.TransformAction with a bounded Box"
+            f"actions are bounded by {largest:g}",
+            f"expected finite bounds of at most {LARGEST_BOUND:g}, since the policy explores all of them",
+            "declare useful bounds, or wrap the environment in gymnasium.wrappers.TransformAction with a bounded "
+            "Box",
         )
     return space
 

@@ -87,7 +87,9 @@ def expected_code_length(p: Tensor) -> Tensor:
     """
     if p.ndim != 1:
         raise ConfigError(
-            f"p has shape {tuple(p.shape)}; a code is made for one distribution [K]; call once for each row"
+            f"p has shape {tuple(p.shape)}",
+            "a code is made for one distribution [K]",
+            "call once for each row",
         )
     _check_distribution(p, "p")
     groups = [float(x) for x in p.tolist() if x > 0.0]
@@ -170,13 +172,15 @@ def mixture_entropy(means: Tensor, std: float, divergence: Literal["kl", "bhatta
     scales = {"kl": 2.0, "bhattacharyya": 8.0}
     if divergence not in scales:
         raise ConfigError(
-            f"divergence is {divergence!r}; it must be 'kl' or 'bhattacharyya'; pick 'kl' for the upper bound "
-            "on the entropy, 'bhattacharyya' for the lower one"
+            f"divergence is {divergence!r}",
+            "it must be 'kl' or 'bhattacharyya'",
+            "pick 'kl' for the upper bound on the entropy, 'bhattacharyya' for the lower one",
         )
     if not std > 0.0:
         raise ConfigError(
-            f"std is {std:g}; the standard deviation must be > 0; "
-            "a deterministic variable has no differential entropy, it tends to minus infinity"
+            f"std is {std:g}",
+            "the standard deviation must be > 0",
+            "a deterministic variable has no differential entropy, it tends to minus infinity",
         )
     components, dim = means.shape[-2:]
     squared_distance = (means.unsqueeze(-2) - means.unsqueeze(-3)).square().sum(-1)
@@ -186,29 +190,37 @@ def mixture_entropy(means: Tensor, std: float, divergence: Literal["kl", "bhatta
 
 def _log_base(base: float) -> float:
     if not base > 1.0:
-        raise ConfigError(f"base is {base}; it must be above 1; use 2 for bits or math.e for nats")
+        raise ConfigError(
+            f"base is {base}",
+            "it must be above 1",
+            "use 2 for bits or math.e for nats",
+        )
     return math.log(base)
 
 
 def _check_std(std: Tensor) -> None:
     if not bool((std > 0.0).all()):
         raise ConfigError(
-            f"std has the entry {float(std.min()):g}; standard deviations must be > 0; "
-            "a deterministic variable has no differential entropy, it tends to minus infinity"
+            f"std has the entry {float(std.min()):g}",
+            "standard deviations must be > 0",
+            "a deterministic variable has no differential entropy, it tends to minus infinity",
         )
 
 
 def _check_probabilities(p: Tensor, name: str) -> None:
     if not p.is_floating_point():
         raise ConfigError(
-            f"{name} has dtype {p.dtype}; probabilities must be floating-point; convert with .double()"
+            f"{name} has dtype {p.dtype}",
+            "probabilities must be floating-point",
+            "convert with .double()",
         )
     wrong = ~((p >= 0.0) & (p <= 1.0 + 8.0 * torch.finfo(p.dtype).eps))
     if bool(wrong.any()):
         where = _first(wrong)
         raise ConfigError(
-            f"{name}{where or ''} is {float(p[tuple(where)]):g}; a probability must be in [0, 1]; "
-            "pass probabilities, not logits or counts"
+            f"{name}{where or ''} is {float(p[tuple(where)]):g}",
+            "a probability must be in [0, 1]",
+            "pass probabilities, not logits or counts",
         )
 
 
@@ -219,8 +231,9 @@ def _check_distribution(p: Tensor, name: str) -> None:
     if bool(wrong.any()):
         where = _first(wrong)
         raise ConfigError(
-            f"{name}{where or ''} sums to {float(sums[tuple(where)]):.9g}; a row of probabilities must sum "
-            "to 1; divide it by its sum"
+            f"{name}{where or ''} sums to {float(sums[tuple(where)]):.9g}",
+            "a row of probabilities must sum to 1",
+            "divide it by its sum",
         )
 
 
@@ -233,8 +246,9 @@ def _check_pair(p: Tensor, q: Tensor) -> None:
         asked = float(p.expand(missing.shape)[tuple(where)])
         named = f" (state {where[0]}, action {where[1]})" if len(where) == 2 else ""
         raise ConfigError(
-            f"q{where}{named} is 0 where p is {asked:g}; the divergence is infinite "
-            "when q leaves out what p can do; give q some probability there, or exchange the two"
+            f"q{where}{named} is 0 where p is {asked:g}",
+            "the divergence is infinite when q leaves out what p can do",
+            "give q some probability there, or exchange the two",
         )
 
 

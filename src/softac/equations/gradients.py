@@ -252,6 +252,8 @@ def _by_baseline(baseline: str, *, none: Gradient, mean: Gradient, optimal: Grad
     choices = {"none": none, "mean": mean, "optimal": optimal}
     if baseline not in choices:
         raise ConfigError(
-            f"baseline is {baseline!r}; it must be 'none', 'mean' or 'optimal'; pick one of the three"
+            f"baseline is {baseline!r}",
+            "it must be 'none', 'mean' or 'optimal'",
+            "pick one of the three",
         )
     return choices[baseline]

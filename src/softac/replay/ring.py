@@ -204,8 +204,9 @@ def require_memory(
             else ("rollout", f"n_steps to {fitting // rollout_envs:,}")
         )
         raise ConfigError(
-            f"the {what} needs {in_words(needed)} for {rows:,} transitions of {each} bytes; "
-            f"expected at most the {in_words(free)} of memory free now; lower {lower} or free memory"
+            f"the {what} needs {in_words(needed)} for {rows:,} transitions of {each} bytes",
+            f"expected at most the {in_words(free)} of memory free now",
+            f"lower {lower} or free memory",
         )
 
 

@@ -77,8 +77,9 @@ def read_segments(replay: Replay, folder: Path, segments: list[Segment], added: 
         expected = segment.stop
     if expected != added:
         raise CheckpointError(
-            f"the replay segments reach row {expected}; expected {added}; "
-            "use an earlier checkpoint or load without the replay"
+            f"the replay segments reach row {expected}",
+            f"expected {added}",
+            "use an earlier checkpoint or load without the replay",
         )
     replay.added = added
 

@@ -29,14 +29,19 @@ def write_report(folders: Sequence[Path], output: Path) -> int:
         DiskError: the page cannot be written.
     """
     if output.suffix != ".html":
-        raise ConfigError(f"{output} was given for a page; expected a name that ends in .html; rename it")
+        raise ConfigError(
+            f"{output} was given for a page",
+            "expected a name that ends in .html",
+            "rename it",
+        )
     runs = read_runs(folders)
     page = render(runs, folders, output)
     try:
         replace_text(output, page)
     except OSError as error:
         raise DiskError(
-            f"{output} cannot be written ({error.strerror}); expected a folder that exists, with space; choose "
-            "another"
+            f"{output} cannot be written ({error.strerror})",
+            "expected a folder that exists, with space",
+            "choose another",
         ) from None
     return len(runs.results)

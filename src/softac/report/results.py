@@ -13,12 +13,12 @@ from typing import Any, Literal, TypeAlias
 from softac.agents.registry import AGENTS
 from softac.config import as_text, default, fields
 from softac.errors import CheckpointError, ConfigError
+from softac.experiments.pool import last_error
+from softac.experiments.suite import SUITE, Member, Suite, read_suite
 from softac.files import exists, read_regular
 from softac.run.checkpoint import parse_json
 from softac.run.folder import CONFIG, CRASH, read_config
 from softac.run.metrics import METRICS, Row, as_number, numbers, read_rows
-from softac.run.pool import last_error
-from softac.run.suite import SUITE, Member, Suite, read_suite
 from softac.seeds import are_seeds
 from softac.words import clean
 
@@ -218,13 +218,16 @@ def _run_folders(folder: Path) -> list[Path]:
         below = sorted(folder.iterdir()) if folder.is_dir() else []
     except OSError as error:
         raise ConfigError(
-            f"{folder} cannot be read ({error.strerror}); expected a folder of yours; change its permissions"
+            f"{folder} cannot be read ({error.strerror})",
+            "expected a folder of yours",
+            "change its permissions",
         ) from None
     found = [path for path in below if exists(path / CONFIG) or exists(path / METRICS)]
     if not found:
         raise ConfigError(
-            f"{folder} holds no run; expected a run folder, a folder of run folders or that of a suite; name one "
-            "that `softac train` or `softac bench` has printed"
+            f"{folder} holds no run",
+            "expected a run folder, a folder of run folders or that of a suite",
+            "name one that `softac train` or `softac bench` has printed",
         )
     return found
 
@@ -271,8 +274,9 @@ def _require_described(config: dict[str, Any], path: Path) -> None:
         described = False
     if not described:
         raise CheckpointError(
-            f"{path} does not describe a run; expected algorithm, env, hyperparameters and run as softac "
-            "writes them; restore the file"
+            f"{path} does not describe a run",
+            "expected algorithm, env, hyperparameters and run as softac writes them",
+            "restore the file",
         )
 
 
@@ -342,8 +346,9 @@ def _require_evaluated(results: Sequence[Result], folders: Sequence[Path]) -> No
     if not any(result.returns for result in results):
         first = results[0]
         raise ConfigError(
-            f"no evaluation was found in {', '.join(map(str, folders))} ({first.title}: {first.reason}); expected "
-            "at least one; train for longer or with a smaller --eval-freq"
+            f"no evaluation was found in {', '.join(map(str, folders))} ({first.title}: {first.reason})",
+            "expected at least one",
+            "train for longer or with a smaller --eval-freq",
         )
 
 
@@ -353,8 +358,9 @@ def _require_each_once(results: Sequence[Result]) -> None:
         key = (result.env, result.name, result.seed)
         if result.name and key in seen:
             raise ConfigError(
-                f"{seen[key]} and {result.folder} are both seed {result.seed} of {result.name} on {result.env}; "
-                "expected each seed once, since a run and its copy are not two runs; leave one of them out"
+                f"{seen[key]} and {result.folder} are both seed {result.seed} of {result.name} on {result.env}",
+                "expected each seed once, since a run and its copy are not two runs",
+                "leave one of them out",
             )
         seen[key] = result.folder
 
@@ -368,8 +374,9 @@ def _require_comparable(results: Sequence[Result]) -> None:
                 if value != was:
                     raise ConfigError(
                         f"{one.folder} and {result.folder} cannot be compared on {result.env}: {what} was "
-                        f"{clean(was)} and {clean(value)}; expected the same for all runs of an environment; make "
-                        "a report of each"
+                        f"{clean(was)} and {clean(value)}",
+                        "expected the same for all runs of an environment",
+                        "make a report of each",
                     )
 
 

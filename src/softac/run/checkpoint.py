@@ -187,7 +187,7 @@ def read_newest(
     Raises:
         CheckpointError: none verifies; the message is that of the newest.
     """
-    failures: list[str] = []
+    failures: list[CheckpointError] = []
     for path in checkpoints(folder):
         try:
             snapshot = read_checkpoint(path, config_sha256, action_dim)
@@ -195,14 +195,15 @@ def read_newest(
                 for segment in snapshot.segments:
                     read_hashed(replay / segment.file_name, segment.size, segment.sha256)
         except CheckpointError as error:
-            failures.append(str(error))
+            failures.append(error)
         else:
-            return snapshot, failures
+            return snapshot, [str(failure) for failure in failures]
     if failures:
-        raise CheckpointError(failures[0])
+        raise failures[0]
     raise CheckpointError(
-        f"{folder} holds no checkpoint; expected at least one folder step-...; train first, or name the "
-        "folder of a run"
+        f"{folder} holds no checkpoint",
+        "expected at least one folder step-...",
+        "train first, or name the folder of a run",
     )
 
 
@@ -217,15 +218,17 @@ def read_checkpoint(path: Path, config_sha256: str, action_dim: int) -> Snapshot
     manifest = _object(parse_json(data, path / MANIFEST))
     if manifest.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path} has format {str(manifest.get('format'))[:40]!r}; expected {FORMAT!r}; read it with the "
-            f"softac that wrote it ({str(manifest.get('softac'))[:20]})"
+            f"{path} has format {str(manifest.get('format'))[:40]!r}",
+            f"expected {FORMAT!r}",
+            f"read it with the softac that wrote it ({str(manifest.get('softac'))[:20]})",
         )
     if not seal_is_whole(data):
         raise _damaged(path / MANIFEST, ValueError("its SHA-256 is not the one it ends with"))
     if manifest.get("config_sha256") != config_sha256:
         raise CheckpointError(
-            f"{path} was written with another configuration than the config.json beside it; expected the "
-            "one it was trained with; restore that config.json"
+            f"{path} was written with another configuration than the config.json beside it",
+            "expected the one it was trained with",
+            "restore that config.json",
         )
     try:
         step = int(manifest["step"])
@@ -293,7 +296,9 @@ def _tensors(data: bytes, path: Path) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(
-                f"{path} holds a {name} that is not finite; expected finite numbers; use an earlier checkpoint"
+                f"{path} holds a {name} that is not finite",
+                "expected finite numbers",
+                "use an earlier checkpoint",
             )
     return tensors
 
@@ -349,7 +354,9 @@ def _require_depth(value: Any, depth: int) -> None:
 def _damaged(path: Path, error: BaseException) -> CheckpointError:
     detail = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     return CheckpointError(
-        f"{path} is damaged ({detail}); expected what softac writes; restore it or use an earlier checkpoint"
+        f"{path} is damaged ({detail})",
+        "expected what softac writes",
+        "restore it or use an earlier checkpoint",
     )
 
 

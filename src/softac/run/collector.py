@@ -151,8 +151,9 @@ class Collector:
             obs = self.envs.reset(i, seed)
         except EnvFault as fault:
             raise EnvironmentFailed(
-                f"environment {i} {fault} at the start of episode {index} (seed {seed}); expected a finite "
-                f"observation of the declared shape; correct its reset(seed={seed}), then resume"
+                f"environment {i} {fault} at the start of episode {index} (seed {seed})",
+                "expected a finite observation of the declared shape",
+                f"correct its reset(seed={seed}), then resume",
             ) from fault
         return Episode(index, seed, obs, NStep(self.gamma, self.n_steps))
 
@@ -161,8 +162,9 @@ class Collector:
         action = self.envs.spaces.to_env(self.actions[self.cursor])
         return EnvironmentFailed(
             f"environment {self.cursor} {fault} at step {len(episode.actions) + 1} of episode {episode.index} "
-            f"(seed {episode.seed}, action {np.array2string(action, precision=4)}); expected a finite answer "
-            "of the declared shape; correct the environment, then resume"
+            f"(seed {episode.seed}, action {np.array2string(action, precision=4)})",
+            "expected a finite answer of the declared shape",
+            "correct the environment, then resume",
         )
 
     def state(self) -> tuple[dict[str, Any], FloatArray]:
@@ -234,8 +236,9 @@ class Collector:
             except EnvFault as fault:
                 raise EnvironmentFailed(
                     f"environment {i} {fault} at step {len(episode.actions) + 1} of episode {index} (seed "
-                    f"{episode.seed}), which it had passed before; expected it to repeat itself; correct the "
-                    "environment, then resume"
+                    f"{episode.seed}), which it had passed before",
+                    "expected it to repeat itself",
+                    "correct the environment, then resume",
                 ) from fault
             if step.terminated or step.truncated:
                 return None

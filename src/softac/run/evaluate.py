@@ -65,9 +65,17 @@ def evaluate(
         EnvironmentFailed: the environment raised or returned something that is not finite.
     """
     if not isinstance(n_episodes, int) or n_episodes < 1:
-        raise ConfigError(f"n_eval_episodes={n_episodes!r} was given; expected a whole number >= 1; give 10, say")
+        raise ConfigError(
+            f"n_eval_episodes={n_episodes!r} was given",
+            "expected a whole number >= 1",
+            "give 10, say",
+        )
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ConfigError(f"seed={seed!r} was given; expected a whole number from 0 to 4294967295; give 0, say")
+        raise ConfigError(
+            f"seed={seed!r} was given",
+            "expected a whole number from 0 to 4294967295",
+            "give 0, say",
+        )
     stream = generator(Purpose.EVALUATION_NOISE, seed)
     returns: list[float] = []
     lengths: list[int] = []
@@ -93,8 +101,9 @@ def evaluate(
                     )
         except EnvFault as fault:
             raise EnvironmentFailed(
-                f"the evaluation environment {fault} at step {length + 1} of the episode with seed {start}; "
-                "expected a finite answer of the declared shape; correct the environment"
+                f"the evaluation environment {fault} at step {length + 1} of the episode with seed {start}",
+                "expected a finite answer of the declared shape",
+                "correct the environment",
             ) from fault
         returns.append(total)
         lengths.append(length)
@@ -111,7 +120,8 @@ def act(agent: Agent, obs: FloatArray, noise: Tensor | None) -> FloatArray:
     actions: FloatArray = agent.act(torch.from_numpy(obs).to(agent.device), noise).cpu().numpy()
     if not np.isfinite(actions).all():
         raise NumericalError(
-            "the policy's action is not a number; expected finite networks and observations; lower the learning "
-            "rate or scale the rewards down, then go on from the last checkpoint"
+            "the policy's action is not a number",
+            "expected finite networks and observations",
+            "lower the learning rate or scale the rewards down, then go on from the last checkpoint",
         )
     return actions

@@ -45,16 +45,19 @@ class RunFolder:
             for name in (LOCK, CHECKPOINTS, REPLAY, BEST, CRASH):
                 if (path / name).is_symlink():
                     raise ConfigError(
-                        f"{path / name} is a link; expected a file or folder of its own, since it is written to "
-                        "and old things in it are deleted; put what it leads to in its place"
+                        f"{path / name} is a link",
+                        "expected a file or folder of its own, since it is written to and old things in it are "
+                        "deleted",
+                        "put what it leads to in its place",
                     )
             self._made = [p for p in (path, *path.parents) if not p.exists()]
             path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise DiskError(
-                f"{path} cannot be written ({error.strerror}); expected a folder of your own; "
-                "choose another with --run-dir"
+                f"{path} cannot be written ({error.strerror})",
+                "expected a folder of your own",
+                "choose another with --run-dir",
             ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -64,8 +67,9 @@ class RunFolder:
         except OSError:
             os.close(self._lock)
             raise ConfigError(
-                f"{path} is in use by another process; expected a run that nobody is writing; wait for it, "
-                "stop it, or choose another folder"
+                f"{path} is in use by another process",
+                "expected a run that nobody is writing",
+                "wait for it, stop it, or choose another folder",
             ) from None
 
     def release(self, *, discard: bool = False) -> None:
@@ -143,13 +147,15 @@ def read_config(path: Path) -> dict[str, Any]:
     config = parse_json(data, path / CONFIG)
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path / CONFIG} is not the description of a run; expected format {FORMAT!r}; name the folder "
-            "of a run or model that this version wrote"
+            f"{path / CONFIG} is not the description of a run",
+            f"expected format {FORMAT!r}",
+            "name the folder of a run or model that this version wrote",
         )
     if not seal_is_whole(data):
         raise CheckpointError(
-            f"{path / CONFIG} has been changed: its SHA-256 is not the one it ends with; expected the bytes that "
-            "softac wrote, which the checkpoints beside it belong to; restore the file"
+            f"{path / CONFIG} has been changed: its SHA-256 is not the one it ends with",
+            "expected the bytes that softac wrote, which the checkpoints beside it belong to",
+            "restore the file",
         )
     return config
 
@@ -165,8 +171,9 @@ def config_sha256(config: dict[str, Any]) -> str:
         text = json.dumps(identity, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            f"the environment's arguments cannot be written into {CONFIG} ({error}); expected texts, finite "
-            "numbers, booleans, and lists and dicts of them; pass a function that makes the environment instead"
+            f"the environment's arguments cannot be written into {CONFIG} ({error})",
+            "expected texts, finite numbers, booleans, and lists and dicts of them",
+            "pass a function that makes the environment instead",
         ) from None
     return hashlib.sha256(text.encode()).hexdigest()
 

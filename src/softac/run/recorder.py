@@ -81,7 +81,7 @@ class Recorder:
                 self.metrics = MetricsFile(folder, resume_step)
                 self.sinks.append(TensorBoard(folder, resume_step))
             except OSError as error:
-                raise DiskError(_refused("the metrics", folder, error)) from None
+                raise _refused("the metrics", folder, error) from None
         self.segments = list(segments)
         self.failed_writes: Counter[str] = Counter()  # in a row, for each kind of file
         self._saved: tuple[int, int, bool] | None = None
@@ -179,8 +179,9 @@ class Recorder:
         for name, value in means.items():
             if not math.isfinite(value):
                 raise NumericalError(
-                    f"{name} is {value} at step {training.steps}; expected finite numbers; lower the learning "
-                    "rate or scale the rewards down, then resume from the last checkpoint"
+                    f"{name} is {value} at step {training.steps}",
+                    "expected finite numbers",
+                    "lower the learning rate or scale the rewards down, then resume from the last checkpoint",
                 )
         recent = training.collector.recent
         row: dict[str, float] = {}
@@ -264,21 +265,22 @@ class Recorder:
             write()
         except OSError as error:
             self.failed_writes[kind] += 1
-            message = _refused(what, self.folder or Path(), error)
+            refused = _refused(what, self.folder or Path(), error)
             if last or self.failed_writes[kind] >= DISK_ATTEMPTS:
-                raise DiskError(message) from None
-            log.warning("%s", message)
+                raise refused from None
+            log.warning("%s", refused)
             return False
         self.failed_writes[kind] = 0
         return True
 
 
-def _refused(what: str, folder: Path, error: OSError) -> str:
+def _refused(what: str, folder: Path, error: OSError) -> DiskError:
     existing = next(p for p in (folder, *folder.absolute().parents) if exists(p))
     free = shutil.disk_usage(existing).free / 1e6
-    return (
-        f"{what} could not be written to {folder} ({error.strerror or error}, {free:.1f} MB free there); "
-        "expected a disk that takes it; free some space, then `softac resume` goes on from the last checkpoint"
+    return DiskError(
+        f"{what} could not be written to {folder} ({error.strerror or error}, {free:.1f} MB free there)",
+        "expected a disk that takes it",
+        "free some space, then `softac resume` goes on from the last checkpoint",
     )
 
 
@@ -301,6 +303,7 @@ def require_finite(snapshot: Snapshot) -> None:
     for name, tensor in snapshot.tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise NumericalError(
-                f"{name} is not finite at step {snapshot.step}; expected finite parameters; lower the learning "
-                "rate or scale the rewards down, then resume from the last checkpoint"
+                f"{name} is not finite at step {snapshot.step}",
+                "expected finite parameters",
+                "lower the learning rate or scale the rewards down, then resume from the last checkpoint",
             )

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from softac.engine import Engine
 from softac.envs import VectorEnv
 from softac.errors import CheckpointError, ConfigError
+from softac.learning.engine import Engine
 from softac.replay import Replay, RolloutStorage, Segment, read_segments, write_segments
 from softac.run.checkpoint import Snapshot
 from softac.run.collector import Collector
@@ -53,8 +53,9 @@ class Training:
         except RuntimeError:
             name = "n_steps" if agent.on_policy else "buffer_size"
             raise ConfigError(
-                f"{name}={getattr(agent.config, name)} was given; expected a memory that the system can reserve; "
-                f"lower {name}"
+                f"{name}={getattr(agent.config, name)} was given",
+                "expected a memory that the system can reserve",
+                f"lower {name}",
             ) from None
         folded = 1 if agent.on_policy else agent.config.n_steps
         self.collector = Collector(envs, self.memory.add, agent.config.gamma, folded, seed)
@@ -194,8 +195,9 @@ class Training:
         except (KeyError, TypeError, ValueError, IndexError, OverflowError, RuntimeError) as error:
             detail = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise CheckpointError(
-                f"the checkpoint of step {snapshot.step} does not fit this run ({detail}); expected the state "
-                "of the same algorithm, environment and number of environments; resume it as it was trained"
+                f"the checkpoint of step {snapshot.step} does not fit this run ({detail})",
+                "expected the state of the same algorithm, environment and number of environments",
+                "resume it as it was trained",
             ) from None
 
     def _restore_rollout(self, memory: RolloutStorage, rows: Tensor, added: int, steps: int) -> None:

@@ -28,8 +28,9 @@ def check_gamma(gamma: float) -> float:
     """Return `gamma` as a float in [0, 1), or raise ConfigError."""
     if not 0.0 <= gamma < 1.0:  # also false for NaN
         raise ConfigError(
-            f"gamma is {gamma}; it must be in [0, 1), else the values of a continuing task are not finite; "
-            "use 0.99, say, or make states terminal"
+            f"gamma is {gamma}",
+            "it must be in [0, 1), else the values of a continuing task are not finite",
+            "use 0.99, say, or make states terminal",
         )
     return float(gamma)
 
@@ -38,8 +39,9 @@ def check_alpha(alpha: float) -> float:
     """Return `alpha` as a finite float >= 0, or raise ConfigError."""
     if not (math.isfinite(alpha) and alpha >= 0.0):
         raise ConfigError(
-            f"alpha is {alpha}; the temperature must be a finite number >= 0; "
-            "alpha = 0 gives the ordinary, greedy problem"
+            f"alpha is {alpha}",
+            "the temperature must be a finite number >= 0",
+            "alpha = 0 gives the ordinary, greedy problem",
         )
     return float(alpha)
 
@@ -49,9 +51,10 @@ def check_tol(tol: float, gamma: float) -> float:
     floor = rounding_floor(gamma)
     if not floor <= tol < 1.0:
         raise ConfigError(
-            f"tol is {tol:g}; it is relative to the size of Q and must be in [{floor:.2g}, 1) at gamma "
-            f"{gamma:g}, because the float64 rounding of each sweep is amplified by 1 / (1 - gamma); "
-            f"ask for {floor:.1g} or more, or lower gamma"
+            f"tol is {tol:g}",
+            f"it is relative to the size of Q and must be in [{floor:.2g}, 1) at gamma {gamma:g}, because the "
+            "float64 rounding of each sweep is amplified by 1 / (1 - gamma)",
+            f"ask for {floor:.1g} or more, or lower gamma",
         )
     return float(tol)
 
@@ -61,8 +64,9 @@ def check_table(table: ArrayLike, shape: tuple[int, int], name: str) -> Array:
     array = np.asarray(table, dtype=np.float64)
     if array.shape != shape:
         raise ConfigError(
-            f"{name} has shape {array.shape}; the MDP has {shape[0]} states and {shape[1]} actions, "
-            f"so it must be {shape}; put states first, actions second"
+            f"{name} has shape {array.shape}",
+            f"the MDP has {shape[0]} states and {shape[1]} actions, so it must be {shape}",
+            "put states first, actions second",
         )
     check_finite(array, name)
     return array
@@ -74,7 +78,9 @@ def check_finite(array: Array, name: str) -> None:
     if not finite.all():
         where = first_index(~finite)
         raise ConfigError(
-            f"{name}{at(where)} is {array[where]}; every entry must be a finite number; look at what computed it"
+            f"{name}{at(where)} is {array[where]}",
+            "every entry must be a finite number",
+            "look at what computed it",
         )
 
 
@@ -83,8 +89,9 @@ def check_policy(pi: ArrayLike, shape: tuple[int, ...], name: str = "pi") -> Arr
     array = np.asarray(pi, dtype=np.float64)
     if array.shape != shape:
         raise ConfigError(
-            f"{name} has shape {array.shape}; it must be {shape}: one probability for each state and action; "
-            "put states first, actions second"
+            f"{name} has shape {array.shape}",
+            f"it must be {shape}: one probability for each state and action",
+            "put states first, actions second",
         )
     check_distribution(array, name)
     return array
@@ -96,8 +103,9 @@ def check_distribution(rows: Array, name: str) -> None:
     if (rows < 0.0).any():
         where = first_index(rows < 0.0)
         raise ConfigError(
-            f"{name}{at(where)} is {rows[where]:g}; probabilities must be >= 0; "
-            "look at what computed it, a logit is not a probability"
+            f"{name}{at(where)} is {rows[where]:g}",
+            "probabilities must be >= 0",
+            "look at what computed it, a logit is not a probability",
         )
     check_row_sums(rows.sum(-1), rows.shape[-1], name)
 
@@ -108,8 +116,9 @@ def check_row_sums(sums: Array, terms: int, name: str) -> None:
     if wrong.any():
         where = first_index(wrong)
         raise ConfigError(
-            f"{name}{at(where)} sums to {sums[where]:.16g}; a row of probabilities must sum to 1; "
-            "divide the row by its sum, in float64"
+            f"{name}{at(where)} sums to {sums[where]:.16g}",
+            "a row of probabilities must sum to 1",
+            "divide the row by its sum, in float64",
         )
 
 

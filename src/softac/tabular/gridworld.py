@@ -61,7 +61,9 @@ def gridworld(
     letters = _letters(layout)
     if not 0.0 <= slip <= 1.0:
         raise ConfigError(
-            f"slip is {slip}; it is a probability and must be in [0, 1]; use 0 for moves that never fail"
+            f"slip is {slip}",
+            "it is a probability and must be in [0, 1]",
+            "use 0 for moves that never fail",
         )
     cells = np.argwhere(letters != "#")
     number = np.full(letters.shape, -1, dtype=np.int32)
@@ -92,22 +94,32 @@ def grid_cells(layout: Sequence[str]) -> NDArray[np.intp]:
 
 def _letters(layout: Sequence[str]) -> NDArray[np.str_]:
     if not layout or not layout[0]:
-        raise ConfigError("the layout is empty; it must have a row with a cell; draw one with the letters .#SGX")
+        raise ConfigError(
+            "the layout is empty",
+            "it must have a row with a cell",
+            "draw one with the letters .#SGX",
+        )
     for i, row in enumerate(layout):
         if len(row) != len(layout[0]):
             raise ConfigError(
-                f"row {i} of the layout has {len(row)} cells and row 0 has {len(layout[0])}; "
-                "all rows must be equally long; fill them up with #"
+                f"row {i} of the layout has {len(row)} cells and row 0 has {len(layout[0])}",
+                "all rows must be equally long",
+                "fill them up with #",
             )
         unknown = [j for j, letter in enumerate(row) if letter not in ".#SGX"]
         if unknown:
             raise ConfigError(
-                f"row {i}, column {unknown[0]} of the layout is {row[unknown[0]]!r}; the letters are . free, "
-                "# wall, S start, G goal, X pit; use one of them"
+                f"row {i}, column {unknown[0]} of the layout is {row[unknown[0]]!r}",
+                "the letters are . free, # wall, S start, G goal, X pit",
+                "use one of them",
             )
     letters = np.array([list(row) for row in layout])
     if (letters == "#").all():
-        raise ConfigError("the layout has walls only; it must have a cell to be in; draw one with . or S")
+        raise ConfigError(
+            "the layout has walls only",
+            "it must have a cell to be in",
+            "draw one with . or S",
+        )
     return letters
 
 

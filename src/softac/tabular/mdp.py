@@ -59,8 +59,9 @@ class FiniteMDP:
         rewards = np.array(r, dtype=np.float64)
         if rewards.ndim != 2 or 0 in rewards.shape:
             raise ConfigError(
-                f"r has shape {rewards.shape}; it must be [states, actions] with at least one of each; "
-                "average a reward that depends on the next state over P first"
+                f"r has shape {rewards.shape}",
+                "it must be [states, actions] with at least one of each",
+                "average a reward that depends on the next state over P first",
             )
         S, A = rewards.shape
         check_finite(rewards, "r")
@@ -131,15 +132,17 @@ def _check_terminal(terminal: ArrayLike | None, r: Array) -> NDArray[np.bool_]:
     ends = np.zeros(S, dtype=np.bool_) if terminal is None else np.array(terminal)
     if ends.shape != (S,) or ends.dtype != np.bool_:
         raise ConfigError(
-            f"terminal has shape {ends.shape} and dtype {ends.dtype}; it must be one boolean for each "
-            f"of the {S} states; make a mask of zeros and set the terminal states to True"
+            f"terminal has shape {ends.shape} and dtype {ends.dtype}",
+            f"it must be one boolean for each of the {S} states",
+            "make a mask of zeros and set the terminal states to True",
         )
     paid = (r != 0.0) & ends[:, None]
     if paid.any():
         where = first_index(paid)
         raise ConfigError(
-            f"r{at(where)} is {r[where]:g} in a terminal state; nothing is paid once the episode is over; "
-            "put the reward on the transitions that enter the state"
+            f"r{at(where)} is {r[where]:g} in a terminal state",
+            "nothing is paid once the episode is over",
+            "put the reward on the transitions that enter the state",
         )
     return ends
 
@@ -148,8 +151,9 @@ def _check_dense(P: Any, S: int, A: int, terminal: NDArray[np.bool_]) -> Array:
     table = np.array(P, dtype=np.float64)
     if table.shape != (S, A, S):
         raise ConfigError(
-            f"P has shape {table.shape}; with r of shape {(S, A)} it must be {(S, A, S)}; "
-            "order the axes state, action, next state"
+            f"P has shape {table.shape}",
+            f"with r of shape {(S, A)} it must be {(S, A, S)}",
+            "order the axes state, action, next state",
         )
     check_finite(table, "P")
     for s in np.flatnonzero(terminal).tolist():
@@ -166,8 +170,9 @@ def _check_dense(P: Any, S: int, A: int, terminal: NDArray[np.bool_]) -> Array:
 def _check_sparse(P: Any, S: int, A: int, terminal: NDArray[np.bool_]) -> sparse.csr_array:
     if P.shape != (S * A, S):
         raise ConfigError(
-            f"P is sparse with shape {P.shape}; with r of shape {(S, A)} it must be {(S * A, S)}; "
-            "give state s and action a the row s * A + a"
+            f"P is sparse with shape {P.shape}",
+            f"with r of shape {(S, A)} it must be {(S * A, S)}",
+            "give state s and action a the row s * A + a",
         )
     table: sparse.csr_array = sparse.csr_array(P, dtype=np.float64, copy=True)
     table.sum_duplicates()
@@ -178,8 +183,9 @@ def _check_sparse(P: Any, S: int, A: int, terminal: NDArray[np.bool_]) -> sparse
         entry = first_index(wrong)[0]
         where = (*divmod(int(rows[entry]), A), int(table.indices[entry]))
         raise ConfigError(
-            f"P{at(where)} is {table.data[entry]:g}; probabilities must be finite and >= 0; "
-            "look at what computed it"
+            f"P{at(where)} is {table.data[entry]:g}",
+            "probabilities must be finite and >= 0",
+            "look at what computed it",
         )
     over = terminal[rows // A]
     leaves = over & ((table.indices != rows // A) | (table.data != 1.0))
@@ -198,8 +204,9 @@ def _check_sparse(P: Any, S: int, A: int, terminal: NDArray[np.bool_]) -> sparse
 def _refuse_leaving(state: int, leaves: NDArray[np.bool_]) -> None:
     if leaves.any():
         raise ConfigError(
-            f"P{at((state, first_index(leaves)[0]))} leaves a terminal state; the episode is over "
-            "there; make the row all zero, or do not mark the state as terminal"
+            f"P{at((state, first_index(leaves)[0]))} leaves a terminal state",
+            "the episode is over there",
+            "make the row all zero, or do not mark the state as terminal",
         )
 
 
@@ -215,7 +222,8 @@ def _check_start(start: ArrayLike | None, terminal: NDArray[np.bool_]) -> Array:
     first = check_table(np.atleast_2d(np.array(start, dtype=np.float64)).T, (S, 1), "start")[:, 0].copy()
     if (first < 0.0).any() or abs(first.sum() - 1.0) > 1e-9:
         raise ConfigError(
-            f"start sums to {first.sum():.12g} with smallest entry {first.min():g}; it must be a "
-            f"distribution over the {S} states; divide it by its sum"
+            f"start sums to {first.sum():.12g} with smallest entry {first.min():g}",
+            f"it must be a distribution over the {S} states",
+            "divide it by its sum",
         )
     return np.asarray(first / first.sum())

@@ -29,8 +29,9 @@ def log_partition_function(Q: ArrayLike, alpha: float) -> Array:
     Q = _check_q(Q)
     if check_alpha(alpha) == 0.0:
         raise ConfigError(
-            "alpha is 0; the partition function sum exp(Q / alpha) needs alpha > 0; "
-            "use soft_value, whose limit at alpha = 0 is max Q"
+            "alpha is 0",
+            "the partition function sum exp(Q / alpha) needs alpha > 0",
+            "use soft_value, whose limit at alpha = 0 is max Q",
         )
     top = _largest_action(Q)
     return np.asarray(top / alpha + np.log(sum_actions(_shifted_exponentials(Q, top, alpha))))
@@ -50,8 +51,9 @@ def partition_function(Q: ArrayLike, alpha: float) -> Array:
     if lost.any():
         where = first_index(np.atleast_1d(lost))
         raise NumericalError(
-            f"Z{at(where)} is exp({np.atleast_1d(log_Z)[where]:g}); float64 holds exp(x) for |x| < 700 only; "
-            "use log_partition_function"
+            f"Z{at(where)} is exp({np.atleast_1d(log_Z)[where]:g})",
+            "float64 holds exp(x) for |x| < 700 only",
+            "use log_partition_function",
         )
     return np.asarray(Z)
 
@@ -136,8 +138,9 @@ def stationarity_residual(Q: ArrayLike, pi: ArrayLike, alpha: float) -> Array:
     if alpha > 0.0 and (pi == 0.0).any():
         where = first_index(pi == 0.0)
         raise ConfigError(
-            f"pi{at(where)} is 0 where the target exp(Q / alpha) / Z is positive; log pi does not exist "
-            "there; give every action some probability, or use policy_kl, which takes 0 log 0 as 0"
+            f"pi{at(where)} is 0 where the target exp(Q / alpha) / Z is positive",
+            "log pi does not exist there",
+            "give every action some probability, or use policy_kl, which takes 0 log 0 as 0",
         )
     slope = Q - (alpha * np.log(pi) if alpha > 0.0 else 0.0)
     return np.asarray(slope - (pi * slope).sum(-1, keepdims=True))
@@ -181,9 +184,9 @@ def check_candidates(candidates: ArrayLike, shape: tuple[int, ...]) -> Array:
         array = array[:, None, :]
     if array.ndim != 3 or len(array) == 0 or array.shape[2] != shape[1] or array.shape[1] not in (1, shape[0]):
         raise ConfigError(
-            f"candidates has shape {np.shape(candidates)}; with Q of shape {shape} it must be "
-            f"[K, {shape[1]}] or [K, {shape[0]}, {shape[1]}] with K >= 1; "
-            "stack the distributions of the class on the first axis"
+            f"candidates has shape {np.shape(candidates)}",
+            f"with Q of shape {shape} it must be [K, {shape[1]}] or [K, {shape[0]}, {shape[1]}] with K >= 1",
+            "stack the distributions of the class on the first axis",
         )
     for k, candidate in enumerate(array):
         check_policy(candidate, candidate.shape, f"candidates[{k}]")
@@ -204,7 +207,9 @@ def _check_q(Q: ArrayLike) -> Array:
     array = np.asarray(Q, dtype=np.float64)
     if array.ndim == 0 or array.shape[-1] == 0:
         raise ConfigError(
-            f"Q has shape {array.shape}; its last axis must run over the actions; use [states, actions]"
+            f"Q has shape {array.shape}",
+            "its last axis must run over the actions",
+            "use [states, actions]",
         )
     check_finite(array, "Q")
     return array

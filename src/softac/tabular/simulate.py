@@ -44,11 +44,16 @@ def simulate(
     pi = check_policy(pi, mdp.r.shape)
     if n_steps < 1 or n_episodes < 1:
         raise ConfigError(
-            f"n_steps is {n_steps} and n_episodes is {n_episodes}; both must be at least 1; "
-            "ask for one step of one episode"
+            f"n_steps is {n_steps} and n_episodes is {n_episodes}",
+            "both must be at least 1",
+            "ask for one step of one episode",
         )
     if start is not None and not 0 <= start < mdp.n_states:
-        raise ConfigError(f"start is {start}; the states are 0 to {mdp.n_states - 1}; name one of them")
+        raise ConfigError(
+            f"start is {start}",
+            f"the states are 0 to {mdp.n_states - 1}",
+            "name one of them",
+        )
     draw_action = _RowSampler(pi)
     draw_next = _RowSampler(mdp.P if isinstance(mdp.P, sparse.csr_array) else mdp.P.reshape(-1, mdp.n_states))
     shape = (n_episodes, n_steps)

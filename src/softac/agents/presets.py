@@ -13,7 +13,7 @@ def preset(algorithm: str, env_id: str) -> dict[str, Any]:
     Raises:
         ConfigError: there are none.
     """
-    entries = tomllib.loads(files("softac").joinpath("presets.toml").read_text(encoding="utf-8")).get(
+    entries = tomllib.loads(files("softac.agents").joinpath("presets.toml").read_text(encoding="utf-8")).get(
         algorithm, []
     )
     for entry in entries:
@@ -21,6 +21,7 @@ def preset(algorithm: str, env_id: str) -> dict[str, Any]:
             return {k: v for k, v in entry.items() if k not in ("environments", "source")}
     known = sorted(name for entry in entries for name in entry["environments"])
     raise ConfigError(
-        f"a preset was asked for {algorithm} on {env_id}, which has none; expected one of: "
-        f"{', '.join(known) or 'nothing for this algorithm'}; leave preset out"
+        f"a preset was asked for {algorithm} on {env_id}, which has none",
+        f"expected one of: {', '.join(known) or 'nothing for this algorithm'}",
+        "leave preset out",
     )

@@ -11,17 +11,17 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from softac.agents.presets import preset
 from softac.agents.registry import find_agent
 from softac.config import STRICT, fields
 from softac.errors import CheckpointError, ConfigError, SoftacError, nearest
+from softac.experiments.suite import Group, Suite, typed
 from softac.files import read_regular
 from softac.model import Model
-from softac.presets import preset
 from softac.run.config import RecordConfig, RunConfig
-from softac.run.suite import Group, Suite, typed
 from softac.seeds import in_ranges, read_seeds
 
-SUITES = files("softac").joinpath("suites")
+SUITES = files("softac.experiments").joinpath("suites")
 LARGEST_FILE = 2**20
 SHAPES = {
     "algorithms": "a table of its own for each, below a line [[algorithms]]",
@@ -104,14 +104,17 @@ def read_suite_file(suite: str) -> SuiteFile:
             data = SUITES.joinpath(f"{suite}.toml").read_bytes()
         else:
             raise ConfigError(
-                f"unknown suite {suite!r}{nearest(suite, _names())}; expected one of {', '.join(_names())}, or a "
-                "file that ends in .toml; `softac bench --help` says what each compares"
+                f"unknown suite {suite!r}{nearest(suite, _names())}",
+                f"expected one of {', '.join(_names())}, or a file that ends in .toml",
+                "`softac bench --help` says what each compares",
             )
         values = tomllib.loads(data.decode())
     except (CheckpointError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        detail = str(error).split(";")[0] if isinstance(error, CheckpointError) else f"{path}: {error}"
+        detail = error.given if isinstance(error, CheckpointError) else f"{path}: {error}"
         raise ConfigError(
-            f"{detail}; expected a suite in TOML; see docs/guide/benchmarks.md for one, and correct the file"
+            detail,
+            "expected a suite in TOML",
+            "see docs/guide/benchmarks.md for one, and correct the file",
         ) from None
     try:
         return TypeAdapter(SuiteFile).validate_python(values)
@@ -131,16 +134,23 @@ def _refusal(suite: str, error: ValidationError) -> ConfigError:
     match first["type"]:
         case "unexpected_keyword_argument":
             return ConfigError(
-                f"{place}: unknown key {key!r}{nearest(key, known)}; expected {', '.join(known)}; correct the file"
+                f"{place}: unknown key {key!r}{nearest(key, known)}",
+                f"expected {', '.join(known)}",
+                "correct the file",
             )
         case "missing":
-            return ConfigError(f"{place}: {key!r} is missing; expected a value for it; add it to the file")
+            return ConfigError(
+                f"{place}: {key!r} is missing",
+                "expected a value for it",
+                "add it to the file",
+            )
         case _:
             reason = first["msg"][0].lower() + first["msg"][1:]
             wanted = SHAPES.get(key, "what docs/guide/benchmarks.md lists")
             return ConfigError(
-                f"{place}: {'.'.join(where)} = {str(first['input'])[:60]!r} was given, where {reason}; expected "
-                f"{wanted}; correct the file"
+                f"{place}: {'.'.join(where)} = {str(first['input'])[:60]!r} was given, where {reason}",
+                f"expected {wanted}",
+                "correct the file",
             )
 
 
@@ -174,26 +184,32 @@ def plan(suite: str, total: int | None, seeds: str | None, env: str | None) -> t
                 groups.append(Group(name, prefix, numbers, model.description()))
                 if [group.prefix for group in groups].count(prefix) > 1:
                     raise ConfigError(
-                        f"the name {name!r} is there twice for {env_id}; expected different names, which tell the "
-                        'curves apart; write for instance name = "sac-fixed"'
+                        f"the name {name!r} is there twice for {env_id}",
+                        "expected different names, which tell the curves apart",
+                        'write for instance name = "sac-fixed"',
                     )
     except SoftacError as error:
         for model in models:
             model.close()
-        raise type(error)(f"{suite}: {error}") from None
+        raise error.within(suite) from None
     return Suite(file.title, typed(), tuple(groups), record, total or file.total_timesteps), models
 
 
 def _no_environment(suite: str, entry: Algorithm) -> tuple[str, ...]:
     raise ConfigError(
-        f"{entry.name or entry.algorithm} has no environments; expected some for it or for all; add "
-        f'environments = ["Pendulum-v1"] to {suite}'
+        f"{entry.name or entry.algorithm} has no environments",
+        "expected some for it or for all",
+        f'add environments = ["Pendulum-v1"] to {suite}',
     )
 
 
 def _each_once(environments: tuple[str, ...]) -> tuple[str, ...]:
     if twice := next((env_id for env_id in environments if environments.count(env_id) > 1), None):
-        raise ConfigError(f"{twice} is there twice; expected each environment once; take one of them out")
+        raise ConfigError(
+            f"{twice} is there twice",
+            "expected each environment once",
+            "take one of them out",
+        )
     return environments
 
 
@@ -201,8 +217,9 @@ def _model(entry: Algorithm, env_id: str, seed: int, *, trusted: bool) -> Model:
     try:
         if "seed" in entry.settings or "env_kwargs" in entry.settings:
             raise ConfigError(
-                "seed or env_kwargs stand in settings; expected hyperparameters, and n_envs, device, engine or "
-                "precision; give the seeds with seeds, and register an environment that needs arguments"
+                "seed or env_kwargs stand in settings",
+                "expected hyperparameters, and n_envs, device, engine or precision",
+                "give the seeds with seeds, and register an environment that needs arguments",
             )
         agent_class = find_agent(entry.algorithm)
         chosen = (preset(entry.algorithm, env_id) if entry.preset else {}) | entry.settings
@@ -212,7 +229,7 @@ def _model(entry: Algorithm, env_id: str, seed: int, *, trusted: bool) -> Model:
         hyperparameters = {k: v for k, v in chosen.items() if k not in settings}
         model = Model(agent_class, env_id, trust_module=trusted, **settings, **hyperparameters)
     except SoftacError as error:
-        raise type(error)(f"{entry.name or entry.algorithm} on {env_id}: {error}") from None
+        raise error.within(f"{entry.name or entry.algorithm} on {env_id}") from None
     model.threads = 1
     return model
 
@@ -225,8 +242,9 @@ def require_same(old: Suite, new: Suite, path: Path) -> None:
     """
     if wrong := _what_is_another(old, new):
         raise ConfigError(
-            f"{path} holds the runs of another suite ({wrong}); expected the same, or one with more seeds, "
-            "algorithms, environments or steps; choose another folder with --run-dir"
+            f"{path} holds the runs of another suite ({wrong})",
+            "expected the same, or one with more seeds, algorithms, environments or steps",
+            "choose another folder with --run-dir",
         )
 
 

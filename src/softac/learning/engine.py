@@ -150,12 +150,15 @@ def require_engine(asked: str, agent: Agent) -> None:
     """
     if asked in ("compiled", "cudagraph") and agent.on_policy:
         raise ConfigError(
-            f"engine={asked!r} was given for an on-policy algorithm; expected one that learns from a replay: "
-            "its update is one graph; leave engine out"
+            f"engine={asked!r} was given for an on-policy algorithm",
+            "expected one that learns from a replay: its update is one graph",
+            "leave engine out",
         )
     if asked == "cudagraph" and agent.device.type != "cuda":
         raise ConfigError(
-            f"engine='cudagraph' was given on the {agent.device.type}; expected a CUDA device; use 'compiled'"
+            f"engine='cudagraph' was given on the {agent.device.type}",
+            "expected a CUDA device",
+            "use 'compiled'",
         )
 
 

@@ -142,8 +142,9 @@ def write_suite(path: Path, suite: Suite) -> None:
                 write_description(path / member.folder, suite.config_of(member))
     except OSError as error:
         raise DiskError(
-            f"{path} cannot be written ({error.strerror}); expected a folder with space of your own; free some "
-            "space or choose another with --run-dir"
+            f"{path} cannot be written ({error.strerror})",
+            "expected a folder with space of your own",
+            "free some space or choose another with --run-dir",
         ) from None
 
 
@@ -151,8 +152,9 @@ def _require_own(folder: Path, config: Mapping[str, Any]) -> None:
     """Refuse what would not become the run of this configuration."""
     if folder.is_symlink():
         raise ConfigError(
-            f"{folder} is a link; expected a folder of its own, since it is written to; put what it leads to in "
-            "its place"
+            f"{folder} is a link",
+            "expected a folder of its own, since it is written to",
+            "put what it leads to in its place",
         )
     if not exists(folder / CONFIG):
         return
@@ -164,8 +166,9 @@ def _require_own(folder: Path, config: Mapping[str, Any]) -> None:
         found["run"]["engine"] = "auto"  # it has been chosen since
     if other := [part for part in IDENTITY if _plain(found.get(part)) != _plain(config[part])]:
         raise ConfigError(
-            f"{folder} holds another run (see {listed(other)} in its {CONFIG}); expected one of this suite; move "
-            "it away, or choose another folder with --run-dir"
+            f"{folder} holds another run (see {listed(other)} in its {CONFIG})",
+            "expected one of this suite",
+            "move it away, or choose another folder with --run-dir",
         )
 
 
@@ -193,7 +196,9 @@ def read_suite(path: Path) -> Suite:
             raise ValueError("impossible steps or runs")
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(
-            f"{path / SUITE} cannot be used ({error}); expected what softac wrote; restore the file"
+            f"{path / SUITE} cannot be used ({error})",
+            "expected what softac wrote",
+            "restore the file",
         ) from None
     return suite
 

@@ -79,8 +79,9 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DiskError(
-            f"{path} cannot be written ({error.strerror or error}); expected a folder that exists, with space; "
-            "choose another"
+            f"{path} cannot be written ({error.strerror or error})",
+            "expected a folder that exists, with space",
+            "choose another",
         ) from None
 
 
@@ -91,11 +92,17 @@ def require_encoder(path: Path) -> None:
         ConfigError: the ending is neither .mp4 nor .gif, or there is no ffmpeg for an .mp4.
     """
     if path.suffix not in (".mp4", ".gif"):
-        raise ConfigError(f"{path} was given for a film; expected a name that ends in .mp4 or .gif; rename it")
+        raise ConfigError(
+            f"{path} was given for a film",
+            "expected a name that ends in .mp4 or .gif",
+            "rename it",
+        )
     if path.suffix == ".mp4" and find_ffmpeg() is None:
         raise ConfigError(
-            f"{path} was given for a film, and ffmpeg is not installed; expected it for .mp4; install it (apt "
-            f"install ffmpeg, or pip install imageio-ffmpeg), or name a {path.with_suffix('.gif').name}"
+            f"{path} was given for a film, and ffmpeg is not installed",
+            "expected it for .mp4",
+            "install it (apt install ffmpeg, or pip install imageio-ffmpeg), or name a "
+            f"{path.with_suffix('.gif').name}",
         )
 
 
@@ -208,8 +215,9 @@ class _Mp4:
         said = self.messages.read().decode(errors="replace").strip().splitlines()
         why = said[-1][:200] if said else f"exit code {code}"
         raise DiskError(
-            f"ffmpeg stopped before the film was done ({why}); expected it to go on; see that there is space "
-            "and that ffmpeg works, or choose a .gif"
+            f"ffmpeg stopped before the film was done ({why})",
+            "expected it to go on",
+            "see that there is space and that ffmpeg works, or choose a .gif",
         )
 
 
@@ -217,11 +225,14 @@ def _checked(frame: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
     if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
         kind = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
         raise EnvironmentFailed(
-            f"the environment drew {kind}; expected a picture, uint8 [height, width, 3]; correct its render method"
+            f"the environment drew {kind}",
+            "expected a picture, uint8 [height, width, 3]",
+            "correct its render method",
         )
     if shape and frame.shape != shape:
         raise EnvironmentFailed(
-            f"the environment drew a picture of {frame.shape[:2]} after one of {shape[:2]}; expected one size; "
-            "correct its render method"
+            f"the environment drew a picture of {frame.shape[:2]} after one of {shape[:2]}",
+            "expected one size",
+            "correct its render method",
         )
     return tuple(frame.shape)

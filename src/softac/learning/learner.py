@@ -156,15 +156,17 @@ def copy_state_(live: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None
     if live.keys() != state.keys():
         odd = sorted(live.keys() ^ state.keys())
         raise CheckpointError(
-            f"the saved agent and this configuration differ in {len(odd)} tensors, first {odd[0]!r}; "
-            "expected the same names; load it with the configuration it was saved with"
+            f"the saved agent and this configuration differ in {len(odd)} tensors, first {odd[0]!r}",
+            "expected the same names",
+            "load it with the configuration it was saved with",
         )
     for name, tensor in live.items():
         given = state[name]
         if given.shape != tensor.shape or given.dtype != tensor.dtype:
             raise CheckpointError(
-                f"{name} was saved as {given.dtype} {tuple(given.shape)}; expected {tensor.dtype} "
-                f"{tuple(tensor.shape)}; load it with the configuration it was saved with"
+                f"{name} was saved as {given.dtype} {tuple(given.shape)}",
+                f"expected {tensor.dtype} {tuple(tensor.shape)}",
+                "load it with the configuration it was saved with",
             )
     with torch.no_grad():
         for name, tensor in live.items():

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from softac.engine import Engine, Recording, flags_of
-from softac.learner import Learner
+from softac.learning.engine import Engine, Recording, flags_of
+from softac.learning.learner import Learner
 from softac.types import Agent, Metrics
 
 Place = tuple[Any, Any]  # a dict or a list, and the key in it

@@ -15,8 +15,8 @@ from gymnasium import spaces
 from softac.envs.make import EnvLike, EnvSource
 from softac.envs.spaces import Spaces
 from softac.envs.vector import EnvFault, InProcessVectorEnv
-from softac.errors import ConfigError, SoftacError
-from softac.findings import Finding
+from softac.errors import ConfigError
+from softac.examine.findings import Finding
 from softac.types import FloatArray
 
 PLAN = 1_000_000  # transitions and steps that forecasts speak of
@@ -58,7 +58,11 @@ def check_env(
         EnvironmentFailed: its constructor raised.
     """
     if steps < 1:
-        raise ConfigError(f"steps={steps} was given; expected at least 1; give 1000, say")
+        raise ConfigError(
+            f"steps={steps} was given",
+            "expected at least 1",
+            "give 1000, say",
+        )
     source = EnvSource(env, dict(env_kwargs or {}), trust_module)
     with process_generators() as generators:
         made = source.make()
@@ -75,8 +79,7 @@ def _examine(
     try:
         seen = Spaces(env.observation_space, env.action_space)
     except ConfigError as error:
-        what, why, remedy = _three_parts(error)
-        return [Finding("problem", what, remedy, why, exit_code=2)]
+        return [Finding("problem", error.given, error.remedy, error.expected, exit_code=2)]
     findings = [_observation_space(seen), *_action_space(seen)]
     spy = _Spy(env)
     envs = InProcessVectorEnv(lambda: spy, 1)
@@ -572,13 +575,6 @@ def _time_limit(env: gym.Env[Any, Any]) -> int | None:
             return int(env._max_episode_steps)
         env = env.env
     return None
-
-
-def _three_parts(error: SoftacError) -> tuple[str, str, str]:
-    """A message as (given, expected, what to do)."""
-    given, _, rest = str(error).partition("; ")
-    expected, _, remedy = rest.partition("; ")
-    return given, expected, remedy
 
 
 def _range(low: Any, high: Any) -> str:

@@ -40,8 +40,9 @@ def learning_curves(results: Sequence[Result]) -> Figure:
     groups = [group for group in group_runs(results) if group.evaluated]
     if not groups:
         raise ConfigError(
-            f"no evaluation that is a finite number was found in {', '.join(str(run.folder) for run in results)}; "
-            "expected at least one; look at the rewards of the environment"
+            f"no evaluation that is a finite number was found in {', '.join(str(run.folder) for run in results)}",
+            "expected at least one",
+            "look at the rewards of the environment",
         )
     panels = [(env, list(members)) for env, members in groupby(groups, lambda group: group.env)]
     names = list(dict.fromkeys(group.name for group in groups))
@@ -76,8 +77,9 @@ def _draw(axis: Any, group: Group, colour: str) -> NDArray[np.float64]:
     points, runs = curve(group), group.evaluated
     if not points:
         raise ConfigError(
-            f"the {len(runs)} runs of {group.name} were evaluated at no common step; expected the same "
-            "--eval-freq, or one that is a multiple of the other; draw them apart"
+            f"the {len(runs)} runs of {group.name} were evaluated at no common step",
+            "expected the same --eval-freq, or one that is a multiple of the other",
+            "draw them apart",
         )
     steps, mean = [step for step, _ in points], np.array([estimate.mean for _, estimate in points])
     some = f" ({len(runs)} of {len(group.results)} runs)" if len(runs) < len(group.results) else ""
@@ -119,7 +121,9 @@ def save_figure(figure: Figure, path: Path) -> None:
     """
     if path.suffix not in PICTURES:
         raise ConfigError(
-            f"{path} was given for a picture; expected a name that ends in {', '.join(PICTURES)}; rename it"
+            f"{path} was given for a picture",
+            f"expected a name that ends in {', '.join(PICTURES)}",
+            "rename it",
         )
     picture = BytesIO()
     figure.savefig(picture, format=path.suffix[1:], dpi=130)
@@ -127,8 +131,9 @@ def save_figure(figure: Figure, path: Path) -> None:
         replace_bytes(path, picture.getvalue())
     except OSError as error:
         raise DiskError(
-            f"{path} cannot be written ({error.strerror}); expected a folder that exists, with space; choose "
-            "another"
+            f"{path} cannot be written ({error.strerror})",
+            "expected a folder that exists, with space",
+            "choose another",
         ) from None
 
 

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from softac._version import __version__
 from softac.agents.sac import SACAgent, SACConfig
 from softac.config import make_config
-from softac.engine import what_compiling_lacks
 from softac.envs import EnvFault, InProcessVectorEnv
 from softac.envs.rendering import EGL_PACKAGES, has_display, has_egl
-from softac.errors import CheckpointError, ConfigError, EnvironmentFailed, SoftacError
+from softac.envs.video import find_ffmpeg
+from softac.errors import CheckpointError, ConfigError, EnvironmentFailed
+from softac.examine.findings import Finding
 from softac.files import read_hashed
-from softac.findings import Finding
+from softac.learning.engine import what_compiling_lacks
 from softac.model import Model
 from softac.replay.ring import available_memory
 from softac.report.results import label
@@ -33,7 +34,6 @@ from softac.run.metrics import METRICS, read_rows
 from softac.run.numerics import numerics
 from softac.run.seeding import Purpose, derive_seed, generator
 from softac.types import EnvSpec, Moment, Transition
-from softac.video import find_ffmpeg
 
 Rows = list[dict[str, Any]]
 
@@ -163,12 +163,13 @@ def self_test() -> Iterator[Finding]:
             whole = again.tensors.keys() == first.keys() and all(
                 torch.equal(again.tensors[name], first[name]) for name in first
             )
-        if not whole:
-            raise CheckpointError("what was read is not what was written")
+        fault = "" if whole else "what was read is not what was written"
     except (OSError, CheckpointError) as error:
+        fault = str(error)
+    if fault:
         yield Finding(
             "problem",
-            f"a checkpoint in {tempfile.gettempdir()} cannot be written and read again ({error})",
+            f"a checkpoint in {tempfile.gettempdir()} cannot be written and read again ({fault})",
             "see that the disk has space and is sound (df, dmesg)",
             "a run could not be saved",
             exit_code=1,
@@ -220,9 +221,10 @@ def files(path: Path) -> Iterator[Finding]:
             except CheckpointError as error:
                 if not checkpoint.exists():
                     continue  # a run that goes on deletes its old ones
-                given, expected, remedy = _three_parts(error)
                 name = f"{folder}/{checkpoint.name}"
-                yield Finding("problem", f"{name} does not verify: {given}", remedy, expected, exit_code=1)
+                yield Finding(
+                    "problem", f"{name} does not verify: {error.given}", error.remedy, error.expected, exit_code=1
+                )
             else:
                 good += folder == CHECKPOINTS
                 rows_kept = sum(s.stop - s.start for s in snapshot.segments)
@@ -579,12 +581,6 @@ def discounted(
         tail = last_value if stop == size else bonuses[stop] + out[stop]
         out[t] = total + gamma ** (stop - t) * tail
     return out
-
-
-def _three_parts(error: SoftacError) -> tuple[str, str, str]:
-    given, _, rest = str(error).partition("; ")
-    expected, _, remedy = rest.partition("; ")
-    return given, expected, remedy
 
 
 def _version(name: str) -> str | None:

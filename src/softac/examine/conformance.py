@@ -35,10 +35,10 @@ from softac.config import (
     make_config,
 )
 from softac.envs import InProcessVectorEnv, Spaces
-from softac.envs.checks import process_generators
 from softac.envs.probes import ENVIRONMENTS, PROBES
 from softac.errors import CheckpointError, ConfigError, either
-from softac.findings import Finding
+from softac.examine.environment import process_generators
+from softac.examine.findings import Finding
 from softac.model import Model
 from softac.replay import Replay, RolloutStorage
 from softac.run.checkpoint import DTYPES, OPTIM_PREFIX
@@ -118,7 +118,7 @@ def check_agent(agent_class: type[Any], **config: Any) -> list[Finding]:
     first, *others = report.faults
     name = getattr(agent_class, "__name__", type(agent_class).__name__)
     more = f" ({_count(len(others), 'further failure')})" if others else ""
-    error = ConfigError(f"{name}: {first}{more}")
+    error = ConfigError(f"{name}: {first.did}{more}", f"expected {first.expected}", first.remedy)
     for fault in others:
         error.add_note(str(fault))
     raise error from first.__cause__
@@ -129,6 +129,7 @@ class _Fault(Exception):  # noqa: N818
 
     def __init__(self, did: str, expected: str, remedy: str) -> None:
         super().__init__(f"{did}; expected {expected}; {remedy}")
+        self.did, self.expected, self.remedy = did, expected, remedy
 
 
 @dataclass
@@ -442,7 +443,7 @@ def _construction(trial: _Trial) -> Iterator[Finding]:
     except ConfigError as error:
         small = ", ".join(f"{name}={value}" for name, value in trial.values.items())
         raise trial.fault(
-            f"Config refused {small} ({error})",
+            f"Config refused {small} ({error.given})",
             "sizes that it accepts",
             f"give others, as in check_agent({trial.agent_class.__name__}, {next(iter(trial.values))}=64)",
         ) from error
@@ -651,7 +652,7 @@ def _restoring(trial: _Trial) -> Iterator[Finding]:
         raise trial.fault(
             f"after load_state_dict, state_dict returns another {odd[0]}",
             "what was loaded",
-            "copy every tensor in, in place: softac.learner.copy_state_ does",
+            "copy every tensor in, in place: softac.learning.learner.copy_state_ does",
         )
     mine, its = _leaves(whole), _leaves(restored)
     hidden = [path for path in mine | its if mine.get(path) != its.get(path)]
@@ -695,7 +696,7 @@ def _require_refusals(trial: _Trial, agent: Any, state: dict[str, Tensor]) -> No
     }
     for how, given in wrong.items():
         wanted = "a CheckpointError where names or shapes differ"
-        remedy = "compare them first: softac.learner.copy_state_ does"
+        remedy = "compare them first: softac.learning.learner.copy_state_ does"
         try:
             agent.load_state_dict(given)
         except CheckpointError:
