@@ -2,6 +2,7 @@
 
 - `{themed} NAME` shows `theory/figures/NAME-light.svg` or `-dark.svg`, whichever suits the reader's theme;
   all figures are drawn by `figures.py` before the pages are read. They are not in the repository.
+- `{rooms}` and `{reading}` are the tables of the page on the architecture, counted in the source.
 - Equations become MathML, which browsers draw themselves: no script, no font, no network.
 - Docstrings are plain text with Google sections. Characters that reStructuredText would take for markup
   (`max |Q|`, `update_`, `T*`) are escaped, and indented paragraphs become literal blocks.
@@ -63,22 +64,51 @@ class Themed(SphinxDirective):
         return [figure, *messages]
 
 
+class Rooms(SphinxDirective):
+    """A table of the rooms of the package, floor by floor, with the first sentence of each."""
+
+    def run(self) -> list[nodes.Node]:
+        import house
+
+        rows = [
+            f"| {floor} | `{name.replace('.', '/')}` | {house.sentence(name).replace('|', chr(92) + '|')} |"
+            for floor, names in enumerate(house.floors()[::-1])
+            for name in names
+        ]
+        return self.parse_text_to_nodes(
+            "\n".join(["| floor | room | what is in it |", "|---|---|---|", *rows[::-1]])
+        )
+
+
+class Reading(SphinxDirective):
+    """A table of what one must read to know all that an update of SAC does, counted in the source."""
+
+    def run(self) -> list[nodes.Node]:
+        from reading import SAC_STEP, reading
+
+        parts = reading(*SAC_STEP)
+        named = {part: ", ".join(f"`{name}`" for name in part.names) for part in parts}
+        rows = [f"| `{part.file}` | {part.lines} | {named[part] or 'the whole file'} |" for part in parts]
+        total = f"| together | **{sum(part.lines for part in parts)}** | |"
+        return self.parse_text_to_nodes("\n".join(["| file | lines | what |", "|---|---:|---|", *rows, total]))
+
+
 def draw_figures(app: Sphinx) -> None:
-    """Draw all figures, unless they are newer than the code that they show."""
+    """Draw the figures that are older than the code they show."""
     import figures
 
     here = Path(app.srcdir)
-    folder = here / "theory" / "figures"
-    drawn = [folder / f"{name}-{theme}.svg" for name in figures.FIGURES for theme in figures.INK]
-    sources = [
-        here / "figures.py",
-        here / "theory" / "vae.py",
-        *here.parent.glob("src/softac/equations/*.py"),
-        *here.parent.glob("src/softac/tabular/*.py"),
-    ]
-    newest = max(file.stat().st_mtime for file in sources)
-    if not all(file.exists() and file.stat().st_mtime > newest for file in drawn):
-        figures.draw_all(folder)
+    folder, code = here / "theory" / "figures", here.parent / "src" / "softac"
+    theory = [here / "figures.py", here / "theory" / "vae.py"]
+    theory += [*code.glob("equations/*.py"), *code.glob("tabular/*.py")]
+    imports = [here / "figures.py", here / "house.py", here.parent / "pyproject.toml", *code.rglob("*.py")]
+    old = []
+    for name in figures.FIGURES:
+        drawn = [folder / f"{name}-{theme}.svg" for theme in figures.INK]
+        newest = max(file.stat().st_mtime for file in (imports if name == "house" else theory))
+        if not all(file.exists() and file.stat().st_mtime > newest for file in drawn):
+            old.append(name)
+    figures.draw_all(folder, old)
 
 
 def mathml(writer: Any, node: nodes.Element, *, as_block: bool) -> None:
@@ -176,6 +206,8 @@ def allow_empty_globs() -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     allow_empty_globs()
     app.add_directive("themed", Themed)
+    app.add_directive("rooms", Rooms)
+    app.add_directive("reading", Reading)
     app.add_html_math_renderer("mathml", (inline, None), (block, None))
     app.connect("builder-inited", draw_figures)
     app.connect("warn-missing-reference", is_in_a_signature)

@@ -1,4 +1,4 @@
-"""The figures of the theory pages, drawn from the library, each for a light and a dark page.
+"""The figures of the pages, drawn from the library, each for a light and a dark page.
 
     python docs/figures.py FOLDER        the build calls draw_all itself
 
@@ -8,12 +8,13 @@ A figure is a function that computes its data and returns a function that draws 
 import math
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import torch
+from house import draw_house
 from matplotlib import colormaps, rcParams
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -48,11 +49,11 @@ INK = {"light": "#24292f", "dark": "#d6dbe1"}
 FAINT = {"light": "#d5d9de", "dark": "#3a3f45"}
 
 
-def draw_all(folder: Path, endings: tuple[str, ...] = ("svg",)) -> None:
-    """Write NAME-light and NAME-dark for every figure into `folder`."""
+def draw_all(folder: Path, names: Iterable[str], endings: tuple[str, ...] = ("svg",)) -> None:
+    """Write NAME-light and NAME-dark for every figure of `names` into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, make in FIGURES.items():
-        size, draw = make()
+    for name in names:
+        size, draw = FIGURES[name]()
         for theme in ("light", "dark"):
             with matplotlib.rc_context(style(theme)):
                 figure = Figure(size, layout="constrained")
@@ -250,6 +251,13 @@ def vae_figure() -> tuple[tuple[float, float], Draw]:
     return (8.0, 2.4), draw
 
 
+def house_figure() -> tuple[tuple[float, float], Draw]:
+    def draw(figure: Figure) -> None:
+        draw_house(figure, rcParams["grid.color"], (BLUE, ORANGE, GREEN, PURPLE))
+
+    return (8.4, 8.2), draw
+
+
 FIGURES = {
     "entropy": entropy_figure,
     "gridworld": gridworld_figure,
@@ -257,7 +265,8 @@ FIGURES = {
     "squashed": squashed_figure,
     "variance": variance_figure,
     "vae": vae_figure,
+    "house": house_figure,
 }
 
 if __name__ == "__main__":
-    draw_all(Path(sys.argv[1]), ("svg", "png"))
+    draw_all(Path(sys.argv[1]), FIGURES, ("svg", "png"))
