@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import pickle
 import re
 import shutil
 from collections.abc import Iterator
@@ -418,9 +419,14 @@ def test_a_folder_in_use(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", SoftacError.__subclasses__())
 def test_every_message_is_one_line_of_bounded_length(kind: type[SoftacError]) -> None:
-    assert str(kind("a\nb\tc  d")) == "a b c d"
-    assert str(kind("red \x1b[31m bell \x07 \u202e")) == r"red \x1b[31m bell \x07 \u202e"
-    long = str(kind("begin " + "x" * 10**6 + " end"))
+    error = kind("a\nb\tc  d", "expected; this", "do that")
+    assert (error.given, error.expected, error.remedy) == ("a b c d", "expected; this", "do that")
+    assert str(error) == "a b c d; expected; this; do that"
+    assert str(error.within("x")) == "x: a b c d; expected; this; do that"
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - its own
+    assert (type(again), str(again)) == (kind, str(error))
+    assert kind("red \x1b[31m bell \x07 \u202e", "", "").given == r"red \x1b[31m bell \x07 \u202e"
+    long = str(kind("begin " + "x" * 10**6, "y" * 10**6, "z" * 10**6 + " end"))
     assert len(long) <= 2_000
     assert long.startswith("begin ")
     assert long.endswith(" end")

@@ -472,7 +472,7 @@ def test_a_process_that_does_not_stop_is_ended(tmp_path: Path) -> None:
     """The parent is gone, and SIGTERM has no effect."""
     program = """
 import signal, time
-from softac.run import pool
+from softac.experiments import pool
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 pool.GRACE = 0.1
 pool.stop_with_parent()

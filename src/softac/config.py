@@ -173,10 +173,10 @@ def make_config(config: type[Any], values: Mapping[str, Any]) -> Any:
     for name in values:
         if name not in known:
             ours = ELSEWHERE.get(name)
-            hint = f"; here it is called {ours!r}" if ours in known else nearest(name, known)
+            hint = f"here it is called {ours!r}" if ours in known else nearest(name, known).removeprefix("; ")
             raise ConfigError(
-                f"unknown hyperparameter {name!r}{hint}",
-                f"expected one of: {', '.join(known)}",
+                f"unknown hyperparameter {name!r}",
+                hint or f"expected one of: {', '.join(known)}",
                 "`softac defaults` lists them with their meaning",
             )
     for name, value in values.items():

@@ -118,7 +118,7 @@ def check_agent(agent_class: type[Any], **config: Any) -> list[Finding]:
     first, *others = report.faults
     name = getattr(agent_class, "__name__", type(agent_class).__name__)
     more = f" ({_count(len(others), 'further failure')})" if others else ""
-    error = ConfigError(f"{name}: {first.did}{more}", f"expected {first.expected}", first.remedy)
+    error = ConfigError(f"{name}: {first.did}", f"expected {first.expected}", f"{first.remedy}{more}")
     for fault in others:
         error.add_note(str(fault))
     raise error from first.__cause__
