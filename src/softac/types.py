@@ -1,16 +1,23 @@
-"""The nouns that the rooms hand to each other, and the protocols a third party may implement."""
+"""The nouns that the rooms hand to each other, and the protocols a third party may implement.
+
+PyTorch is only named here, not imported: processes that step environments do without it.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 FloatArray = NDArray[np.float32]
-Metrics = dict[str, Tensor]
+Metrics = dict[str, "Tensor"]
 ActionKind = Literal["continuous", "discrete"]
 
 

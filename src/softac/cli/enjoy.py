@@ -124,6 +124,10 @@ class Watched:
                 self.episode += 1
             yield step
 
+    def restart(self, index: int) -> None:
+        """A new instance."""
+        self.envs.restart(index)
+
     def close(self) -> None:
         """Close the environment."""
         self.envs.close()

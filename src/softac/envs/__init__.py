@@ -4,6 +4,7 @@ import gymnasium as gym
 
 from softac.envs.make import EnvSource, make_env
 from softac.envs.multigoal import MultiGoalEnv
+from softac.envs.processes import ProcessVectorEnv
 from softac.envs.spaces import Spaces
 from softac.envs.vector import EnvFault, InProcessVectorEnv, Step, VectorEnv
 
@@ -12,6 +13,7 @@ __all__ = [
     "EnvSource",
     "InProcessVectorEnv",
     "MultiGoalEnv",
+    "ProcessVectorEnv",
     "Spaces",
     "Step",
     "VectorEnv",

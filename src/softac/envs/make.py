@@ -137,7 +137,7 @@ class EnvSource:
                 "expected an id or a function, which can be called for each",
                 "pass one",
             )
-        return InProcessVectorEnv(self.make, num_envs)
+        return InProcessVectorEnv(self.make, num_envs, renewable=self.repeatable)
 
 
 def _require_registered(env_id: str, trust_module: bool) -> None:

@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 
 from softac.envs.spaces import Spaces
+from softac.errors import SoftacError
 from softac.types import FloatArray
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -52,6 +53,14 @@ class VectorEnv(Protocol):
         """
         ...
 
+    def restart(self, index: int) -> None:
+        """Put a new instance in the place of one that has failed; `reset` it next.
+
+        Raises:
+            EnvFault: it could not be made.
+        """
+        ...
+
     def close(self) -> None:
         """Release the environments."""
         ...
@@ -65,6 +74,7 @@ class InProcessVectorEnv:
     Args:
         make: makes one environment.
         num_envs: how many.
+        renewable: whether `make` can make another in the place of one that has failed.
 
     Raises:
         ConfigError: a space that cannot be learned on.
@@ -72,8 +82,8 @@ class InProcessVectorEnv:
             wrong shape.
     """
 
-    def __init__(self, make: Callable[[], gym.Env[Any, Any]], num_envs: int) -> None:
-        self.num_envs = num_envs
+    def __init__(self, make: Callable[[], gym.Env[Any, Any]], num_envs: int, *, renewable: bool = True) -> None:
+        self.make, self.num_envs, self.renewable = make, num_envs, renewable
         self.envs: list[gym.Env[Any, Any]] = []
         try:
             for _ in range(num_envs):
@@ -102,13 +112,20 @@ class InProcessVectorEnv:
                 raise EnvFault(f"raised {_described(error)} in step") from error
             yield self._read(answer)
 
+    def restart(self, index: int) -> None:
+        """Put a new instance in the place of one that has failed; one that was given stays, to be reset."""
+        if not self.renewable:
+            return
+        _close(self.envs[index])  # before the next is made: there may be room for one only
+        try:
+            self.envs[index] = self.make()
+        except SoftacError as error:
+            raise EnvFault(f"could not be made again ({error.given})") from error
+
     def close(self) -> None:
         """Close every environment, also after one of them failed to."""
         for env in self.envs:
-            try:
-                env.close()
-            except Exception as error:
-                log.warning("an environment raised %s in close", _described(error))
+            _close(env)
 
     def _read(self, answer: Any) -> Step:
         if not isinstance(answer, tuple) or len(answer) != 5:
@@ -132,6 +149,13 @@ class InProcessVectorEnv:
         if not np.isfinite(flat).all():
             raise EnvFault(f"returned an observation with {flat[~np.isfinite(flat)][0]} in it")
         return flat
+
+
+def _close(env: gym.Env[Any, Any]) -> None:
+    try:
+        env.close()
+    except Exception as error:
+        log.warning("an environment raised %s in close", _described(error))
 
 
 def _size(answer: Any) -> str:
