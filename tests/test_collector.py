@@ -419,7 +419,7 @@ def test_a_wrong_answer_never_enters_the_replay(case):
 
 
 def test_numpy_booleans_and_numbers_are_accepted():
-    Answering.answer = staticmethod(lambda o, r, e, u, i: (o, np.float64(r), np.bool(e), np.bool(u), i))
+    Answering.answer = staticmethod(lambda o, r, e, u, i: (o, np.float64(r), np.bool_(e), np.bool_(u), i))
     made, replay = collector(Answering)
     repeat(made, 3)
     assert len(replay) == 3

@@ -76,6 +76,15 @@ class NumericalError(SoftacError):
     exit_code = 6
 
 
+def missing_extra(what: str, package: str, extra: str) -> ConfigError:
+    """The error for `what`, which needs a package of the extra `extra` that is not installed."""
+    return ConfigError(
+        f"{what} needs {package}, which is not installed",
+        f"expected softac with its extra {extra!r}",
+        f"run `pip install 'softac[{extra}]'`",
+    )
+
+
 def one_line(text: str, longest: int) -> str:
     """`text` as one line of printable characters, at most `longest` of them."""
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))

@@ -14,7 +14,7 @@ from gymnasium.error import DependencyNotInstalled, UnregisteredEnv
 
 from softac.envs.rendering import EGL_PACKAGES, has_display, has_egl
 from softac.envs.vector import InProcessVectorEnv
-from softac.errors import ConfigError, EnvironmentFailed, nearest
+from softac.errors import ConfigError, EnvironmentFailed, missing_extra, nearest
 
 Env = gym.Env[Any, Any]
 EnvLike = str | Env | Callable[..., Env]
@@ -68,9 +68,11 @@ def make_env(
         _require_registered(env, trust_module)
     try:
         made = gym.make(env, disable_env_checker=True, **kwargs) if isinstance(env, str) else env(**kwargs)
-    except DependencyNotInstalled as error:
+    except (DependencyNotInstalled, ModuleNotFoundError) as error:
+        if "mujoco" in str(error).lower():
+            raise missing_extra(_name(env), "MuJoCo", "mujoco") from None
         raise ConfigError(
-            f"{env} needs a package that is not installed ({_one_line(error)})",
+            f"{_name(env)} needs a package that is not installed ({_one_line(error)})",
             "expected it beside softac",
             "install it with pip",
         ) from None

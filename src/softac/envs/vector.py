@@ -131,7 +131,7 @@ class InProcessVectorEnv:
         if not isinstance(answer, tuple) or len(answer) != 5:
             raise EnvFault(f"returned {_size(answer)} from step, not 5")
         obs, reward, terminated, truncated, _ = answer
-        if not (isinstance(terminated, bool | np.bool) and isinstance(truncated, bool | np.bool)):
+        if not (isinstance(terminated, bool | np.bool_) and isinstance(truncated, bool | np.bool_)):
             raise EnvFault(f"returned terminated={terminated!r}, truncated={truncated!r}, not booleans")
         try:
             reward = float(reward)

@@ -16,7 +16,7 @@ from softac.errors import CheckpointError, ConfigError
 from softac.experiments.pool import last_error
 from softac.experiments.suite import SUITE, Member, Suite, read_suite
 from softac.files import exists, read_regular
-from softac.run.checkpoint import parse_json
+from softac.run.checkpoint import NOT_INSTALLED, parse_json
 from softac.run.folder import CONFIG, CRASH, read_config
 from softac.run.metrics import METRICS, Row, as_number, numbers, read_rows
 from softac.seeds import are_seeds
@@ -383,6 +383,8 @@ def _require_comparable(results: Sequence[Result]) -> None:
 def _conditions(result: Result) -> dict[str, str]:
     """What returns on one environment depend on besides the agent, as far as it is known."""
     known: dict[str, str] = {n: result.system[n] for n in ("gymnasium", "mujoco") if n in result.system}
+    if known.get("mujoco") == NOT_INSTALLED:  # then this environment does without it
+        del known["mujoco"]
     known["env_kwargs"] = json.dumps(result.config["env"]["kwargs"], sort_keys=True)
     if "n_eval_episodes" in (record := result.config.get("record", {})):
         known["n_eval_episodes"] = str(record["n_eval_episodes"])

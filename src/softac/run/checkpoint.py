@@ -54,6 +54,7 @@ FILE_LIMIT = 4 * 2**30
 NETWORKS, OPTIM = "networks.safetensors", "optim.safetensors"
 STATE, ACTIONS = "state.json", "episode_actions.npy"
 MANIFEST = "manifest.json"
+NOT_INSTALLED = "not installed"
 PACKAGES = ("torch", "numpy", "gymnasium", "mujoco")
 OPTIM_PREFIX = "optim."
 FOLDER_NAME = re.compile(r"step-(\d{9,15})(?:\.(\d{3,9}))?", re.ASCII)
@@ -364,6 +365,8 @@ def differences(made_on: Mapping[str, Any]) -> str:
     """In words, where this process differs from the one with the fingerprint `made_on`; "" if nowhere."""
     here = fingerprint()
     changed = [name for name in here if name in made_on and made_on[name] != here[name]]
+    if NOT_INSTALLED in (made_on.get("mujoco"), here["mujoco"]):
+        changed = [name for name in changed if name != "mujoco"]  # then this environment does without it
     return ", ".join(f"{name} was {one_line(str(made_on[name]), 40)} and is {here[name]}" for name in changed)
 
 
@@ -372,4 +375,4 @@ def _version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        return "not installed"
+        return NOT_INSTALLED
