@@ -27,7 +27,9 @@ from softac.agents.td3 import TD3Agent
 from softac.config import STRICT
 from softac.envs.probes import LONGEST, PROBES
 from softac.errors import ConfigError
-from softac.examine.conformance import _elsewhere, _Fault, _leaves, _Trial
+from softac.examine.reach import leaves
+from softac.examine.rehearsal import elsewhere
+from softac.examine.trial import Fault, Trial
 from softac.learning.learner import copy_state_
 from softac.nets.layers import Linear
 from softac.replay import Replay
@@ -138,7 +140,7 @@ def test_a_wrong_hyperparameter_is_the_callers():
 
 
 def test_what_holds_on_another_device_holds_on_the_cpu():
-    (finding,) = _elsewhere(_Trial(SACAgent, SMALL, "continuous", torch.device("cpu")))
+    (finding,) = elsewhere(Trial(SACAgent, SMALL, "continuous", torch.device("cpu")))
     assert finding.what == "continuous actions: acting, updates and state work on cpu, too"
 
 
@@ -146,8 +148,8 @@ def test_what_fails_on_another_device():
     def load(self, state):
         SACAgent.load_state_dict(self, state | {"n_updates": self.n_updates})
 
-    with pytest.raises(_Fault, match="on cpu, load_state_dict left n_updates as it was; expected what was loaded"):
-        list(_elsewhere(_Trial(broken(load_state_dict=load), SMALL, "continuous", torch.device("cpu"))))
+    with pytest.raises(Fault, match="on cpu, load_state_dict left n_updates as it was; expected what was loaded"):
+        list(elsewhere(Trial(broken(load_state_dict=load), SMALL, "continuous", torch.device("cpu"))))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -993,7 +995,7 @@ def test_everything_that_can_be_reached_is_found():
     holder.bound.__self__.tensor = torch.zeros(2)
     holder.module = nn.Sequential(Linear(1, 1, generator=torch.Generator()))
     holder.call = partial(print, np.float64(2.0), flush=True)
-    before = _leaves(holder)
+    before = leaves(holder)
     assert list(before) == [
         "agent.number",
         "agent.bound.__self__.tensor",
@@ -1005,7 +1007,7 @@ def test_everything_that_can_be_reached_is_found():
         "agent.parts[0]['a'][0].inner.number",
     ]
     hidden.number = 4
-    after = _leaves(holder)
+    after = leaves(holder)
     assert [path for path in before if before[path] != after[path]] == ["agent.parts[0]['a'][0].inner.number"]
 
 
@@ -1013,12 +1015,12 @@ def test_generators_of_every_kind_are_seen_to_move():
     holder = SimpleNamespace()
     holder.one, holder.two = torch.Generator().manual_seed(0), np.random.default_rng(0)
     holder.three, holder.four = np.random.RandomState(0), random.Random(0)  # noqa: S311
-    before = _leaves(holder)
+    before = leaves(holder)
     torch.rand(1, generator=holder.one)
     holder.two.random()
     holder.three.rand()
     holder.four.random()
-    after = _leaves(holder)
+    after = leaves(holder)
     assert [path for path in before if before[path] != after[path]] == [
         f"agent.{n}" for n in ("one", "two", "three", "four")
     ]

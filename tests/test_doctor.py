@@ -18,8 +18,8 @@ from softac import SAC
 from softac.agents.sac import SACAgent, SACConfig
 from softac.cli.main import main
 from softac.envs import InProcessVectorEnv
-from softac.examine import diagnosis
-from softac.run.folder import RunFolder
+from softac.examine import installation, learning, run_files, soft_returns
+from softac.run.folder import RunFolder, in_use
 from softac.types import EnvSpec
 
 HEALTHY = {"tau": 0.5, "gamma": 0.5, "learning_rate": 0.003, "gradient_steps": 8, "ent_coef": "auto_0.1"}
@@ -111,7 +111,7 @@ def test_the_installation(capsys):
 def test_the_oldest_versions_are_those_of_the_package():
     text = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
     asked = " ".join(tomllib.loads(text)["project"]["dependencies"])
-    for name, oldest in diagnosis.OLDEST.items():
+    for name, oldest in installation.OLDEST.items():
         assert re.search(rf"\b{name}(\[.*?\])?>={re.escape(oldest)}\b", asked), name
 
 
@@ -124,8 +124,8 @@ def test_the_oldest_versions_are_those_of_the_package():
     ],
 )
 def test_versions(versions, what, remedy, monkeypatch):
-    monkeypatch.setattr(diagnosis, "_version", lambda name: versions.get(name, "99.0"))
-    finding = next(diagnosis.installation())
+    monkeypatch.setattr(installation, "installed_version", lambda name: versions.get(name, "99.0"))
+    finding = next(installation.installation())
     assert (finding.level, finding.exit_code) == ("problem", 1)
     assert finding.what.startswith(what)
     assert finding.remedy.startswith(remedy)
@@ -134,9 +134,9 @@ def test_versions(versions, what, remedy, monkeypatch):
 @pytest.mark.parametrize(
     ("module", "name", "value", "what"),
     [
-        (diagnosis, "available_memory", lambda: 10**9, "only 1.0 GB of memory are free"),
-        (diagnosis, "find_ffmpeg", lambda: None, "films: .gif only, since there is no ffmpeg"),
-        (diagnosis, "has_egl", lambda: False, "drawing: neither a display nor EGL"),
+        (installation, "available_memory", lambda: 10**9, "only 1.0 GB of memory are free"),
+        (installation, "find_ffmpeg", lambda: None, "films: .gif only, since there is no ffmpeg"),
+        (installation, "has_egl", lambda: False, "drawing: neither a display nor EGL"),
         (shutil, "which", lambda name: None, "there is no C++ compiler"),
         (torch, "get_num_threads", lambda: 4096, "processor: "),
         (torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT", "processor: "),
@@ -148,15 +148,15 @@ def test_what_the_machine_lacks(module, name, value, what, monkeypatch):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(module, name, value)
-    notes = [f for f in diagnosis.installation() if f.level == "note" and f.what.startswith(what)]
+    notes = [f for f in installation.installation() if f.level == "note" and f.what.startswith(what)]
     assert len(notes) == 1
     assert notes[0].remedy
 
 
 def test_updates_that_differ(monkeypatch):
     draws = iter(range(2))
-    monkeypatch.setattr(diagnosis, "_one_update", lambda: {"actor": torch.tensor(next(draws))})
-    finding = only(diagnosis.self_test())
+    monkeypatch.setattr(installation, "_one_update", lambda: {"actor": torch.tensor(next(draws))})
+    finding = only(installation.self_test())
     assert finding.what == "the same update made twice gave different bits (actor)"
     assert finding.exit_code == 1
 
@@ -165,8 +165,8 @@ def test_a_temporary_folder_that_cannot_be_written(monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(diagnosis, "write_checkpoint", full)
-    finding = only(diagnosis.self_test())
+    monkeypatch.setattr(installation, "write_checkpoint", full)
+    finding = only(installation.self_test())
     assert "cannot be written and read again ([Errno 28] No space left on device)" in finding.what
     assert finding.exit_code == 1
 
@@ -211,14 +211,14 @@ def test_no_checkpoint_that_verifies(run, capsys):
 
 def test_a_damaged_replay(run):
     min(run.glob("replay/*.npy")).write_bytes(b"")
-    found = [f for f in diagnosis.files(run) if f.level == "problem"]
+    found = [f for f in run_files.files(run) if f.level == "problem"]
     assert len(found) == 3  # both checkpoints need it, so none verifies
     assert [f.exit_code for f in found] == [1, 1, 3]
 
 
 def test_no_checkpoint_yet(run):
     shutil.rmtree(run / "checkpoints")
-    finding = only(diagnosis.files(run))
+    finding = only(run_files.files(run))
     assert finding.what == "there is no checkpoint yet"
     assert finding.remedy == f"restore one, or begin again: softac resume {run}"
     assert finding.exit_code == 3
@@ -226,15 +226,15 @@ def test_no_checkpoint_yet(run):
 
 def test_a_run_that_is_not_done(run):
     sick_rows(run, lambda rows: rows[:1])
-    assert any(f"60 steps logged; go on with: softac resume {run}" in f.what for f in diagnosis.files(run))
+    assert any(f"60 steps logged; go on with: softac resume {run}" in f.what for f in run_files.files(run))
 
 
 def test_a_run_in_use(run):
-    assert not diagnosis.in_use(run)
+    assert not in_use(run)
     with RunFolder(run):
-        assert diagnosis.in_use(run)
-        assert "another process is at work on it now" in [f.what for f in diagnosis.files(run)]
-    assert not diagnosis.in_use(run)
+        assert in_use(run)
+        assert "another process is at work on it now" in [f.what for f in run_files.files(run)]
+    assert not in_use(run)
 
 
 def test_a_folder_that_is_no_run(tmp_path, capsys):
@@ -249,7 +249,7 @@ def test_a_folder_that_is_no_run(tmp_path, capsys):
 
 def test_a_metric_that_is_not_finite(run):
     sick_rows(run, lambda rows: [*rows, {"step": 60, "train/critic_loss": math.nan}])
-    finding = only(diagnosis.learning(run))
+    finding = only(learning.learning(run))
     assert finding.what == "train/critic_loss is nan at step 60"
     assert (finding.level, finding.exit_code) == ("problem", 1)
 
@@ -275,7 +275,7 @@ def test_a_metric_that_is_not_finite(run):
     ],
 )
 def test_target_entropy(dim, config, level, what):
-    (finding,) = diagnosis.target_entropy(SACConfig(**config), dim)
+    (finding,) = learning.target_entropy(SACConfig(**config), dim)
     assert finding.level == level
     assert finding.what.startswith(what)
 
@@ -298,7 +298,7 @@ def rows_of(name, values, **others):
 )
 def test_temperature(values, what):
     rows = rows_of("train/ent_coef", values, **{"train/entropy": -3.0})
-    (finding,) = diagnosis.temperature(rows, SACConfig(), 1)
+    (finding,) = learning.temperature(rows, SACConfig(), 1)
     if what is None:
         assert finding.level == "ok"
     else:
@@ -310,7 +310,7 @@ def test_temperature(values, what):
 
 @pytest.mark.parametrize(("share", "level"), [(0.1, "ok"), (0.8, "note"), (0.97, "problem")])
 def test_saturated_actions(share, level):
-    (finding,) = diagnosis.saturation(rows_of("train/saturated_actions", [share] * 6))
+    (finding,) = learning.saturation(rows_of("train/saturated_actions", [share] * 6))
     assert finding.level == level
     assert f"{share:.0%}" in finding.what
 
@@ -345,7 +345,7 @@ def evaluated(means, stochastic=None, std=1.0):
     ],
 )
 def test_evaluations(rows, level, what):
-    found = list(diagnosis.evaluations(rows))
+    found = list(learning.evaluations(rows))
     worst = next((f for f in found if f.level != "ok"), found[0])
     assert worst.level == level
     assert worst.what.startswith(what)
@@ -356,15 +356,15 @@ def test_evaluations(rows, level, what):
 
 def test_discounted_soft_returns_by_hand():
     # r = 1, 2, 4; bonuses 10, 20, 40; gamma = 1/2. The bonus of a step is in the value of those before it alone.
-    g = diagnosis.discounted([1, 2, 4], [10, 20, 40], 0.5, 1, 0.0)
+    g = soft_returns.discounted([1, 2, 4], [10, 20, 40], 0.5, 1, 0.0)
     assert g.tolist() == [1 + 0.5 * (20 + 24), 2 + 0.5 * (40 + 4), 4]
-    cut_off = diagnosis.discounted([1, 2, 4], [10, 20, 40], 0.5, 1, 8.0)
+    cut_off = soft_returns.discounted([1, 2, 4], [10, 20, 40], 0.5, 1, 8.0)
     assert cut_off.tolist() == [1 + 0.5 * (20 + 26), 2 + 0.5 * (40 + 8), 4 + 0.5 * 8]
 
 
 def test_discounted_soft_returns_of_two_steps_by_hand():
     # Q(s_0, a_0) = r_0 + r_1 / 2 + 1/4 (bonus_2 + Q(s_2, a_2)): the bonus of step 1 is in no target.
-    g = diagnosis.discounted([1, 2, 4], [10, 20, 40], 0.5, 2, 8.0)
+    g = soft_returns.discounted([1, 2, 4], [10, 20, 40], 0.5, 2, 8.0)
     assert g.tolist() == [1 + 1 + 0.25 * (40 + 8), 2 + 2 + 0.25 * 8, 4 + 4]
 
 
@@ -375,7 +375,7 @@ class ConstantEnv(TerminatingEnv):
 
 def test_soft_returns_of_a_terminating_episode():
     probe = agent(gamma=0.9, ent_coef=0.0)
-    q, follows, episodes = diagnosis.soft_returns(probe, InProcessVectorEnv(lambda: ConstantEnv(4), 1), 2)
+    q, follows, episodes = soft_returns.soft_returns(probe, InProcessVectorEnv(lambda: ConstantEnv(4), 1), 2)
     expected = [sum(0.9**k for k in range(left)) for left in (4, 3, 2, 1)]
     np.testing.assert_allclose(follows, expected * 2)
     assert (len(q), episodes) == (8, 2)
@@ -383,7 +383,7 @@ def test_soft_returns_of_a_terminating_episode():
 
 def test_the_entropy_bonus_is_in_the_soft_return():
     hot, cold = agent(gamma=0.9, ent_coef=2.0), agent(gamma=0.9, ent_coef=0.0)
-    made = [diagnosis.soft_returns(a, InProcessVectorEnv(lambda: ConstantEnv(4), 1), 1)[1] for a in (hot, cold)]
+    made = [soft_returns.soft_returns(a, InProcessVectorEnv(lambda: ConstantEnv(4), 1), 1)[1] for a in (hot, cold)]
     assert made[0][-1] == made[1][-1]  # the last step's own entropy is not in its value
     assert (made[0][:-1] != made[1][:-1]).all()
 
@@ -396,9 +396,9 @@ def test_steps_too_close_to_a_time_limit_are_left_out():
         env.how = "truncated"
         return InProcessVectorEnv(lambda: env, 1)
 
-    q, follows, _ = diagnosis.soft_returns(probe, envs(), 1)
+    q, follows, _ = soft_returns.soft_returns(probe, envs(), 1)
     assert len(q) == 5  # 0.5^2 = a quarter is allowed
-    q, follows, episodes = diagnosis.soft_returns(agent(gamma=1.0), envs(), 1)
+    q, follows, episodes = soft_returns.soft_returns(agent(gamma=1.0), envs(), 1)
     assert (len(q), len(follows), episodes) == (0, 0, 0)
 
 
@@ -414,7 +414,7 @@ def test_steps_too_close_to_a_time_limit_are_left_out():
 )
 def test_the_bias_of_the_critics(q, young, level, why):
     follows = np.array([9.0, 10.0, 11.0])
-    finding = diagnosis.judged(np.full(3, q), follows, 1, young)
+    finding = learning.judged(np.full(3, q), follows, 1, young)
     assert finding.level == level
     assert finding.why.startswith(why)
     assert finding.what.startswith(
@@ -424,9 +424,9 @@ def test_the_bias_of_the_critics(q, young, level, why):
 
 
 def test_critics_that_overestimate_a_real_run(run, monkeypatch):
-    right = diagnosis.soft_returns
-    monkeypatch.setattr(diagnosis, "soft_returns", lambda *a: (lambda q, g, n: (q + 50.0, g, n))(*right(*a)))
-    finding = only(diagnosis.learning(run))
+    right = learning.soft_returns
+    monkeypatch.setattr(learning, "soft_returns", lambda *a: (lambda q, g, n: (q + 50.0, g, n))(*right(*a)))
+    finding = only(learning.learning(run))
     assert finding.level == "problem"
     assert "the critics overestimate" in finding.why
 
@@ -434,7 +434,7 @@ def test_critics_that_overestimate_a_real_run(run, monkeypatch):
 def test_an_environment_that_is_not_there(run):
     del gym.registry["Short-v0"]
     try:
-        finding = only(diagnosis.learning(run))
+        finding = only(learning.learning(run))
     finally:
         gym.register("Short-v0", ShortEnv)
     assert finding.level == "note"

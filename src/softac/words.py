@@ -35,6 +35,17 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
+def some(words: Sequence[str], most: int = 3) -> str:
+    """The first of them, and how many more there are: a, b, c and 4 more."""
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
+
+
+def interval(low: float, high: float) -> str:
+    """[-1, 2.5]."""
+    return f"[{low:.4g}, {high:.4g}]"
+
+
 def duration(seconds: float) -> str:
     """42 s, 4 min 05 s, 3 h 12 min."""
     seconds = round(seconds)
@@ -48,3 +59,8 @@ def duration(seconds: float) -> str:
 def clean(value: object, longest: int = LONGEST) -> str:
     """Untrusted text as one line of printable characters, cut in the middle if it is very long."""
     return one_line(value if isinstance(value, str) else str(value), longest)
+
+
+def described(error: BaseException, longest: int = 300) -> str:
+    """The kind and the text of an error of somebody else's, as one line."""
+    return one_line(f"{type(error).__name__}: {error}", longest)

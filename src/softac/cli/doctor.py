@@ -6,7 +6,9 @@ from typing import Any
 
 from softac.cli.arguments import add_env, require_run
 from softac.cli.findings import show, verdict
-from softac.examine.diagnosis import files, installation, learning, self_test
+from softac.examine.installation import installation, self_test
+from softac.examine.learning import learning
+from softac.examine.run_files import files
 
 
 def add_parser(subparsers: Any) -> None:

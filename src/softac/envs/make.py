@@ -15,6 +15,7 @@ from gymnasium.error import DependencyNotInstalled, UnregisteredEnv
 from softac.envs.rendering import EGL_PACKAGES, has_display, has_egl
 from softac.envs.vector import InProcessVectorEnv
 from softac.errors import ConfigError, EnvironmentFailed, missing_extra, nearest
+from softac.words import clean, described
 
 Env = gym.Env[Any, Any]
 EnvLike = str | Env | Callable[..., Env]
@@ -49,13 +50,7 @@ def make_env(
     kwargs = dict(env_kwargs or {})
     if render_mode is not None:
         kwargs["render_mode"] = render_mode
-    if isinstance(env, gym.vector.VectorEnv):
-        raise ConfigError(
-            f"a vector environment ({type(env).__name__}) was given",
-            "expected an id, a function or a single environment, which softac steps itself so that every episode "
-            "has its own seed and ends exactly where it ends",
-            "pass the single environment's id and n_envs",
-        )
+    _require_single(env)
     if isinstance(env, gym.Env):
         if kwargs:
             raise ConfigError(
@@ -66,20 +61,34 @@ def make_env(
         return env
     if isinstance(env, str):
         _require_registered(env, trust_module)
+    return _made(env, kwargs)
+
+
+def _require_single(env: Any) -> None:
+    """Refuse several environments in one."""
+    if isinstance(env, gym.vector.VectorEnv):
+        raise ConfigError(
+            f"a vector environment ({type(env).__name__}) was given",
+            "expected an id, a function or a single environment, which softac steps itself so that every episode "
+            "has its own seed and ends exactly where it ends",
+            "pass the single environment's id and n_envs",
+        )
+
+
+def _made(env: str | Callable[..., Env], kwargs: dict[str, Any]) -> Env:
     try:
         made = gym.make(env, disable_env_checker=True, **kwargs) if isinstance(env, str) else env(**kwargs)
     except (DependencyNotInstalled, ModuleNotFoundError) as error:
         if "mujoco" in str(error).lower():
             raise missing_extra(_name(env), "MuJoCo", "mujoco") from None
         raise ConfigError(
-            f"{_name(env)} needs a package that is not installed ({_one_line(error)})",
+            f"{_name(env)} needs a package that is not installed ({clean(error)})",
             "expected it beside softac",
             "install it with pip",
         ) from None
     except Exception as error:
         raise EnvironmentFailed(
-            f"{_name(env)} could not be made with {kwargs or 'no arguments'}: {type(error).__name__}: "
-            f"{_one_line(error)}",
+            f"{_name(env)} could not be made with {kwargs or 'no arguments'}: {described(error)}",
             "expected a Gymnasium environment",
             "check --env-kwargs and the environment",
         ) from error
@@ -157,7 +166,7 @@ def _require_registered(env_id: str, trust_module: bool) -> None:
             importlib.import_module(module)
         except Exception as error:
             raise ConfigError(
-                f"the module {module!r} of {env_id!r} cannot be imported ({_one_line(error)})",
+                f"the module {module!r} of {env_id!r} cannot be imported ({clean(error)})",
                 "expected an installed module that registers the environment",
                 "install it or correct its name",
             ) from None
@@ -174,7 +183,7 @@ def _require_registered(env_id: str, trust_module: bool) -> None:
     except (UnregisteredEnv, gym.error.Error) as error:
         hint = nearest(name, gym.registry)
         raise ConfigError(
-            f"unknown environment {env_id!r}{hint or f' ({_one_line(error)})'}",
+            f"unknown environment {env_id!r}{hint or f' ({clean(error)})'}",
             "expected a Gymnasium id such as Pendulum-v1, or module:Env-v0 for one of your own",
             "correct the id",
         ) from None
@@ -193,7 +202,7 @@ def _quiet_mujoco() -> None:
     except AttributeError as error:
         chosen = os.environ.get("MUJOCO_GL")
         raise ConfigError(
-            f"MuJoCo cannot be imported with MUJOCO_GL={chosen} ({_one_line(error)})",
+            f"MuJoCo cannot be imported with MUJOCO_GL={chosen} ({clean(error)})",
             "expected the libraries to draw with",
             f"install them with `{EGL_PACKAGES}`, or unset MUJOCO_GL",
         ) from None
@@ -209,7 +218,3 @@ def _on_mujoco_warning(message: str) -> None:
 
 def _name(env: Any) -> str:
     return env if isinstance(env, str) else getattr(env, "__name__", type(env).__name__)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium as gym
 
 from softac.errors import ConfigError, EnvironmentFailed
+from softac.words import described
 
 EGL_PACKAGES = "apt install libegl1 libegl-mesa0 libgl1-mesa-dri"
 
@@ -66,7 +67,7 @@ def draw(name: str, env: gym.Env[Any, Any]) -> Any:
             warnings.simplefilter("ignore")  # GLFW's lines come before an error that says as much
             return env.render()
     except Exception as error:
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        what = described(error)
         if not has_display() and any("mujoco" in base.__module__ for base in type(env.unwrapped).__mro__):
             raise ConfigError(
                 f"MuJoCo cannot draw {name} without a display here ({what})",

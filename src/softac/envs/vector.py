@@ -15,6 +15,7 @@ import numpy as np
 from softac.envs.spaces import Spaces
 from softac.errors import SoftacError
 from softac.types import FloatArray
+from softac.words import described
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -98,7 +99,7 @@ class InProcessVectorEnv:
         try:
             answer: Any = self.envs[index].reset(seed=seed)
         except Exception as error:
-            raise EnvFault(f"raised {_described(error)} in reset") from error
+            raise EnvFault(f"raised {described(error)} in reset") from error
         if not isinstance(answer, tuple) or len(answer) != 2:
             raise EnvFault(f"returned {_size(answer)} from reset, not 2 values")
         return self._checked(answer[0])
@@ -109,7 +110,7 @@ class InProcessVectorEnv:
             try:
                 answer: Any = env.step(self.spaces.to_env(action))
             except Exception as error:
-                raise EnvFault(f"raised {_described(error)} in step") from error
+                raise EnvFault(f"raised {described(error)} in step") from error
             yield self._read(answer)
 
     def restart(self, index: int) -> None:
@@ -145,7 +146,7 @@ class InProcessVectorEnv:
         try:
             flat = self.spaces.flatten(obs)
         except Exception as error:  # an observation may be any object, and raise anything when looked at
-            raise EnvFault(f"returned an observation that does not fit its space: {_described(error)}") from None
+            raise EnvFault(f"returned an observation that does not fit its space: {described(error)}") from None
         if not np.isfinite(flat).all():
             raise EnvFault(f"returned an observation with {flat[~np.isfinite(flat)][0]} in it")
         return flat
@@ -155,12 +156,8 @@ def _close(env: gym.Env[Any, Any]) -> None:
     try:
         env.close()
     except Exception as error:
-        log.warning("an environment raised %s in close", _described(error))
+        log.warning("an environment raised %s in close", described(error))
 
 
 def _size(answer: Any) -> str:
     return f"{len(answer)} values" if isinstance(answer, tuple) else f"a {type(answer).__name__}"
-
-
-def _described(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())

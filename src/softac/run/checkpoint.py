@@ -18,8 +18,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from softac._version import __version__
+from softac._version import __version__, installed_version
 from softac.errors import CheckpointError, one_line
 from softac.files import (
     npy_bytes,
@@ -45,6 +43,7 @@ from softac.files import (
 )
 from softac.replay import Segment, forget_segments
 from softac.types import FloatArray
+from softac.words import described
 
 FORMAT = "softac-checkpoint-1"
 JSON_LIMIT = 8 * 2**20
@@ -163,7 +162,7 @@ def prune(folder: Path, replay: Path, written: Path) -> None:
 def fingerprint() -> dict[str, Any]:
     """What the bits of a run on a CPU depend on besides its configuration."""
     return {
-        **{name: _version(name) for name in PACKAGES},
+        **{name: installed_version(name) or NOT_INSTALLED for name in PACKAGES},
         "threads": torch.get_num_threads(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
     }
@@ -353,9 +352,8 @@ def _require_depth(value: Any, depth: int) -> None:
 
 
 def _damaged(path: Path, error: BaseException) -> CheckpointError:
-    detail = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     return CheckpointError(
-        f"{path} is damaged ({detail})",
+        f"{path} is damaged ({described(error)})",
         "expected what softac writes",
         "restore it or use an earlier checkpoint",
     )
@@ -368,11 +366,3 @@ def differences(made_on: Mapping[str, Any]) -> str:
     if NOT_INSTALLED in (made_on.get("mujoco"), here["mujoco"]):
         changed = [name for name in changed if name != "mujoco"]  # then this environment does without it
     return ", ".join(f"{name} was {one_line(str(made_on[name]), 40)} and is {here[name]}" for name in changed)
-
-
-@cache
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return NOT_INSTALLED

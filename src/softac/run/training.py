@@ -16,6 +16,7 @@ from softac.run.evaluate import act
 from softac.run.metrics import Means
 from softac.run.seeding import Streams
 from softac.types import Agent, FloatArray, Moment, OffPolicyConfig, OnPolicyConfig
+from softac.words import described
 
 
 def rows_kept(agent: Agent, n_envs: int) -> int:
@@ -193,7 +194,7 @@ class Training:
             self.envs.spaces.require_actions(self.memory.actions)
             return self.collector.load_state(state["collector"], snapshot.actions)
         except (KeyError, TypeError, ValueError, IndexError, OverflowError, RuntimeError) as error:
-            detail = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            detail = described(error)
             raise CheckpointError(
                 f"the checkpoint of step {snapshot.step} does not fit this run ({detail})",
                 "expected the state of the same algorithm, environment and number of environments",
