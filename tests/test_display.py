@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from softac.cli.display import Display, Overview, RunLine
+from softac.cli.display import Display, Overview
+from softac.experiments.standing import Standing
 from softac.words import duration
 
 ROW = {
@@ -50,7 +51,7 @@ def test_a_terminal_gets_one_panel_with_everything_in_it() -> None:
 def test_brackets_are_words() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
     title, where = "does [/b] help [gamma 0.99]", "runs/[bold]"
-    line = RunLine("a[/]b", Path("nowhere"))
+    line = Standing("a[/]b", Path("nowhere"))
     with Display(title, where, 10, console), Overview(title, where, 10, 1, [line], console):
         pass
     text = console.file

@@ -24,12 +24,15 @@ import softac
 from folders import memory_folder
 from hashing import digests, newest_checkpoint
 from reliability_envs import Faulty
-from softac.cli.display import Overview, RunLine, time_left
+from softac.cli.display import Overview
 from softac.cli.main import main
-from softac.cli.suite import at_once, over_seeds
+from softac.cli.suite import over_seeds
 from softac.cli.train import _folder_word
 from softac.errors import ConfigError
-from softac.experiments.pool import Job, last_line, run_jobs
+from softac.experiments.execute import at_once
+from softac.experiments.jobs import Job, last_line
+from softac.experiments.pool import run_jobs
+from softac.experiments.standing import Standing, time_left
 from softac.experiments.suite import Group, Suite
 from softac.files import sealed_json
 from softac.report.plots import learning_curves
@@ -241,8 +244,8 @@ def test_how_many_run_at_a_time(
     cores: int, memory: float, device: str, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = softac.SAC("Pendulum-v1", net_arch=[8, 8])
-    monkeypatch.setattr("softac.cli.suite.usable_cores", lambda: cores)
-    monkeypatch.setattr("softac.cli.suite.available_memory", lambda: memory)
+    monkeypatch.setattr("softac.experiments.execute.usable_cores", lambda: cores)
+    monkeypatch.setattr("softac.experiments.execute.available_memory", lambda: memory)
     monkeypatch.setattr(model.agent, "device", torch.device(device))
     suite = Suite("ten", "", (Group("", "seed-", tuple(range(10)), {}),), RecordConfig(), 1000)
     assert at_once([model], suite) == limit
@@ -505,9 +508,9 @@ def test_progress_reads_what_is_new(tmp_path: Path) -> None:
     assert progress.value("eval/mean_reward") is None
 
 
-def lines_of(tmp_path: Path) -> list[RunLine]:
+def lines_of(tmp_path: Path) -> list[Standing]:
     """One that is done, one that runs at 50 steps/s, one that waits."""
-    lines = [RunLine(str(seed), tmp_path / str(seed)) for seed in range(3)]
+    lines = [Standing(str(seed), tmp_path / str(seed)) for seed in range(3)]
     for line, state, row in (
         (lines[0], "done", {"step": 1000, "time/fps": 100.0, "rollout/ep_rew_mean": -1234.5}),
         (lines[1], "running", {"step": 500, "time/fps": 50.0, "eval/mean_reward": -7.25}),
@@ -524,13 +527,13 @@ def test_the_time_that_is_left(tmp_path: Path) -> None:
     # 500 steps at 50 a second are 10 s; 1,000 at the mean of 100 and 50 are 13.3 s.
     assert time_left(lines, 1000, 1) == pytest.approx(10 + 1000 / 75)
     assert time_left(lines, 1000, 2) == pytest.approx(1000 / 75)
-    assert time_left([RunLine("0", tmp_path / "new")], 1000, 2) is None
+    assert time_left([Standing("0", tmp_path / "new")], 1000, 2) is None
     for line, kind in zip(lines, ("fast", "slow", "slow"), strict=True):
         line.kind = kind
     assert time_left(lines, 1000, 1) == pytest.approx(10 + 1000 / 50)
 
 
-def drawn(lines: list[RunLine], height: int) -> str:
+def drawn(lines: list[Standing], height: int) -> str:
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=100, height=height, color_system=None)
     with Overview("sac on Pendulum-v1, seeds 0-2", "runs/three", 1000, 2, lines, console) as overview:

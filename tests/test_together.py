@@ -21,7 +21,7 @@ from hashing import digests, newest_checkpoint
 from reliability_envs import Faulty
 from softac.cli.display import Overview
 from softac.cli.suite import over_seeds
-from softac.cli.together import in_cohort
+from softac.experiments.together import in_cohort
 from test_seeds import SHORT, SMALL, last_evaluation, printed, wait_for
 
 N = 200
@@ -29,7 +29,7 @@ N = 200
 
 @pytest.fixture(autouse=True)
 def together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("softac.cli.suite.in_cohort", lambda model: not model.agent.on_policy)
+    monkeypatch.setattr("softac.experiments.execute.in_cohort", lambda model: not model.agent.on_policy)
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +210,7 @@ def test_no_end_goes_unnoticed(full: bool, folder: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     if full:
-        monkeypatch.setattr("softac.cli.together.new_file", refuse)
+        monkeypatch.setattr("softac.experiments.together.new_file", refuse)
     code, stdout, stderr = printed("train", env, "-n", 60, *SMALL, "--seeds", "1-2", "--run-dir", path)
     assert (code, stderr) == (1, "")
     assert f"seed 1 | failed (exit code 1): {'' if full else 'SystemExit: the window was closed'}\n" in stdout

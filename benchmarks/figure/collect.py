@@ -11,7 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from softac.experiments.pool import last_error
+from softac.experiments.jobs import last_error
 from softac.experiments.suite import SUITE
 
 KEPT = ("config.json", "system.json", "evaluations.csv", "metrics.jsonl", "crash/step-*.txt")

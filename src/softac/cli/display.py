@@ -3,14 +3,9 @@
 import logging
 import sys
 import time
-from collections import Counter, defaultdict, deque
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from heapq import heapify, heapreplace
-from pathlib import Path
-from statistics import fmean
+from collections import Counter, deque
+from collections.abc import Collection, Mapping
 from types import TracebackType
-from typing import Literal
 
 from rich.console import Console
 from rich.live import Live
@@ -19,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from softac.run.progress import Progress
+from softac.experiments.standing import Standing, State, time_left
 from softac.run.training import Training
 from softac.words import duration
 
@@ -27,7 +22,6 @@ REFRESH = 0.25  # seconds
 OVERVIEW_REFRESH = 1.0  # seconds; every core is busy with something better
 FEW = 10  # runs whose every step is told where there is no terminal; of more, evaluations
 AROUND = 8  # lines of a terminal that the rows of an overview leave free
-State = Literal["waiting", "running", "stopping", "stopped", "done", "failed"]
 STYLES: dict[State, str] = {
     "failed": "bold red",
     "running": "green",
@@ -191,32 +185,6 @@ class Display(logging.Handler):
         )
 
 
-@dataclass(eq=False)
-class RunLine:
-    """One of several runs, as an overview shows it.
-
-    Attributes:
-        name: of the run among the others.
-        folder: its run folder.
-        kind: runs of one kind are taken to be equally fast.
-        state: where it stands.
-        code: the exit code of its process, once that has ended.
-        said: what it printed last, if it failed.
-        progress: read from its folder.
-    """
-
-    name: str
-    folder: Path
-    kind: str = ""
-    state: State = "waiting"
-    code: int | None = None
-    said: str = ""
-    progress: Progress = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.progress = Progress(self.folder)
-
-
 class Overview:
     """Several runs that advance side by side: a table on a terminal, plain lines elsewhere.
 
@@ -235,7 +203,7 @@ class Overview:
         where: str,
         until: int,
         limit: int,
-        lines: Collection[RunLine],
+        lines: Collection[Standing],
         console: Console | None = None,
     ) -> None:
         self.title, self.where, self.until, self.limit = title, where, until, limit
@@ -273,7 +241,7 @@ class Overview:
     def _print(self, text: str) -> None:
         self.console.print(text, soft_wrap=True, highlight=False, markup=False)
 
-    def _tell(self, line: RunLine) -> None:
+    def _tell(self, line: Standing) -> None:
         now, get = line.progress, line.progress.value
         new = (line.state, now.steps, now.evaluated)
         # What lay in the folder at the beginning is not news, and what a run that goes on took back neither.
@@ -298,7 +266,7 @@ class Overview:
         seconds = time_left(list(self.lines), self.until, self.limit)
         return "?" if seconds is None else duration(seconds)
 
-    def _rows(self) -> list[RunLine]:
+    def _rows(self) -> list[Standing]:
         """As many as the terminal has room for: rather those that advance or have failed."""
         room = max(1, self.console.height - AROUND)
         order = list(STYLES)
@@ -338,33 +306,6 @@ class Overview:
             expand=False,
             padding=(0, 2),
         )
-
-
-def time_left(lines: Sequence[RunLine], until: int, limit: int) -> float | None:
-    """Seconds until all have made `until` steps, `limit` at a time; None while no speed is known.
-
-    Those that wait are taken to be as fast as others of their kind on average, else as all others.
-    """
-    speeds = {line.name: speed for line in lines if (speed := line.progress.value("time/fps"))}
-    if not speeds:
-        return None
-    kinds: dict[str, list[float]] = defaultdict(list)
-    for line in lines:
-        if line.name in speeds:
-            kinds[line.kind].append(speeds[line.name])
-    usual = fmean(speeds.values())
-    seconds = {
-        line.name: max(0, until - line.progress.steps)
-        / (speeds.get(line.name) or (fmean(kinds[line.kind]) if line.kind in kinds else usual))
-        for line in lines
-    }
-    ends = [seconds[line.name] for line in lines if line.state == "running"]
-    ends += [0.0] * (limit - len(ends))
-    heapify(ends)
-    for line in lines:
-        if line.state == "waiting":
-            heapreplace(ends, ends[0] + seconds[line.name])  # the place that is free first
-    return max(ends)
 
 
 def _number(value: float | None) -> str:

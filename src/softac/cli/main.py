@@ -8,8 +8,8 @@ from importlib import import_module
 from typing import NoReturn
 
 from softac._version import __version__
-from softac.cli.messages import messages_to, to_stderr
 from softac.errors import ConfigError, SoftacError, nearest
+from softac.run.messages import messages_to, to_stderr
 
 COMMANDS = {
     "train": "train an agent in an environment",
@@ -25,7 +25,6 @@ COMMANDS = {
     "check": "run an environment and say what soft actor-critic will and will not like about it",
     "doctor": "check the installation, or the health of a run",
 }
-MODULES = {"eval": "evaluate", "list": "inform", "defaults": "inform", "resume": "train"}
 
 DESCRIPTION = "Maximum-entropy reinforcement learning: soft actor-critic, measured and never lost."
 EPILOG = """first steps:
@@ -95,11 +94,11 @@ def build_parser(argv: Sequence[str]) -> Parser:
     parser.verb = (used,) if used else ()
     for name, what in COMMANDS.items():
         if name == used:
-            module = import_module(f"softac.cli.{MODULES.get(name, name)}")
+            module = import_module(f"softac.cli.{name}")
             if name == "train":
-                module.add_train_parser(subparsers, argv)
+                module.add_parser(subparsers, argv)
             else:
-                (getattr(module, f"add_{name}_parser", None) or module.add_parser)(subparsers)
+                module.add_parser(subparsers)
         else:
             subparsers.add_parser(name, help=what)
     return parser

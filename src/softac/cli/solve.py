@@ -6,7 +6,6 @@ Nothing heavy is imported before `run`, so that the help of the command stays fa
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +13,11 @@ from softac.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     import numpy as np
-    from matplotlib.axes import Axes
-    from matplotlib.image import AxesImage
     from numpy.typing import NDArray
     from rich.console import Console
 
-    from softac.tabular import FiniteMDP, Solution
+    from softac.report.solutions import Problem
+    from softac.tabular import Solution
 
 NAMES = ("bridge", "cliff", "empty", "four-rooms", "two-goals")
 DEFAULT_ALPHAS = (0.001, 0.01, 0.1)
@@ -27,16 +25,6 @@ TOY_TEXT = "toy-text:"
 CELL = 9
 ARROWS = {(-1, 0): "▲△", (0, 1): "▶▷", (1, 0): "▼▽", (0, -1): "◀◁"}
 LEGEND = "arrows: filled for probability >= 1/2, hollow >= 1/5, a dot >= 1/20; numbers: soft values V"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """An MDP and, if it is a grid, the cell of each state and the (row, column) step of each action."""
-
-    name: str
-    mdp: FiniteMDP
-    cells: NDArray[np.intp] | None
-    moves: tuple[tuple[int, int], ...]
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -88,13 +76,16 @@ def run(args: argparse.Namespace) -> int:
     if problem.cells is not None:
         console.print(LEGEND, soft_wrap=True)
     if args.plot is not None:
-        _plot(args.plot, problem, solutions)
+        from softac.report.solutions import draw_solutions
+
+        draw_solutions(problem, solutions, args.plot)
         console.print(f"picture: {args.plot}", soft_wrap=True, markup=False)
     return 0
 
 
 def _load(name: str, gamma: float) -> Problem:
     from softac.files import exists
+    from softac.report.solutions import Problem
     from softac.tabular import LAYOUTS, MOVES, grid_cells, gridworld
 
     if name.startswith(TOY_TEXT):
@@ -202,50 +193,3 @@ def _check_plot(file: Path) -> None:
             "the folder must be there",
             "make it first",
         )
-
-
-def _plot(file: Path, problem: Problem, solutions: list[tuple[float, Solution]]) -> None:
-    from matplotlib.figure import Figure
-
-    from softac.report.plots import save_figure
-
-    figure = Figure(figsize=(1.0 + 4.0 * len(solutions), 4.2), layout="constrained")
-    axes = figure.subplots(1, len(solutions), squeeze=False)[0]
-    for ax, (alpha, solution) in zip(axes, solutions, strict=True):
-        if problem.cells is None:
-            image = ax.imshow(solution.pi, aspect="auto", vmin=0.0, vmax=1.0, interpolation="nearest")
-            ax.set(xlabel="action", ylabel="state", title=f"pi at alpha = {alpha:g}")
-        else:
-            image = _draw_grid(ax, problem, problem.cells, solution)
-            ax.set(xticks=[], yticks=[], title=f"V and pi at alpha = {alpha:g}")
-        figure.colorbar(image, ax=ax, shrink=0.8)
-    figure.suptitle(f"{problem.name}, gamma = {problem.mdp.gamma:g}")
-    save_figure(figure, file)
-
-
-def _draw_grid(ax: Axes, problem: Problem, cells: NDArray[np.intp], solution: Solution) -> AxesImage:
-    import numpy as np
-
-    rows, columns = cells.T
-    V = np.full(cells.max(0) + 1, np.nan)
-    decides = ~problem.mdp.terminal[: len(rows)]
-    V[rows[decides], columns[decides]] = solution.V[: len(rows)][decides]
-    ax.set_facecolor("0.25")
-    image = ax.imshow(V)
-    for a, (down, right) in enumerate(problem.moves):
-        weight = np.where(decides, solution.pi[: len(rows), a], 0.0)
-        shown = weight >= 0.05
-        ax.quiver(
-            columns[shown],
-            rows[shown],
-            0.45 * right * weight[shown],
-            0.45 * down * weight[shown],
-            angles="xy",
-            scale_units="xy",
-            scale=1.0,
-            width=0.006,
-            color="white",
-        )
-    for row, column in cells[~decides]:
-        ax.text(column, row, "end", ha="center", va="center", color="white", fontsize=7)
-    return image

@@ -12,33 +12,16 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
-from softac.errors import one_line
+from softac.experiments.jobs import OUTPUT, Job, Stop, Watch
 from softac.files import new_file
 
-OUTPUT = "output.txt"
 LIFELINE = "SOFTAC_LIFELINE"  # the number of a descriptor that ends when the parent does
 POLL = 0.2  # seconds
 GRACE = 10.0  # seconds for saving, once the parent is gone
-LONGEST_LINE = 500
 
-
-@dataclass(frozen=True)
-class Job:
-    """A command to run.
-
-    Attributes:
-        name: tells it from the others.
-        words: what stands behind `softac` on the command line.
-        folder: exists; what the process prints goes into its `output.txt`.
-    """
-
-    name: str
-    words: Sequence[str]
-    folder: Path
+Processes = dict[str, subprocess.Popen[bytes]]
 
 
 def usable_cores() -> int:
@@ -46,33 +29,14 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def run_jobs(
-    jobs: Sequence[Job],
-    limit: int,
-    *,
-    stop: Callable[[], bool],
-    watch: Callable[[Collection[str], Mapping[str, int]], None],
-) -> dict[str, int]:
-    """Run every job, at most `limit` at a time, in their order.
+def run_jobs(jobs: Sequence[Job], limit: int, *, stop: Stop, watch: Watch) -> dict[str, int]:
+    """Run every job, as `softac.experiments.jobs.Place` says, in processes of this machine.
 
     Each process is in a group of its own, where a terminal's Ctrl-C does not reach it, and ends when
     this process does, however that happens.
-
-    Args:
-        jobs: with different names.
-        limit: at least 1.
-        stop: asked five times a second; True asks the running jobs to save and stop, and begins no other.
-        watch: called five times a second, and at the end, with the names of the running jobs and the
-            exit codes of those that have ended.
-
-    Returns:
-        The exit code of each job that was begun; 128 + n for one that signal n ended.
-
-    Raises:
-        OSError: a process could not be begun; the others have saved and stopped.
     """
     waiting = deque(jobs)
-    running: dict[str, subprocess.Popen[bytes]] = {}
+    running: Processes = {}
     codes: dict[str, int] = {}
     asked = False
     lifeline, held = os.pipe()
@@ -88,10 +52,7 @@ def run_jobs(
                     process.terminate()
             watch(running.keys(), codes)
             time.sleep(POLL)
-            for name, process in list(running.items()):
-                if (code := process.poll()) is not None:
-                    codes[name] = code if code >= 0 else 128 - code
-                    del running[name]
+            codes |= _ended(running)
     finally:
         os.close(held)
         os.close(lifeline)
@@ -99,6 +60,14 @@ def run_jobs(
             process.wait()
     watch(running.keys(), codes)
     return codes
+
+
+def _ended(running: Processes) -> dict[str, int]:
+    """Take out the processes that have ended; their exit codes."""
+    codes = {name: code for name, process in running.items() if (code := process.poll()) is not None}
+    for name in codes:
+        del running[name]
+    return {name: code if code >= 0 else 128 - code for name, code in codes.items()}
 
 
 def _begin(job: Job, lifeline: int) -> subprocess.Popen[bytes]:
@@ -115,31 +84,6 @@ def _begin(job: Job, lifeline: int) -> subprocess.Popen[bytes]:
             pass_fds=[lifeline],
             process_group=0,
         )
-
-
-def last_line(folder: Path) -> str:
-    """What the job in `folder` printed last; "" if that is nothing."""
-    return one_line(next(iter(_from_the_last(folder)), ""), LONGEST_LINE)
-
-
-def last_error(folder: Path) -> str:
-    """The error that ended the job in `folder`, softac's own or the last line of a traceback; "" if none did."""
-    last, *above = _from_the_last(folder) or [""]
-    if last.startswith("softac: "):
-        return one_line(last.removeprefix("softac: "), LONGEST_LINE)
-    title = next((line for line in above if not line.startswith(" ")), "")
-    return one_line(last, LONGEST_LINE) if title.startswith("Traceback (most recent call last)") else ""
-
-
-def _from_the_last(folder: Path) -> list[str]:
-    """The last lines that the job in `folder` printed, the last one first, without empty ones."""
-    path = folder / OUTPUT
-    if not path.is_file():
-        return []
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 10_000))
-        lines = file.read().decode(errors="replace").split("\n")
-    return [line for line in reversed(lines) if line.strip()]
 
 
 def stop_with_parent() -> None:

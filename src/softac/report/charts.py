@@ -96,37 +96,38 @@ def panel(title: str, name: str, lines: Sequence[Line], references: Sequence[Ref
     margin_right = LETTER * max((len(line.key) for line in lines if line.mean), default=0) + 14
     x = _Scale(0.0, right * 1.02, margin_left, WIDTH - margin_right)
     y = _Scale(low, high, HEIGHT - BOTTOM, TOP)
-    clip = f"{name}-clip"
     said = listed([line.said for line in lines] + [reference.said for reference in references], last="and")
-    inside = Markup("<g clip-path='url(#{})'>{}{}</g>").format(
-        clip, _join(_band(line, x, y) for line in lines), _join(_runs(line, x, y) for line in lines)
+    inside = Markup("<g clip-path='url(#{}-clip)'>{}{}</g>").format(
+        name, _join(_band(line, x, y) for line in lines), _join(_runs(line, x, y) for line in lines)
     )
+    parts = [
+        _axes(x, y, ticks, texts),
+        inside,
+        _join(_crosses(line, x, y) for line in lines),
+        _join(_mean(line, i, len(lines), x, y) for i, line in enumerate(lines)),
+        _join(_diamonds(reference, x, y) for reference in references),
+        _published_labels(references, x, y),
+        _labels(lines, x, y),
+    ]
+    return _picture(title, name, f"{said}.", x, _join(parts))
+
+
+def _picture(title: str, name: str, said: str, x: "_Scale", parts: Markup) -> Markup:
     return Markup(
         "<svg viewBox='0 0 {width} {height}' role='img' aria-labelledby='{name}-title {name}-desc'>"
         "<title id='{name}-title'>{title}</title><desc id='{name}-desc'>{said}</desc>"
-        "<clipPath id='{clip}'><rect x='{left}' y='{top}' width='{w}' height='{h}'/></clipPath>{parts}</svg>"
+        "<clipPath id='{name}-clip'><rect x='{left}' y='{top}' width='{w}' height='{h}'/></clipPath>{parts}</svg>"
     ).format(
         width=WIDTH,
         height=HEIGHT,
         name=name,
         title=title,
-        said=f"{said}.",
-        clip=clip,
+        said=said,
         left=_n(x.start),
         top=TOP,
         w=_n(x.end - x.start),
         h=HEIGHT - BOTTOM - TOP,
-        parts=_join(
-            [
-                _axes(x, y, ticks, texts),
-                inside,
-                _join(_crosses(line, x, y) for line in lines),
-                _join(_mean(line, i, len(lines), x, y) for i, line in enumerate(lines)),
-                _join(_diamonds(reference, x, y) for reference in references),
-                _published_labels(references, x, y),
-                _labels(lines, x, y),
-            ]
-        ),
+        parts=parts,
     )
 
 

@@ -51,17 +51,7 @@ def learning_curves(results: Sequence[Result]) -> Figure:
     figure = Figure(layout="constrained")
     axes = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
     for axis, (env, members) in zip(axes, panels, strict=False):
-        shown = np.concatenate(
-            [_draw(axis, group, COLOURS[names.index(group.name) % len(COLOURS)]) for group in members]
-        )
-        low, high = shown.min(), shown.max()
-        margin = 0.05 * (high - low) or 1.0
-        axis.set_ylim(low - margin, high + margin)
-        axis.set_title(env, parse_math=False)
-        axis.set_xlabel("environment steps")
-        axis.set_ylabel("return")
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
+        _panel(axis, env, [(group, COLOURS[names.index(group.name) % len(COLOURS)]) for group in members])
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     lines = {text: line for axis in axes for line, text in zip(*axis.get_legend_handles_labels(), strict=True)}
@@ -70,6 +60,19 @@ def learning_curves(results: Sequence[Result]) -> Figure:
         text.set_parse_math(False)
     figure.set_size_inches(6.4 * n_columns, 4.0 * n_rows + 0.2 * sum(text.count("\n") + 1 for text in lines))
     return figure
+
+
+def _panel(axis: Any, env: str, groups: Sequence[tuple[Group, str]]) -> None:
+    """Draw the groups of one environment, each in its colour."""
+    shown = np.concatenate([_draw(axis, group, colour) for group, colour in groups])
+    low, high = shown.min(), shown.max()
+    margin = 0.05 * (high - low) or 1.0
+    axis.set_ylim(low - margin, high + margin)
+    axis.set_title(env, parse_math=False)
+    axis.set_xlabel("environment steps")
+    axis.set_ylabel("return")
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
 
 
 def _draw(axis: Any, group: Group, colour: str) -> NDArray[np.float64]:

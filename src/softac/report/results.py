@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 from softac.agents.registry import AGENTS
 from softac.config import as_text, default, fields
 from softac.errors import CheckpointError, ConfigError
-from softac.experiments.pool import last_error
+from softac.experiments.jobs import last_error
 from softac.experiments.suite import SUITE, Member, Suite, read_suite
 from softac.files import exists, read_regular
 from softac.run.checkpoint import NOT_INSTALLED, parse_json

@@ -66,18 +66,10 @@ def gridworld(
             "use 0 for moves that never fail",
         )
     cells = np.argwhere(letters != "#")
-    number = np.full(letters.shape, -1, dtype=np.int32)
-    number[tuple(cells.T)] = np.arange(len(cells))
     kind = letters[tuple(cells.T)]
-    reached = np.stack([_neighbours(cells, number, move) for move in MOVES], axis=1)
-
+    reached = _reached(letters, cells)
     S, A = reached.shape
-    chances = ((0, 1.0 - slip), (1, slip / 2.0), (3, slip / 2.0)) if slip > 0.0 else ((0, 1.0),)
-    columns = np.stack([np.roll(reached, -turn, axis=1) for turn, _ in chances], axis=-1)
-    weights = np.broadcast_to([chance for _, chance in chances], columns.shape)
-    P = sparse.csr_array(
-        (weights.ravel(), columns.ravel(), np.arange(0, columns.size + 1, len(chances))), shape=(S * A, S)
-    )
+    P = _moves(reached, slip)
     entering = np.where(kind == "G", goal_reward, 0.0) + np.where(kind == "X", pit_reward, 0.0)
     terminal = (kind == "G") | (kind == "X")
     r = step_reward + np.asarray(P @ entering).reshape(S, A)
@@ -85,6 +77,23 @@ def gridworld(
     P = sparse.csr_array(sparse.diags_array(np.repeat(~terminal, A).astype(np.float64)) @ P)
     starts = kind == "S"
     return FiniteMDP(P, r, gamma, terminal, starts / starts.sum() if starts.any() else None)
+
+
+def _reached(letters: NDArray[np.str_], cells: NDArray[np.intp]) -> NDArray[np.int32]:
+    """The state `[S, A]` to which each action leads from each."""
+    number = np.full(letters.shape, -1, dtype=np.int32)
+    number[tuple(cells.T)] = np.arange(len(cells))
+    return np.stack([_neighbours(cells, number, move) for move in MOVES], axis=1)
+
+
+def _moves(reached: NDArray[np.int32], slip: float) -> sparse.csr_array:
+    """P `[S * A, S]` where action a, if it does not slip, leads from s to `reached[s, a]`."""
+    S, A = reached.shape
+    chances = ((0, 1.0 - slip), (1, slip / 2.0), (3, slip / 2.0)) if slip > 0.0 else ((0, 1.0),)
+    columns = np.stack([np.roll(reached, -turn, axis=1) for turn, _ in chances], axis=-1)
+    weights = np.broadcast_to([chance for _, chance in chances], columns.shape)
+    starts = np.arange(0, columns.size + 1, len(chances))
+    return sparse.csr_array((weights.ravel(), columns.ravel(), starts), shape=(S * A, S))
 
 
 def grid_cells(layout: Sequence[str]) -> NDArray[np.intp]:

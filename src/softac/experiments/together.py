@@ -2,28 +2,28 @@
 
 import logging
 import traceback
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from signal import SIGTERM
 from threading import Event, Thread
 from time import sleep
 
-from softac.cli.display import RunLine
-from softac.cli.messages import messages_to, to_file_in
-from softac.cli.reopen import reopened
 from softac.errors import SoftacError
-from softac.experiments.pool import OUTPUT, POLL
+from softac.experiments.jobs import OUTPUT, Stop, Watch
+from softac.experiments.pool import POLL
+from softac.experiments.reopen import reopened
+from softac.experiments.standing import Standing
 from softac.experiments.suite import Suite
 from softac.files import new_file
 from softac.learning.cohort import Cohort
 from softac.learning.engine import Engine
 from softac.model import Model
 from softac.run.folder import read_config
+from softac.run.messages import messages_to, to_file_in
 from softac.run.numerics import numerics
 
-Watch = Callable[[Collection[str], Mapping[str, int]], None]
-Seat = tuple[RunLine, int, Model]  # a run and its place in the cohort
+Seat = tuple[Standing, int, Model]  # a run and its place in the cohort
 
 
 def in_cohort(model: Model) -> bool:
@@ -32,37 +32,42 @@ def in_cohort(model: Model) -> bool:
 
 
 def train_together(
-    suite: Suite, lines: Sequence[RunLine], env: str | None, *, stop: Callable[[], bool], watch: Watch
+    suite: Suite,
+    runs: Sequence[Standing],
+    env: str | None,
+    *,
+    stop: Stop,
+    watch: Watch,
+    done: Callable[[Path], None],
 ) -> None:
     """Go on with each run of one group that waits, all at the same time, a thread for each.
 
     Args:
         suite: they belong to it.
-        lines: of every run of the group, in the order of its seeds, those that have finished among them.
+        runs: every run of the group, in the order of its seeds, those that have finished among them.
         env: the environment, where the files must not name it.
         stop: True asks the runs to save and stop.
         watch: called five times a second, and at the end, with the names of the runs that go on and the
             exit codes of those that have ended.
+        done: called with the folder of each run that has ended and was evaluated.
     """
-    from softac.report.plots import draw_run  # half a second before the first step, if above
-
     codes: dict[str, int] = {}
-    models = [_opened(line, env, codes) if line.state == "waiting" else None for line in lines]
-    seats = [(line, i, model) for i, (line, model) in enumerate(zip(lines, models, strict=True)) if model]
+    models = [_opened(run, env, codes) if run.state == "waiting" else None for run in runs]
+    seats = [(run, i, model) for i, (run, model) in enumerate(zip(runs, models, strict=True)) if model]
     if seats and (cohort := _cohort(models, seats, codes)):
         _train_all(suite, seats, cohort, codes, stop, watch)
     watch([], codes)
-    for line in lines:
-        if codes.get(line.name) == 0 and line.progress.evaluated:
-            draw_run(line.folder)
+    for run in runs:
+        if codes.get(run.name) == 0 and run.progress.evaluated:
+            done(run.folder)
 
 
-def _opened(line: RunLine, env: str | None, codes: dict[str, int]) -> Model | None:
-    with messages_to(to_file_in(line.folder)):
+def _opened(run: Standing, env: str | None, codes: dict[str, int]) -> Model | None:
+    with messages_to(to_file_in(run.folder)):
         try:
-            return reopened(read_config(line.folder), line.folder, env)
+            return reopened(read_config(run.folder), run.folder, env)
         except Exception as error:  # the other runs go on
-            codes[line.name] = _failed(line.folder, error)
+            codes[run.name] = _failed(run.folder, error)
             return None
 
 
@@ -71,7 +76,7 @@ def _cohort(models: Sequence[Model | None], seats: Sequence[Seat], codes: dict[s
     try:
         return Cohort(agents, recorded=seats[0][2].run.engine == "cudagraph")
     except Exception as error:  # the other groups go on
-        codes |= {line.name: _failed(line.folder, error) for line, _, _ in seats}
+        codes |= {run.name: _failed(run.folder, error) for run, _, _ in seats}
         return None
 
 
@@ -80,7 +85,7 @@ def _train_all(
     seats: Sequence[Seat],
     cohort: Cohort,
     codes: dict[str, int],
-    stop: Callable[[], bool],
+    stop: Stop,
     watch: Watch,
 ) -> None:
     """Train all of them, each in its thread; the exit codes go into `codes` as they come."""
@@ -89,19 +94,19 @@ def _train_all(
     def asked() -> bool:
         return stop() or broken.is_set()
 
-    def run(line: RunLine, i: int, model: Model) -> None:
+    def advance(run: Standing, i: int, model: Model) -> None:
         try:
             with numerics(model.threads):  # also to leave, which may execute the update of the others
                 try:
-                    codes[line.name] = _train(model, suite, line.folder, cohort.engine(i), asked)
+                    codes[run.name] = _train(model, suite, run.folder, cohort.engine(i), asked)
                 finally:
                     cohort.leave(i)
         finally:
-            codes.setdefault(line.name, 1)
+            codes.setdefault(run.name, 1)
 
-    threads = [Thread(target=run, args=seat, name=seat[0].name) for seat in seats]
+    threads = [Thread(target=advance, args=seat, name=seat[0].name) for seat in seats]
     begun = 0
-    with messages_to(*(_log_of(line) for line, _, _ in seats)):
+    with messages_to(*(_log_of(run) for run, _, _ in seats)):
         try:
             for thread in threads:
                 thread.start()
@@ -119,7 +124,7 @@ def _train_all(
                 thread.join()
 
 
-def _train(model: Model, suite: Suite, folder: Path, engine: Engine, stop: Callable[[], bool]) -> int:
+def _train(model: Model, suite: Suite, folder: Path, engine: Engine, stop: Stop) -> int:
     """One run, in its thread; returns what the exit code of its process would be."""
     (folder / OUTPUT).unlink(missing_ok=True)  # of an earlier failure
     try:
@@ -141,8 +146,8 @@ def _failed(folder: Path, error: BaseException) -> int:
     return code
 
 
-def _log_of(line: RunLine) -> logging.Handler:
+def _log_of(run: Standing) -> logging.Handler:
     """Takes what is logged in the thread of this run."""
-    handler = to_file_in(line.folder)
-    handler.addFilter(lambda record: record.threadName == line.name)
+    handler = to_file_in(run.folder)
+    handler.addFilter(lambda record: record.threadName == run.name)
     return handler

@@ -1,0 +1,85 @@
+"""`softac resume`."""
+
+import argparse
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from softac.cli.arguments import (
+    add_run,
+    require_folder,
+    steps,
+)
+from softac.cli.live import train_shown
+from softac.cli.suite import run_suite
+from softac.config import make_config
+from softac.errors import CheckpointError, ConfigError
+from softac.experiments.pool import stop_with_parent
+from softac.experiments.reopen import begun, reopened
+from softac.experiments.suite import SUITE, Member, Suite, evaluated, read_suite
+from softac.files import exists
+from softac.run.config import RecordConfig
+from softac.run.folder import read_config
+
+LAST_N = re.compile(r" -n \d+$")
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add `resume`."""
+    parser = subparsers.add_parser(
+        "resume",
+        help="go on with a run where it stopped",
+        description="Go on with a run from its last checkpoint, bit for bit; before its first, start it again. In "
+        "the folder of several seeds: with each that has not reached the total.",
+        allow_abbrev=False,
+    )
+    add_run(parser)
+    parser.add_argument("-n", "--total-timesteps", metavar="N", help="the new total of environment steps")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Go on with a run, or with several in one folder; returns the exit code."""
+    stop_with_parent()
+    path = require_folder(args.run_dir)
+    if exists(path / SUITE):
+        return _resume_suite(read_suite(path), path, args)
+    config = read_config(path)
+    try:
+        record = make_config(RecordConfig, config["record"])
+        planned = int(config["total_timesteps"])
+    except (ConfigError, KeyError, TypeError, ValueError):
+        raise CheckpointError(
+            f"{path} is a saved model, not a run: its config.json has no plan to go on with",
+            "expected the folder of a run",
+            "train one with `softac train`",
+        ) from None
+    total = steps(args.total_timesteps or planned)
+    model = reopened(config, path, args.env)
+    made = model.num_timesteps
+    if made > total or (made == total and evaluated(path, total, record)):
+        raise ConfigError(
+            f"{path} has made {made} of {total} steps",
+            "expected a larger total to go on to",
+            f"give one with -n, for instance -n {2 * made}",
+        )
+    return train_shown(model, total, record, path)
+
+
+def _resume_suite(suite: Suite, path: Path, args: argparse.Namespace) -> int:
+    total = steps(args.total_timesteps or suite.total)
+    if total < suite.total:
+        raise ConfigError(
+            f"-n {total} was given for {path}, whose runs are to make {suite.total} steps",
+            "expected as many, or more",
+            "leave -n away to finish them",
+        )
+    if total > suite.total:
+        # The last -n of a command counts, so that this one makes runs of that many steps.
+        suite = replace(suite, total=total, command=f"{LAST_N.sub('', suite.command)} -n {total}")
+    models = [
+        begun(suite.config_of(Member(group, group.seeds[0])), path, args.env if args.env == group.env else None)
+        for group in suite.groups
+    ]
+    return run_suite(suite, models, path, args.env)

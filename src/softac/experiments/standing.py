@@ -1,0 +1,79 @@
+"""Where each of several runs stands, read from its folder while other processes write there."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import heapify, heapreplace
+from pathlib import Path
+from signal import SIGTERM
+from statistics import fmean
+from typing import Literal
+
+from softac.experiments.jobs import last_line
+from softac.run.progress import Progress
+
+State = Literal["waiting", "running", "stopping", "stopped", "done", "failed"]
+
+
+@dataclass(eq=False)
+class Standing:
+    """One of several runs.
+
+    Attributes:
+        name: of the run among the others.
+        folder: its run folder.
+        kind: runs of one kind are taken to be equally fast.
+        state: where it stands.
+        code: the exit code of its process, once that has ended.
+        said: what it printed last, if it failed.
+        progress: read from its folder.
+    """
+
+    name: str
+    folder: Path
+    kind: str = ""
+    state: State = "waiting"
+    code: int | None = None
+    said: str = ""
+    progress: Progress = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.progress = Progress(self.folder)
+
+    def look(self, running: Collection[str], codes: Mapping[str, int], *, stopping: bool) -> None:
+        """Read on, knowing which runs go on, the exit codes of those that have ended, and whether to stop."""
+        self.progress.read()
+        if self.name in running:
+            self.state = "stopping" if stopping else "running"
+        elif self.name in codes and self.code is None:
+            self.code = codes[self.name]
+            stopped = stopping and self.code == 128 + SIGTERM
+            self.state = "done" if self.code == 0 else "stopped" if stopped else "failed"
+            self.said = last_line(self.folder) if self.state == "failed" else ""
+
+
+def time_left(runs: Sequence[Standing], until: int, limit: int) -> float | None:
+    """Seconds until all have made `until` steps, `limit` at a time; None while no speed is known.
+
+    Those that wait are taken to be as fast as others of their kind on average, else as all others.
+    """
+    speeds = {run.name: speed for run in runs if (speed := run.progress.value("time/fps"))}
+    if not speeds:
+        return None
+    kinds: dict[str, list[float]] = defaultdict(list)
+    for run in runs:
+        if run.name in speeds:
+            kinds[run.kind].append(speeds[run.name])
+    usual = fmean(speeds.values())
+    seconds = {
+        run.name: max(0, until - run.progress.steps)
+        / (speeds.get(run.name) or (fmean(kinds[run.kind]) if run.kind in kinds else usual))
+        for run in runs
+    }
+    ends = [seconds[run.name] for run in runs if run.state == "running"]
+    ends += [0.0] * (limit - len(ends))
+    heapify(ends)
+    for run in runs:
+        if run.state == "waiting":
+            heapreplace(ends, ends[0] + seconds[run.name])  # the place that is free first
+    return max(ends)
