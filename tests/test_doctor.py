@@ -110,8 +110,9 @@ def test_the_installation(capsys):
 
 def test_the_oldest_versions_are_those_of_the_package():
     text = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
-    asked = " ".join(tomllib.loads(text)["project"]["dependencies"])
-    for name, oldest in installation.OLDEST.items():
+    project = tomllib.loads(text)["project"]
+    asked = " ".join([*project["dependencies"], *project["optional-dependencies"]["mujoco"]])
+    for name, oldest in (installation.OLDEST | installation.OLDEST_OF_EXTRAS).items():
         assert re.search(rf"\b{name}(\[.*?\])?>={re.escape(oldest)}\b", asked), name
 
 
@@ -119,7 +120,8 @@ def test_the_oldest_versions_are_those_of_the_package():
     ("versions", "what", "remedy"),
     [
         ({"torch": "2.9.1+cpu"}, "torch 2.9.1+cpu is too old", "pip install --upgrade softac"),
-        ({"mujoco": None}, "mujoco is missing", "pip install --upgrade softac"),
+        ({"numpy": None}, "numpy is missing", "pip install --upgrade softac"),
+        ({"mujoco": "3.3.0"}, "mujoco 3.3.0 is too old", "pip install --upgrade softac"),
         ({"mujoco": "4.0.0"}, "mujoco 4.0.0 computes wrong accelerations", "pip install 'mujoco!=4.0.0'"),
     ],
 )
@@ -129,6 +131,15 @@ def test_versions(versions, what, remedy, monkeypatch):
     assert (finding.level, finding.exit_code) == ("problem", 1)
     assert finding.what.startswith(what)
     assert finding.remedy.startswith(remedy)
+
+
+def test_without_mujoco_the_rest_works(monkeypatch):
+    monkeypatch.setattr(installation, "installed_version", lambda name: {"mujoco": None}.get(name, "99.0"))
+    first, second, *_ = installation.installation()
+    assert (first.level, second.level, second.exit_code) == ("ok", "note", 0)
+    assert first.what.endswith("gymnasium 99.0, mujoco not installed")
+    assert second.what == "MuJoCo is not installed"
+    assert second.remedy == "pip install 'softac[mujoco]', where they are wanted"
 
 
 @pytest.mark.parametrize(

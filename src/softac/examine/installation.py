@@ -21,7 +21,8 @@ from softac.run.checkpoint import Snapshot, read_newest, write_checkpoint
 from softac.run.numerics import numerics
 from softac.types import EnvSpec, Transition
 
-OLDEST = {"torch": "2.10", "numpy": "2.0", "gymnasium": "1.1", "mujoco": "3.3.6"}
+OLDEST = {"torch": "2.10", "numpy": "1.26", "gymnasium": "1.1"}
+OLDEST_OF_EXTRAS = {"mujoco": "3.3.6"}
 LITTLE_MEMORY = 2e9
 
 
@@ -48,12 +49,13 @@ def installation() -> Iterator[Finding]:
 
 
 def _versions() -> Iterator[Finding]:
-    found = {name: installed_version(name) for name in OLDEST}
-    words = ", ".join(f"{name} {number or 'missing'}" for name, number in found.items())
-    old = [f"{n} {v}" for n, v in found.items() if v is not None and _release(v) < _release(OLDEST[n])]
-    missing = [name for name, number in found.items() if number is None]
+    oldest = OLDEST | OLDEST_OF_EXTRAS
+    found = {name: installed_version(name) for name in oldest}
+    words = ", ".join(f"{name} {number or 'not installed'}" for name, number in found.items())
+    old = [f"{n} {v}" for n, v in found.items() if v is not None and _release(v) < _release(oldest[n])]
+    missing = [name for name in OLDEST if found[name] is None]
     if missing or old:
-        wanted = ", ".join(f"{name}>={number}" for name, number in OLDEST.items())
+        wanted = ", ".join(f"{name}>={number}" for name, number in oldest.items() if name in OLDEST or found[name])
         yield Finding(
             "problem",
             f"{' and '.join([*(f'{m} is missing' for m in missing), *(f'{o} is too old' for o in old)])}",
@@ -71,6 +73,13 @@ def _versions() -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", f"softac {__version__}, Python {platform.python_version()}, {words}")
+    if found["mujoco"] is None:
+        yield Finding(
+            "note",
+            "MuJoCo is not installed",
+            "pip install 'softac[mujoco]', where they are wanted",
+            "tasks such as HalfCheetah-v5 cannot be made",
+        )
 
 
 def _processor() -> Finding:
