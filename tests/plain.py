@@ -43,12 +43,19 @@ class Plain:
         }
         self.optimizers = {}
         for name in learners:
-            parameters = [p.requires_grad_() for p in self.of(name).values()]
-            self.optimizers[name] = torch.optim.Adam(parameters, lr=own[name] or c.learning_rate, foreach=False)
+            parameters = [p.requires_grad_() for p in self.learned(name).values()]
+            beta_1 = 0.9 if name == "temperature" else getattr(c, "adam_beta_1", 0.9)
+            self.optimizers[name] = torch.optim.Adam(
+                parameters, lr=own[name] or c.learning_rate, betas=(beta_1, 0.999), foreach=False
+            )
 
     def of(self, name: str) -> dict[str, Tensor]:
-        """The parameters of one part."""
+        """The tensors of one part."""
         return {k: v for k, v in self.tensors.items() if k.startswith(name + ".")}
+
+    def learned(self, name: str) -> dict[str, Tensor]:
+        """Its parameters, without running statistics."""
+        return {k: v for k, v in self.of(name).items() if ".running_" not in k}
 
     def net(self, name: str, x: Tensor, member: int | None = None, activation=torch.relu) -> Tensor:
         """The outputs `[B, out]` of one network, or of one member of an ensemble."""
@@ -76,7 +83,7 @@ class Plain:
 
     def follow(self, target: str, online: str) -> None:
         """Move a target by the share tau of the way."""
-        for k in self.of(target):
+        for k in self.learned(target):
             new = self.tensors[online + k.removeprefix(target)].detach()
             self.tensors[k] = (1 - self.config.tau) * self.tensors[k] + self.config.tau * new
 
@@ -84,7 +91,7 @@ class Plain:
         """Under the agent's names."""
         state = {k: v.detach() for k, v in self.tensors.items()}
         for name, optimizer in self.optimizers.items():
-            for k, p in self.of(name).items():
+            for k, p in self.learned(name).items():
                 before = {
                     "exp_avg": torch.zeros_like(p),
                     "exp_avg_sq": torch.zeros_like(p),

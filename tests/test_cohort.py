@@ -26,7 +26,7 @@ def make(name: str, seed: int, device: torch.device = CPU, **options: Any) -> An
     cls = AGENTS[name]
     spec: EnvSpec = CONTINUOUS if "continuous" in cls.actions else DISCRETE
     weights = torch.Generator().manual_seed(seed)
-    return cls(spec, cls.Config(net_arch=(32, 32), **options), generator=weights, device=device)
+    return cls(spec, cls.Config(**{"net_arch": (32, 32)} | options), generator=weights, device=device)
 
 
 def arguments(agent: Any, seed: int, turn: int, size: int = 16) -> tuple[Transition, Any]:

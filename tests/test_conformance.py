@@ -382,7 +382,7 @@ def test_a_configuration_that_refuses_the_small_sizes():
 
     message = the_fault(broken(Config=Large))
     assert message.startswith(
-        "Config refused buffer_size=200, learning_starts=10, batch_size=8, net_arch=(8, 8) "
+        "Config refused buffer_size=200, learning_starts=10, batch_size=16, net_arch=(8, 8) "
         "(batch_size is too small; expected 32; raise it); expected sizes that it accepts; give others, as in "
         "check_agent(Mine, buffer_size=64)"
     )

@@ -44,7 +44,7 @@ def agent(name: str, device: torch.device = CPU, **options: Any) -> Any:
     cls = AGENTS[name]
     spec = CONTINUOUS if "continuous" in cls.actions else DISCRETE
     weights = torch.Generator().manual_seed(0)
-    return cls(spec, cls.Config(net_arch=(32, 32), **options), generator=weights, device=device)
+    return cls(spec, cls.Config(**{"net_arch": (32, 32)} | options), generator=weights, device=device)
 
 
 def batches(n: int, discrete: bool, size: int = 16) -> list[Transition]:
@@ -104,6 +104,9 @@ OPTIONS = [
     ("sac_v", {"ent_coef": 0.3}),
     ("dqn", {"double": False, "dueling": True, "max_grad_norm": 0.01}),
     ("td3", {"policy_delay": 3}),
+    ("crossq", {"target_network": True, "policy_delay": 1, "ent_coef": 0.2}),
+    ("crossq", {"n_critics": 1, "net_arch": (32, 16, 32), "critic_net_arch": (16, 24)}),
+    ("xqc", {"target_network": False, "n_atoms": 11, "policy_delay": 3}),
     ("gamid_pg", {"n_components": 3, "ent_coef": 0.2}),
 ]
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from softac.algorithms import SAC as SAC
     from softac.algorithms import SACV as SACV
     from softac.algorithms import TD3 as TD3
+    from softac.algorithms import XQC as XQC
+    from softac.algorithms import CrossQ as CrossQ
     from softac.algorithms import GamidPG as GamidPG
     from softac.algorithms import SACDiscrete as SACDiscrete
     from softac.algorithms import SACMixture as SACMixture
@@ -30,6 +32,8 @@ __all__ = [
     "SAC",
     "SACV",
     "TD3",
+    "XQC",
+    "CrossQ",
     "GamidPG",
     "Model",
     "SACDiscrete",

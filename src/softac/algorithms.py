@@ -51,6 +51,18 @@ class SACMixture(NamedModel):
     agent_class = AGENTS["sac_mixture"]
 
 
+class CrossQ(NamedModel):
+    """Soft actor-critic with normalised networks; the algorithm is `softac.agents.crossq`."""
+
+    agent_class = AGENTS["crossq"]
+
+
+class XQC(NamedModel):
+    """CrossQ with a categorical critic and a target network; the algorithm is `softac.agents.crossq`."""
+
+    agent_class = AGENTS["xqc"]
+
+
 class GamidPG(NamedModel):
     """Gaussian mixture deterministic policy gradient; the algorithm is `softac.agents.gamid_pg`."""
 

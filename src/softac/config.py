@@ -22,6 +22,8 @@ Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NotNegative = Annotated[float, Field(ge=0.0, le=1e6)]
 
+LEAST_BATCH = 16  # rows from which statistics mean something
+
 # Names that users of other libraries bring along.
 ELSEWHERE = {
     "alpha": "ent_coef",
@@ -117,6 +119,36 @@ TargetEntropy = Annotated[
         json_schema_extra={"expected": '"auto" or a finite number of nats'},
     ),
 ]
+HalfTargetEntropy = Annotated[
+    float | str,
+    AfterValidator(parse_target_entropy),
+    Field(
+        description='entropy asked for, nats in [-1, 1] units; "auto" is -dim(A)/2',
+        json_schema_extra={"expected": '"auto" or a finite number of nats'},
+    ),
+]
+ActorDelay = Annotated[Count, Field(description="critic updates for each update of actor and temperature")]
+AdamBeta1 = Annotated[
+    float, Field(ge=0.0, lt=1.0, description="decay of Adam's mean gradient, of actor and critics")
+]
+TargetNetwork = Annotated[bool, Field(description="whether critics learn from copies that follow them slowly")]
+TargetTau = Annotated[
+    float | None,
+    Field(gt=0.0, le=1.0, description="share of the critics in each update of their copies (default: 0.005)"),
+]
+NAtoms = Annotated[
+    Count, Field(le=1001, description="values to which a critic gives probabilities; 1: it gives one value")
+]
+VMax = Annotated[
+    float | None, Field(gt=0.0, le=1e6, description="the largest of these values, with n_atoms (default: 5)")
+]
+ValueScale = Annotated[
+    float, Field(gt=0.0, le=1e3, description="value, to the critics, of the replay's rms reward in every step")
+]
+CriticNetArch = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=16384)], ...] | None,
+    Field(min_length=1, max_length=16, description="widths of the critics' own hidden layers (default: net_arch)"),
+]
 ActionNoiseStd = Annotated[
     NotNegative, Field(description="standard deviation of the noise that each step draws, in [-1, 1] units")
 ]
@@ -148,6 +180,67 @@ def require_batch_fits(batch_size: int, buffer_size: int) -> None:
             f"batch_size={batch_size} was given with buffer_size={buffer_size}",
             "expected a batch no larger than the replay",
             "lower batch_size or raise buffer_size",
+        )
+
+
+def require_batch_statistics(batch_size: int) -> None:
+    """Refuse a batch whose mean and variance mean nothing.
+
+    Raises:
+        ConfigError: it has fewer than 16 transitions.
+    """
+    if batch_size < LEAST_BATCH:
+        raise ConfigError(
+            f"batch_size={batch_size} was given",
+            f"expected {LEAST_BATCH} or more: the networks are normalised by the statistics of the batch",
+            "leave it out for 256",
+        )
+
+
+def require_discounting(gamma: float) -> None:
+    """Refuse a discount for which a reward in every step has no finite value to scale by.
+
+    Raises:
+        ConfigError: it is 1.
+    """
+    if gamma == 1.0:
+        raise ConfigError(
+            "gamma=1.0 was given", "expected less than 1: rewards are scaled by 1 - gamma", "give 0.999, say"
+        )
+
+
+def require_target_network(tau: float | None, target_network: bool) -> None:
+    """Refuse a speed for targets that are not there.
+
+    Raises:
+        ConfigError: tau was given without a target network.
+    """
+    if tau is not None and not target_network:
+        raise ConfigError(
+            f"tau={tau} was given with target_network=False",
+            "expected tau only with a target network, which it moves",
+            "give target_network=true, or leave tau out",
+        )
+
+
+def require_support_fits(n_atoms: int, v_max: float | None, usual_v_max: float, value_scale: float) -> None:
+    """Refuse atoms between which the values do not lie, and an end of the atoms where there are none.
+
+    Raises:
+        ConfigError: 2 value_scale lies beyond v_max, or v_max was given for one value.
+    """
+    if n_atoms == 1 and v_max is not None:
+        raise ConfigError(
+            f"v_max={v_max} was given with n_atoms=1",
+            "expected v_max only with several atoms, of which it is the largest",
+            "give n_atoms=101, or leave v_max out",
+        )
+    end, needed = usual_v_max if v_max is None else v_max, 2.0 * value_scale
+    if n_atoms > 1 and end < needed:
+        raise ConfigError(
+            f"n_atoms={n_atoms} was given with values in [-{end:g}, {end:g}] and value_scale={value_scale:g}",
+            f"expected v_max >= 2 value_scale = {needed:g}: what lies beyond the last atom is cut off",
+            f"give v_max={needed:g}, or value_scale={end / 2.0:g}",
         )
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from softac.agents.a2c import A2CAgent
+from softac.agents.crossq import CrossQAgent, XQCAgent
 from softac.agents.ddpg import DDPGAgent
 from softac.agents.dqn import DQNAgent
 from softac.agents.gamid_pg import GamidPGAgent
@@ -21,6 +22,8 @@ AGENTS: dict[str, type[Any]] = {
     "sac_v": SACVAgent,
     "sac_discrete": SACDiscreteAgent,
     "sac_mixture": SACMixtureAgent,
+    "crossq": CrossQAgent,
+    "xqc": XQCAgent,
     "gamid_pg": GamidPGAgent,
     "ddpg": DDPGAgent,
     "td3": TD3Agent,

@@ -61,6 +61,54 @@ def q_loss(q: Tensor, target: Tensor) -> Tensor:
     return 0.5 * (q - target).square().mean(1).sum()
 
 
+def categorical_soft_q_target(
+    reward: Tensor,
+    discount: Tensor,
+    next_logits: Tensor,
+    next_log_prob: Tensor,
+    alpha: Tensor | float,
+    atoms: Tensor,
+) -> Tensor:
+    """The distribution of R + gamma (1 - terminated) (Z_i(s', a') - alpha log pi(a'|s')) on the atoms, `[B, K]`.
+
+    i is the critic with the least mean at (s', a'). Every atom moves to where the equation takes it, cut to the
+    ends, and its probability is shared by the two atoms next to that place, in proportion to their nearness.
+
+    Args:
+        reward: `[B]`.
+        discount: `[B]`, gamma^n (1 - terminated).
+        next_logits: `[N, B, K]`, the logits of Z_i(s', a').
+        next_log_prob: `[B]`, log pi(a'|s').
+        alpha: the temperature, a scalar >= 0.
+        atoms: `[K]`, K >= 2, evenly spaced and rising.
+
+    Source: arXiv:1707.06887, eq. 7 and algorithm 1; the least of the critics as in arXiv:2509.25174.
+    """
+    _same_shape(reward, discount, next_log_prob, next_logits[0, :, 0])
+    probabilities = next_logits.softmax(-1)
+    least = (probabilities * atoms).sum(-1).argmin(0)
+    chosen = torch.nn.functional.one_hot(least, len(probabilities)).to(probabilities.dtype)
+    believed = (probabilities * chosen.T.unsqueeze(-1)).sum(0)
+    moved = reward[:, None] + discount[:, None] * (atoms - alpha * next_log_prob[:, None])
+    places = (moved.clamp(atoms[0], atoms[-1]) - atoms[0]) / (atoms[1] - atoms[0])  # [B, K], counted in atoms
+    indices = torch.arange(len(atoms), device=atoms.device)
+    nearness = (1.0 - (places.unsqueeze(-1) - indices).abs()).clamp_min(0.0)  # [B, K, K]
+    return (believed.unsqueeze(-1) * nearness).sum(1)
+
+
+def categorical_q_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """sum_i mean_B -sum_k target_k log softmax(logits_i)_k, a scalar: the cross-entropy of each critic.
+
+    Args:
+        logits: `[N, B, K]`.
+        target: `[B, K]`, probabilities.
+
+    Source: arXiv:1707.06887, algorithm 1, summed over the critics.
+    """
+    _same_shape(logits[0], target, expected="[B, K]")
+    return -(target * logits.log_softmax(-1)).sum(-1).mean(1).sum()
+
+
 def huber_loss(q: Tensor, target: Tensor) -> Tensor:
     """sum_i mean_B h(Q_i(s, a) - y), a scalar, for `q` `[N, B]` and `target` `[B]`.
 

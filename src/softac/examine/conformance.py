@@ -35,7 +35,7 @@ def check_agent(agent_class: type[Any], **config: Any) -> list[Finding]:
     Args:
         agent_class: a class with the members of `softac.types.Agent`.
         config: hyperparameters; without them the class's own defaults, apart from buffer_size 200,
-            learning_starts 10 and batch_size 8, or n_steps 8 where it is on-policy.
+            learning_starts 10 and batch_size 16, or n_steps 8 where it is on-policy.
 
     Returns:
         What holds, one "ok" for each check, and "note" for what is worth knowing.

@@ -22,7 +22,7 @@ from softac.words import described, some
 
 UPDATES = 5  # odd, so that a delay of two is caught in the middle
 N_ENVS = 3
-SMALL_OFF_POLICY = {"buffer_size": 200, "learning_starts": 10, "batch_size": 8}
+SMALL_OFF_POLICY = {"buffer_size": 200, "learning_starts": 10, "batch_size": 16}
 SMALL_ON_POLICY = {"n_steps": 8}
 RESERVED = ("optim.random.", "optim.means", "optim.noise", "optim.rollout")  # what the run adds to a checkpoint
 COPIES = "return {name: tensor.detach().clone() for name, tensor in ...}"

@@ -126,11 +126,12 @@ def _places(agent: Agent) -> list[Place]:
     places: list[Place] = []
     for part in vars(agent).values():
         if isinstance(part, Learner):
-            kept = (part.parameters, part.exp_avgs, part.exp_avg_sqs, part.steps)
-            places += [(tensors, k) for tensors in kept for k in range(len(tensors))]
+            lists = (part.parameters, part.exp_avgs, part.exp_avg_sqs, part.steps)
+            places += [(tensors, k) for tensors in lists for k in range(len(tensors))]
         module = part.module if isinstance(part, Learner) else part
         if isinstance(module, nn.Module):
-            places += [(net._parameters, key) for net in module.modules() for key in net._parameters]
+            for net in module.modules():
+                places += [(kept, key) for kept in (net._parameters, net._buffers) for key in kept]
     return places
 
 

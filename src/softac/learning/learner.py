@@ -22,18 +22,19 @@ class Learner:
 
     Args:
         module: its parameters are updated in place.
-        learning_rate: Adam's step size; beta = (0.9, 0.999) and epsilon = 1e-8 as published.
+        learning_rate: Adam's step size; beta_2 = 0.999 and epsilon = 1e-8 as published.
+        beta_1: what is left of the mean gradient after each step.
     """
 
-    def __init__(self, module: nn.Module, learning_rate: float) -> None:
-        self.module = module
-        self.learning_rate = learning_rate
+    def __init__(self, module: nn.Module, learning_rate: float, beta_1: float = BETA_1) -> None:
+        self.module: Any = module  # an agent may call more of its class than nn.Module has
+        self.learning_rate, self.beta_1 = learning_rate, beta_1
         self.parameters: list[Tensor] = list(module.parameters())
         self.exp_avgs = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
         self.exp_avg_sqs = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
         self.steps = [torch.zeros((), dtype=torch.float32, device=p.device) for p in self.parameters]
 
-    def __call__(self, *inputs: Tensor) -> Any:
+    def __call__(self, *inputs: Any) -> Any:
         """What the module says of `inputs`."""
         return self.module(*inputs)
 
@@ -62,7 +63,7 @@ class Learner:
                     self.steps,
                     fused=True,
                     amsgrad=False,
-                    beta1=BETA_1,
+                    beta1=self.beta_1,
                     beta2=BETA_2,
                     lr=self.learning_rate,
                     weight_decay=0.0,
@@ -76,21 +77,21 @@ class Learner:
         torch._foreach_add_(steps, 1.0)
         step = steps[0].double()
         # As exponentials, which the compiler computes once a step; it would repeat a power for each vector.
-        bias_1 = 1.0 - torch.exp(step * math.log(BETA_1))
+        bias_1 = 1.0 - torch.exp(step * math.log(self.beta_1))
         bias_2 = (1.0 - torch.exp(step * math.log(BETA_2))).sqrt()
         dtype = parameters[0].dtype
         size, floor = (self.learning_rate * bias_2 / bias_1).to(dtype), (EPSILON * bias_2).to(dtype)
         moments = _stacks(self.exp_avgs), _stacks(self.exp_avg_sqs)
         for p, g, m, v in zip(parameters, _stacks(gradients), *moments, strict=True):
-            m.lerp_(g, 1.0 - BETA_1)
+            m.lerp_(g, 1.0 - self.beta_1)
             v.mul_(BETA_2).addcmul_(g, g, value=1.0 - BETA_2)
             each = (*step.shape, *(1 for _ in range(p.dim() - step.dim())))
             p.sub_(size.view(each) * m / (v.sqrt() + floor.view(each)))
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """The live tensors by key: `name.*` the parameters, `optim.name.*` the Adam state."""
+        """The live tensors by key: `name.*` those of the module, `optim.name.*` the Adam state."""
         keys = [key for key, _ in self.module.named_parameters()]
-        state = {f"{name}.{k}": p.detach() for k, p in zip(keys, self.parameters, strict=True)}
+        state = live_tensors(**{name: self.module})
         moments = (("exp_avg", self.exp_avgs), ("exp_avg_sq", self.exp_avg_sqs), ("step", self.steps))
         for moment, tensors in moments:
             state |= {f"optim.{name}.{k}.{moment}": t for k, t in zip(keys, tensors, strict=True)}
@@ -100,8 +101,8 @@ class Learner:
 def live_tensors(**parts: Learner | nn.Module | Tensor | None) -> dict[str, Tensor]:
     """The tensors that an agent's parts consist of, by key, to be read and written in place.
 
-    A learner gives its parameters and Adam state, a module (a target network) its parameters, a
-    tensor itself; None gives nothing.
+    A module (a target network) gives its parameters and what it keeps of them in checkpoints (running
+    statistics), a learner its Adam state, too, a tensor itself; None gives nothing.
     """
     tensors: dict[str, Tensor] = {}
     for name, part in parts.items():
@@ -109,7 +110,7 @@ def live_tensors(**parts: Learner | nn.Module | Tensor | None) -> dict[str, Tens
             case Learner():
                 tensors |= part.tensors(name)
             case nn.Module():
-                tensors |= {f"{name}.{key}": p.detach() for key, p in part.named_parameters()}
+                tensors |= {f"{name}.{key}": t.detach() for key, t in part.state_dict(keep_vars=True).items()}
             case Tensor():
                 tensors[name] = part
             case None:

@@ -8,6 +8,7 @@ from softac.nets.actors import (
 )
 from softac.nets.critics import DiscreteCritic, EnsembleCritic, ValueNet
 from softac.nets.layers import mlp, tanh_mlp
+from softac.nets.normalised import NormalisedActor, NormalisedCritic, RewardScale
 from softac.nets.on_policy import StochasticActor
 from softac.nets.temperature import Temperature
 
@@ -15,6 +16,9 @@ __all__ = [
     "DeterministicActor",
     "DiscreteCritic",
     "EnsembleCritic",
+    "NormalisedActor",
+    "NormalisedCritic",
+    "RewardScale",
     "SoftmaxActor",
     "SquashedGaussianActor",
     "SquashedMixtureActor",

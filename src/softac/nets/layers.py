@@ -22,31 +22,52 @@ class Linear(nn.Module):
     With `members=None`: `[B, in] -> [B, out]`. With `members=N`:
     `[N, B, in] -> [N, B, out]` by one batched product, each member with its own weights.
 
+    Args:
+        n_in: numbers in a row of x.
+        n_out: units.
+        bias: whether there is a b.
+        generator: draws the initial weights.
+        members: N.
+
     Attributes:
         rounded: whether the factors of the products are rounded to bfloat16, forward and backward, for
             batches of 32 or more; for less, rounding the weights takes longer than using them. Weights,
             bias and result stay as they are.
     """
 
-    def __init__(self, n_in: int, n_out: int, *, generator: torch.Generator, members: int | None = None) -> None:
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        bias: bool = True,
+        generator: torch.Generator,
+        members: int | None = None,
+    ) -> None:
         super().__init__()
         lead = () if members is None else (members,)
         row = () if members is None else (1,)
         self.weight = nn.Parameter(torch.empty(*lead, n_in, n_out))
-        self.bias = nn.Parameter(torch.empty(*lead, *row, n_out))
         uniform_fan_in_(self.weight, n_in, generator)
-        uniform_fan_in_(self.bias, n_in, generator)
+        self.bias: nn.Parameter | None = None
+        if bias:
+            self.bias = nn.Parameter(torch.empty(*lead, *row, n_out))
+            uniform_fan_in_(self.bias, n_in, generator)
         self.rounded = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer; see the class for shapes."""
         weight, bias = self.weight, self.bias
         if self.rounded and x.shape[-2] >= ROUNDED_FROM:
-            return torch.matmul(x.bfloat16(), weight.bfloat16()).to(weight.dtype) + bias
-        if weight.shape[-1] == 1:
+            product = torch.matmul(x.bfloat16(), weight.bfloat16()).to(weight.dtype)
+        elif weight.shape[-1] == 1:
             # One column is no work for a matrix kernel; a compiler joins this with what comes before it.
-            return (x * weight.mT).sum(-1, keepdim=True) + bias
-        return torch.addmm(bias, x, weight) if weight.dim() == 2 else torch.bmm(x, weight) + bias
+            product = (x * weight.mT).sum(-1, keepdim=True)
+        elif bias is not None and weight.dim() == 2:
+            return torch.addmm(bias, x, weight)
+        else:
+            product = torch.matmul(x, weight)
+        return product if bias is None else product + bias
 
 
 def mlp(sizes: Sequence[int], *, generator: torch.Generator, members: int | None = None) -> nn.Sequential:
@@ -89,7 +110,7 @@ def tanh_mlp(sizes: Sequence[int], output_gain: float, *, generator: torch.Gener
     for n_in, n_out in pairwise(sizes):
         linear = Linear(n_in, n_out, generator=generator)
         nn.init.orthogonal_(linear.weight, 2.0**0.5, generator=generator)
-        nn.init.zeros_(linear.bias)
+        nn.init.zeros_(linear.get_parameter("bias"))
         layers += [linear, nn.Tanh()]
     nn.init.orthogonal_(linear.weight, output_gain, generator=generator)
     return nn.Sequential(*layers[:-1])

@@ -1,0 +1,187 @@
+"""SAC, crossq and xqc on one GPU: parity of recorded updates and of cohorts with eager ones, and steps per second.
+
+    python benchmarks/modern/gpu.py parity|speed FILE.csv [--device cuda] [--seconds 20] [--only sac,crossq]
+
+parity: the same 20 updates of the published size by an eager agent and by the compiled engine, the CUDA graph, a
+cohort of 16 and a recorded cohort of 16; the largest difference of any tensor, relative to the tensor's largest
+number, beside the difference that bounds it: that of eager updates in float32 and in float64.
+speed: environment steps per second on HalfCheetah-v5, one update a step, of one agent and of cohorts. A row is
+written as soon as it is known.
+"""
+
+import argparse
+import csv
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softac import Model
+from softac.agents.registry import find_agent
+from softac.learning.cohort import Cohort
+from softac.learning.engine import Engine
+from softac.run.config import RecordConfig
+from softac.types import EnvSpec, Transition
+
+HALFCHEETAH = EnvSpec(17, 6)
+UPDATES, BATCH, WARM_UP = 20, 256, 300
+QUIET = RecordConfig(eval_freq=0, n_eval_episodes=0, save_freq=0)
+
+
+def agent_of(name: str, seed: int, device: torch.device) -> Any:
+    cls = find_agent(name)
+    return cls(HALFCHEETAH, cls.Config(), generator=torch.Generator().manual_seed(seed), device=device)
+
+
+def arguments(agent: Any, turn: int, dtype: torch.dtype = torch.float32) -> tuple[Transition, Any]:
+    generator = torch.Generator().manual_seed(turn)
+    obs, next_obs = torch.randn(2, BATCH, 17, generator=generator)
+    action, reward = torch.randn(BATCH, 6, generator=generator).tanh(), torch.randn(BATCH, generator=generator)
+    batch = Transition(obs, action, reward, torch.full((BATCH,), 0.99), next_obs)
+    noise = agent.update_noise(BATCH, generator)
+    kind = type(noise)
+    noise = kind(*(n.to(dtype) for n in noise)) if isinstance(noise, tuple) else noise.to(dtype)
+    return Transition(*(t.to(agent.device, dtype) for t in batch)), noise
+
+
+def after_updates(agent: Any, engine: Engine, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    for turn in range(UPDATES):
+        engine.update_(*arguments(agent, turn, dtype))
+    return {k: v.double().cpu() for k, v in agent.state_dict().items() if not k.startswith("optim.")}
+
+
+def in_cohort(agents: list[Any], recorded: bool) -> dict[str, Tensor]:
+    """The first of them after the updates of all."""
+    cohort, states = Cohort(agents, recorded=recorded), dict[int, dict[str, Tensor]]()
+
+    def train(i: int) -> None:
+        try:
+            states[i] = after_updates(agents[i], cohort.engine(i))
+        finally:
+            cohort.leave(i)
+
+    threads = [Thread(target=train, args=(i,)) for i in range(len(agents))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return states[0]
+
+
+def difference(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    return max(
+        float((found[k] - t).abs().max() / t.abs().max().clamp_min(1e-3))
+        for k, t in expected.items()
+        if k in found
+    )
+
+
+def in_float64(name: str, device: torch.device) -> dict[str, Tensor]:
+    torch.set_default_dtype(torch.float64)
+    try:
+        exact = agent_of(name, 0, device)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    given = agent_of(name, 0, device).state_dict()
+    exact.load_state_dict({k: given[k].to(t.dtype) for k, t in exact.state_dict().items()})
+    return after_updates(exact, Engine(exact), torch.float64)
+
+
+def parity(name: str, device: torch.device) -> Iterator[dict[str, Any]]:
+    agent = agent_of(name, 0, device)
+    eager = after_updates(agent, Engine(agent))
+    yield {"executor": "float64", "difference": difference(eager, in_float64(name, device))}
+    engines = ("compiled", "cudagraph") if device.type == "cuda" else ("compiled",)
+    for engine in engines:
+        agent = agent_of(name, 0, device)
+        executor = Engine(agent, engine)
+        found = after_updates(agent, executor)
+        yield {
+            "executor": executor.name if executor.name != engine else engine,
+            "difference": difference(found, eager),
+        }
+    for recorded in (False, True)[: 2 if device.type == "cuda" else 1]:
+        found = in_cohort([agent_of(name, seed, device) for seed in range(16)], recorded)
+        what = "recorded cohort of 16" if recorded else "cohort of 16"
+        yield {"executor": what, "difference": difference(found, eager)}
+
+
+def one_speed(name: str, engine: str, device: torch.device, seconds: float) -> float:
+    model = Model(find_agent(name), "HalfCheetah-v5", seed=0, device=str(device), engine=engine)
+    model.learn(WARM_UP)
+    begun, before = time.perf_counter(), model.num_timesteps
+    model.learn(10**6, callback=lambda *_: time.perf_counter() - begun < seconds)
+    return (model.num_timesteps - before) / (time.perf_counter() - begun)
+
+
+def cohort_speed(name: str, n: int, recorded: bool, device: torch.device, seconds: float) -> float:
+    """Of all together."""
+    models = [Model(find_agent(name), "HalfCheetah-v5", seed=i, device=str(device)) for i in range(n)]
+    cohort = Cohort([model.agent for model in models], recorded=recorded)
+    engines = [cohort.engine(i) for i in range(n)]
+    rate = 0.0
+    for steps in (WARM_UP, 0):
+        if steps == 0:  # as many as fit
+            steps = max(500, int(rate / n * seconds))
+        threads = [
+            Thread(target=model.train, args=(model.num_timesteps + steps, QUIET), kwargs={"engine": engine})
+            for model, engine in zip(models, engines, strict=True)
+        ]
+        begun = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        rate = n * steps / (time.perf_counter() - begun)
+    return rate
+
+
+def speed(name: str, device: torch.device, seconds: float) -> Iterator[dict[str, Any]]:
+    engines = ("eager", "compiled", "cudagraph") if device.type == "cuda" else ("eager", "compiled")
+    for engine in engines:
+        yield {"executor": engine, "agents": 1, "steps_per_second": one_speed(name, engine, device, seconds)}
+    for n in (1, 4, 16):
+        for recorded in (False, True)[: 2 if device.type == "cuda" else 1]:
+            what = "recorded cohort" if recorded else "cohort"
+            yield {
+                "executor": what,
+                "agents": n,
+                "steps_per_second": cohort_speed(name, n, recorded, device, seconds),
+            }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("parity", "speed"))
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--only", default="sac,crossq,xqc")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    device = torch.device(args.device)
+    card = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
+    last = "difference" if args.what == "parity" else "steps_per_second"
+    columns = ["algorithm", "executor", *(["agents"] if args.what == "speed" else []), last, "card", "torch"]
+    with args.file.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        for name in args.only.split(","):
+            rows = parity(name, device) if args.what == "parity" else speed(name, device, args.seconds)
+            try:
+                for row in rows:
+                    row[last] = f"{row[last]:.3g}" if args.what == "parity" else f"{row[last]:.1f}"
+                    writer.writerow({"algorithm": name, "card": card, "torch": torch.__version__} | row)
+                    file.flush()
+                    print(name, row, flush=True)
+            except Exception as error:  # the other algorithms go on
+                print(name, "FAILED:", repr(error)[:2000], file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
