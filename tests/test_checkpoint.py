@@ -350,7 +350,7 @@ def test_a_save_that_dies_before_its_end_leaves_the_model_before(
     def dies(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("softac.model.write_description", dies)
+    monkeypatch.setattr("softac.run.stored.write_description", dies)
     with pytest.raises(KeyboardInterrupt):
         tiny(net_arch=[8]).learn(60).save(tmp_path / "m")
     loaded = load(tmp_path / "m")

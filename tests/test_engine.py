@@ -237,8 +237,8 @@ def test_without_a_compiler_a_run_is_eager_and_says_what_is_missing(
     assert chosen("auto", 10**6) == ("eager", missing)
     model = tiny("Pendulum-v1", engine="compiled").learn(40, run_dir=tmp_path / "run", n_eval_episodes=0)
     assert said(caplog) == [f"updates are executed eagerly and not compiled: {missing}"]
-    assert model._training is not None
-    assert model._training.engine.name == "eager"
+    assert model.training is not None
+    assert model.training.engine.name == "eager"
     monkeypatch.delenv("CXX")
     monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
     if not what_compiling_lacks().startswith("there is no C++"):
@@ -275,8 +275,8 @@ def test_a_model_saved_before_it_learned_keeps_the_description_it_was_saved_with
     before = (tmp_path / "model" / "config.json").read_text()
     assert '"engine": "auto"' in before
     model = SAC.load(tmp_path / "model").learn(40)
-    assert model._training is not None
-    assert model._training.engine.name == "eager"
+    assert model.training is not None
+    assert model.training.engine.name == "eager"
     assert model.run.engine == "auto"
 
 

@@ -77,20 +77,20 @@ def test_a_fault_at_a_random_step(fault: str, n_envs: int, tmp_path: Path) -> No
     assert model.num_timesteps == (at - 1) * n_envs
 
     # The message is enough to see it again: this seed, the actions so far, and then this action.
-    again = tiny(Faulty, env_kwargs={"fault": "none"})._envs.envs[0]
+    again = tiny(Faulty, env_kwargs={"fault": "none"}).life.envs.envs[0]
     obs, _ = again.reset(seed=int(found["seed"]))
     actions = np.load(newest_checkpoint(run) / "episode_actions.npy")
-    played = model._training.collector.episodes[0].actions
+    played = model.training.collector.episodes[0].actions
     assert len(played) == int(found["step"]) - 1
     np.testing.assert_array_equal(actions[: len(played)], np.array(played).reshape(-1, 2))
     for action in played:
         obs, *_ = again.step(model.spaces.to_env(action))
-    np.testing.assert_array_equal(obs, model._training.collector.episodes[0].obs)
+    np.testing.assert_array_equal(obs, model.training.collector.episodes[0].obs)
     last = np.array(found["action"].split(), float)
-    np.testing.assert_allclose(model.spaces.to_env(model._training.collector.actions[0]), last, atol=1e-3)
+    np.testing.assert_allclose(model.spaces.to_env(model.training.collector.actions[0]), last, atol=1e-3)
 
     # Nothing is lost, and nothing of the bad step is there.
-    replay = model._training.memory
+    replay = model.training.memory
     assert replay.added == (at - 1) * n_envs
     assert np.isfinite(replay.explicit_rows(0, replay.added)).all()
 

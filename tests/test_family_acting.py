@@ -166,7 +166,7 @@ def test_the_rollout_holds_what_the_policy_gave_and_the_environment_gets_it_cut(
         return envs[-1]
 
     model = PPO(make, n_steps=64, net_arch=(8,), log_std_init=0.5).learn(60)
-    stored = model._training.memory.actions
+    stored = model.training.memory.actions
     assert (abs(stored) > 1.0).mean() > 0.3
     assert np.array_equal(np.array(envs[0].actions), np.clip(stored, -1.0, 1.0))
 

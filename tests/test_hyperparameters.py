@@ -286,7 +286,7 @@ CONFIGS = st.fixed_dictionaries(
 def test_what_is_accepted_trains_and_stays_finite(config: dict[str, Any]) -> None:
     model = SAC(Drift, **({"batch_size": 32} | config))
     assert model.learn(64).num_timesteps == 64
-    training = model._training
+    training = model.training
     assert training is not None
     memory = training.memory
     assert isinstance(memory, Replay)

@@ -19,7 +19,7 @@ from tiny_agents import Remembering
 def same(first: SAC, second: SAC) -> bool:
     """Whether two models have the same agent, replay and random streams, bit for bit."""
     tensors = [
-        {**m.agent.state_dict(), **m._training.streams.state_dict(), **rows(m)._asdict()} for m in (first, second)
+        {**m.agent.state_dict(), **m.training.streams.state_dict(), **rows(m)._asdict()} for m in (first, second)
     ]
     return all(torch.equal(value, tensors[1][name]) for name, value in tensors[0].items())
 
@@ -238,8 +238,8 @@ def test_one_seed_repeats_and_two_differ():
     assert not torch.equal(first.agent.actor.parameters[0], other.agent.actor.parameters[0])
     assert not torch.equal(rows(first).action[:16], rows(other).action[:16])
     assert not torch.equal(rows(first).obs, rows(other).obs)
-    for stream, state in first._training.streams.state_dict().items():
-        assert not torch.equal(state, other._training.streams.state_dict()[stream])
+    for stream, state in first.training.streams.state_dict().items():
+        assert not torch.equal(state, other.training.streams.state_dict()[stream])
 
 
 def test_global_random_generators_are_neither_used_nor_moved(tmp_path):
@@ -309,7 +309,7 @@ def test_evaluation_begins_from_fixed_start_states():
     other = trained(EarlyEndingEnv, 40, seed=9)  # another agent, the same start states
     evaluate_policy(other, recorder_of(EarlyEndingEnv, made), n_eval_episodes=4, seed=5)
     assert made[1].seeds == made[0].seeds
-    assert not set(made[0].seeds) & set(other._envs.envs[0].seeds)
+    assert not set(made[0].seeds) & set(other.life.envs.envs[0].seeds)
 
 
 def test_evaluation_is_mean_and_std_of_undiscounted_returns():
@@ -350,7 +350,7 @@ def test_environments_made_for_an_evaluation_are_closed_and_given_ones_are_not()
     assert mine.closed == 0
     assert evaluate_policy(model, mine, n_eval_episodes=2) == first
     model.close()
-    assert model._envs.envs[0].closed == 1
+    assert model.life.envs.envs[0].closed == 1
 
 
 @pytest.mark.parametrize("wrap", [lambda env: env, gym.wrappers.RecordEpisodeStatistics])
@@ -363,7 +363,7 @@ def test_evaluating_in_the_training_environment_is_refused(wrap):
         "the environment this model trains in was given; expected another, since evaluating would end its "
         "episode; pass its id, a function, or a second one"
     )
-    assert env.resets == 1 + model._training.collector.episodes_done
+    assert env.resets == 1 + model.training.collector.episodes_done
 
 
 def test_evaluating_in_other_spaces_is_refused():

@@ -349,7 +349,7 @@ def test_11_a_column_against_a_vector_is_refused():
 
 
 def test_11_shapes_inside_an_update():
-    data = trained(TruncatingEnv, 40)._training.memory.sample(5, torch.Generator().manual_seed(0))
+    data = trained(TruncatingEnv, 40).training.memory.sample(5, torch.Generator().manual_seed(0))
     assert [tuple(x.shape) for x in data] == [(5, 2), (5, 1), (5,), (5,), (5, 2)]
     learner = agent(n_critics=3)
     policy = learner.actor(data.obs)
@@ -389,7 +389,7 @@ def test_13_a_saved_agent_lacks_nothing():
 
 def test_13_a_saved_run_holds_every_random_stream():
     model = trained(EarlyEndingEnv, 40)
-    streams = model._training.streams
+    streams = model.training.streams
     assert set(vars(streams)) == {"warm_up", "exploration", "replay", "update"}
     state = streams.state_dict()
     drawn = [torch.rand(3, generator=g) for g in vars(streams).values()]

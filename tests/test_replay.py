@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import softac.model
+import softac.run.lifecycle
 from probes import SMALL, CountingEnv, EarlyEndingEnv, trained
 from softac import SAC
 from softac.envs import Step
@@ -306,7 +306,7 @@ def test_memory_of_long_episodes():
 
 def test_memory_of_a_run():
     # Rounds of 3 environments, 2 rewards a row: episodes of 50 steps leave 2 rows each without a successor.
-    replay = trained(lambda: CountingEnv(50), 1_500, n_envs=3, n_steps=2, learning_starts=2_000)._training.memory
+    replay = trained(lambda: CountingEnv(50), 1_500, n_envs=3, n_steps=2, learning_starts=2_000).training.memory
     assert isinstance(replay, Replay)
     assert replay.capacity == 1_000
     assert spare(replay) <= 2 * (1_000 // 50 + 3)
@@ -487,7 +487,7 @@ def test_a_replay_that_cannot_fit_is_refused_before_it_is_reserved(monkeypatch):
         asked.append((rows, spec))
         require_memory(rows, spec, available=1_000, rollout_envs=rollout_envs)
 
-    monkeypatch.setattr(softac.model, "require_memory", refuse)
+    monkeypatch.setattr(softac.run.lifecycle, "require_memory", refuse)
     monkeypatch.setattr("softac.run.training.Replay", None)  # reserving would raise another error
     model = SAC(EarlyEndingEnv, **SMALL)
     with pytest.raises(ConfigError, match=r"^the replay needs 36 kB for 1,000 transitions of 36 bytes; "):
@@ -499,11 +499,13 @@ def test_a_replay_that_cannot_fit_is_refused_before_it_is_reserved(monkeypatch):
 
 def test_the_forecast_looks_at_every_budget(monkeypatch):
     asked = []
-    monkeypatch.setattr(softac.model, "require_memory", lambda rows, spec, rollout_envs: asked.append(rows))
+    monkeypatch.setattr(
+        softac.run.lifecycle, "require_memory", lambda rows, spec, rollout_envs: asked.append(rows)
+    )
     model = SAC(EarlyEndingEnv, **SMALL)
     model.learn(30)
     model.learn(40)
-    model._ready(2_000_000)
+    model.life.begun(2_000_000)
     assert asked == [30, 70 - 30, 1_000 - 70]  # rows that are in use already are no longer free memory
 
 

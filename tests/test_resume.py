@@ -92,7 +92,7 @@ def test_two_seeds_differ_in_every_part(tmp_path: Path) -> None:
         {"n_eval_episodes": 2, "eval_freq": 17},
         {"save_freq": 7},
         {"save_freq": 0},
-        {"callback": lambda model, row: model.predict(model._training.collector.observations) and None},
+        {"callback": lambda model, row: model.predict(model.training.collector.observations) and None},
     ],
     ids=["no evaluation", "much evaluation", "much saving", "no saving", "callback that predicts"],
 )
@@ -331,7 +331,7 @@ def test_a_stop_between_the_updates_of_one_round_loses_none(updates: int, tmp_pa
     run(tmp_path / "whole", 2 * N, **arguments)
     model = tiny(**PENDULUM, **arguments)
     record = RecordConfig(**FREQUENCIES)
-    model.train(2 * N, record, tmp_path / "stopped", stop=lambda: model._training.updates == 40 + updates)
-    assert model._training.updates_due() == 40 - updates
+    model.train(2 * N, record, tmp_path / "stopped", stop=lambda: model.training.updates == 40 + updates)
+    assert model.training.updates_due() == 40 - updates
     SAC.load(tmp_path / "stopped").train(2 * N, record, tmp_path / "stopped")
     assert digests(tmp_path / "stopped") == digests(tmp_path / "whole")

@@ -67,8 +67,8 @@ def agent_of(model: Model) -> Any:
 
 
 def training_of(model: Model) -> Any:
-    assert model._training is not None
-    return model._training
+    assert model.training is not None
+    return model.training
 
 
 # --------------------------------------------------------------------------- the storage

@@ -81,7 +81,7 @@ def train(variant: str, seed: int, folder: Path) -> list[dict[str, str]]:
         round_after_adam(lambda learner: learner.parameters)
     if variant in ("moments", "all"):
         round_after_adam(lambda learner: learner.exp_avgs + learner.exp_avg_sqs)
-    model.threads = 1
+    model.life.threads = 1
     model.learn(STEPS, run_dir=folder, eval_freq=EVERY, save_freq=0)
     model.close()
     with (folder / "evaluations.csv").open() as file:

@@ -180,7 +180,7 @@ def profile_updates(model: Any, profiler: Any) -> dict[str, float]:
     """Shares of matrix products, elementwise kernels and all else in the time of an update."""
     from softac.run.numerics import numerics
 
-    training = model._training  # as the loop left it
+    training = model.training  # as the loop left it
     agent = training.agent
     generator = training.streams.update
     size = agent.config.batch_size

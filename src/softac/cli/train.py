@@ -132,7 +132,7 @@ def _train_seeds(model: Model, seeds: tuple[int, ...], total: int, record: Recor
             "expected a new folder",
             "choose another, or go on with `softac resume`",
         )
-    model.threads = 1
+    model.life.threads = 1
     group, env = Group("", "seed-", seeds, model.description()), model.source.name
     suite = Suite(f"{group.title}, seeds {in_ranges(seeds)}", typed(), (group,), record, total)
     return run_suite(suite, [model], path, env if ":" in env else None)

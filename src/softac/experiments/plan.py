@@ -230,7 +230,7 @@ def _model(entry: Algorithm, env_id: str, seed: int, *, trusted: bool) -> Model:
         model = Model(agent_class, env_id, trust_module=trusted, **settings, **hyperparameters)
     except SoftacError as error:
         raise error.within(f"{entry.name or entry.algorithm} on {env_id}") from None
-    model.threads = 1
+    model.life.threads = 1
     return model
 
 

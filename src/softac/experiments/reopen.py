@@ -1,16 +1,17 @@
 """The model of a run folder, however far the run has come."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from softac.model import Description, Model
+from softac.agents.registry import find_agent
+from softac.model import Model
 from softac.run.checkpoint import checkpoints
 from softac.run.folder import CHECKPOINTS
+from softac.run.stored import Description
 
 
-def reopened(config: Mapping[str, Any], path: Path, env: str | None) -> Model:
+def reopened(config: dict[str, Any], path: Path, env: str | None) -> Model:
     """The model of the run in `path` at its last checkpoint; before its first, as it was made.
 
     Args:
@@ -26,9 +27,9 @@ def reopened(config: Mapping[str, Any], path: Path, env: str | None) -> Model:
     return begun(config, path, env)
 
 
-def begun(config: Mapping[str, Any], path: Path, env: str | None) -> Model:
+def begun(config: dict[str, Any], path: Path, env: str | None) -> Model:
     """The model of a run as it was made; see `reopened`."""
-    described = Description.read(config, path)
+    described = Description.read(path, find_agent, config)
     model = Model(
         described.agent_class,
         env or described.env_id,
@@ -37,5 +38,5 @@ def begun(config: Mapping[str, Any], path: Path, env: str | None) -> Model:
         **asdict(described.run),
         **asdict(described.hyperparameters),
     )
-    model.threads = described.threads
+    model.life.threads = described.threads
     return model

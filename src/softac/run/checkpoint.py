@@ -94,15 +94,7 @@ def write_checkpoint(folder: Path, snapshot: Snapshot, config_sha256: str) -> Pa
     Raises:
         OSError: it could not be written; nothing new remains.
     """
-    networks = {k: v for k, v in snapshot.tensors.items() if not k.startswith(OPTIM_PREFIX)}
-    optim = {k: v for k, v in snapshot.tensors.items() if k.startswith(OPTIM_PREFIX)}
-    files = {NETWORKS: safetensors.torch.save(networks)}
-    if optim:
-        files |= {
-            OPTIM: safetensors.torch.save(optim),
-            STATE: _json(snapshot.state),
-            ACTIONS: npy_bytes(snapshot.actions),
-        }
+    files = _files(snapshot)
     manifest = {
         "format": FORMAT,
         "softac": __version__,
@@ -132,6 +124,20 @@ def write_checkpoint(folder: Path, snapshot: Snapshot, config_sha256: str) -> Pa
         remove(partial)
         raise
     return final
+
+
+def _files(snapshot: Snapshot) -> dict[str, bytes]:
+    """The files of a checkpoint by name, the manifest apart."""
+    networks = {k: v for k, v in snapshot.tensors.items() if not k.startswith(OPTIM_PREFIX)}
+    optim = {k: v for k, v in snapshot.tensors.items() if k.startswith(OPTIM_PREFIX)}
+    files = {NETWORKS: safetensors.torch.save(networks)}
+    if optim:
+        files |= {
+            OPTIM: safetensors.torch.save(optim),
+            STATE: json.dumps(snapshot.state, indent=1, allow_nan=False).encode(),
+            ACTIONS: npy_bytes(snapshot.actions),
+        }
+    return files
 
 
 def prune(folder: Path, replay: Path, written: Path) -> None:
@@ -271,10 +277,6 @@ def parse_json(data: bytes, path: Path) -> Any:
     except (ValueError, RecursionError) as error:
         raise _damaged(path, error) from None
     return value
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, indent=1, allow_nan=False).encode()
 
 
 def _tensors(data: bytes, path: Path) -> dict[str, Tensor]:

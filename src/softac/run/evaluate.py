@@ -3,17 +3,21 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from softac.envs import EnvFault, VectorEnv
+from softac.envs import EnvFault, Spaces, VectorEnv
 from softac.errors import ConfigError, EnvironmentFailed, NumericalError
 from softac.run.seeding import Purpose, derive_seed, generator
 from softac.types import Agent, FloatArray, Moment
 
 VERY_LONG = 100_000  # steps of one episode
+
+# An observation `[O]` and the noise before to actions `[1, A]` and their noise.
+Choose = Callable[[FloatArray, Tensor | None], tuple[FloatArray, Tensor | None]]
 
 log = logging.getLogger("softac")
 
@@ -64,6 +68,54 @@ def evaluate(
         ConfigError: a number of episodes or a seed that cannot be.
         EnvironmentFailed: the environment raised or returned something that is not finite.
     """
+    _require_counts(n_episodes, seed)
+    stream = generator(Purpose.EVALUATION_NOISE, seed)
+
+    def choose(obs: FloatArray, noise: Tensor | None) -> tuple[FloatArray, Tensor | None]:
+        if not deterministic:
+            noise = agent.act_noise(1, stream, Moment(step, noise))
+        return act(agent, obs[None], noise), noise
+
+    returns: list[float] = []
+    lengths: list[int] = []
+    for episode in range(n_episodes):
+        played = _play(envs, choose, derive_seed(Purpose.EVALUATION_EPISODE, seed, episode), stop)
+        if played is None:
+            break
+        returns.append(played[0])
+        lengths.append(played[1])
+    return Returns(returns, lengths)
+
+
+def _play(envs: VectorEnv, choose: Choose, seed: int, stop: Callable[[], bool]) -> tuple[float, int] | None:
+    """Return and length of one episode; None if asked to stop."""
+    total, length = 0.0, 0
+    noise: Tensor | None = None
+    try:
+        obs, ended = envs.reset(0, seed), False
+        while not ended:
+            if stop():
+                return None
+            actions, noise = choose(obs, noise)
+            (answer,) = envs.step(0, actions)
+            obs, ended = answer.obs, answer.terminated or answer.truncated
+            total, length = total + answer.reward, length + 1
+            if length == VERY_LONG:
+                log.warning(
+                    "an evaluation episode has not ended after %d steps; if it never will, give the "
+                    "environment a time limit (gymnasium.wrappers.TimeLimit)",
+                    VERY_LONG,
+                )
+    except EnvFault as fault:
+        raise EnvironmentFailed(
+            f"the evaluation environment {fault} at step {length + 1} of the episode with seed {seed}",
+            "expected a finite answer of the declared shape",
+            "correct the environment",
+        ) from fault
+    return total, length
+
+
+def _require_counts(n_episodes: int, seed: int) -> None:
     if not isinstance(n_episodes, int) or n_episodes < 1:
         raise ConfigError(
             f"n_eval_episodes={n_episodes!r} was given",
@@ -76,38 +128,6 @@ def evaluate(
             "expected a whole number from 0 to 4294967295",
             "give 0, say",
         )
-    stream = generator(Purpose.EVALUATION_NOISE, seed)
-    returns: list[float] = []
-    lengths: list[int] = []
-    for episode in range(n_episodes):
-        start = derive_seed(Purpose.EVALUATION_EPISODE, seed, episode)
-        total, length = 0.0, 0
-        try:
-            obs, ended = envs.reset(0, start), False
-            noise: Tensor | None = None
-            while not ended:
-                if stop():
-                    return Returns(returns, lengths)
-                if not deterministic:
-                    noise = agent.act_noise(1, stream, Moment(step, noise))
-                (answer,) = envs.step(0, act(agent, obs[None], noise))
-                obs, ended = answer.obs, answer.terminated or answer.truncated
-                total, length = total + answer.reward, length + 1
-                if length == VERY_LONG:
-                    log.warning(
-                        "an evaluation episode has not ended after %d steps; if it never will, give the "
-                        "environment a time limit (gymnasium.wrappers.TimeLimit)",
-                        VERY_LONG,
-                    )
-        except EnvFault as fault:
-            raise EnvironmentFailed(
-                f"the evaluation environment {fault} at step {length + 1} of the episode with seed {start}",
-                "expected a finite answer of the declared shape",
-                "correct the environment",
-            ) from fault
-        returns.append(total)
-        lengths.append(length)
-    return Returns(returns, lengths)
 
 
 def act(agent: Agent, obs: FloatArray, noise: Tensor | None) -> FloatArray:
@@ -125,3 +145,19 @@ def act(agent: Agent, obs: FloatArray, noise: Tensor | None) -> FloatArray:
             "lower the learning rate or scale the rewards down, then go on from the last checkpoint",
         )
     return actions
+
+
+def observations(spaces: Spaces, obs: Any) -> tuple[FloatArray, bool]:
+    """What a user gives, as `[B, O]`, and whether it was a batch.
+
+    Raises:
+        ConfigError: it is neither one observation of the space nor a batch of them.
+    """
+    try:
+        return spaces.flatten_batch(obs)
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        raise ConfigError(
+            f"an observation that does not fit was given ({error})",
+            f"expected {spaces.observation_space} or a batch of such",
+            "pass it as the environment returns it",
+        ) from None

@@ -82,6 +82,13 @@ class Recorder:
                 self.sinks.append(TensorBoard(folder, resume_step))
             except OSError as error:
                 raise _refused("the metrics", folder, error) from None
+        # What is due when: environment steps between two times, and what is done then; 0: only at the end.
+        self.schedule: list[tuple[int, Callable[[], None]]] = [
+            (LOG_FREQ, self._log),
+            (record.eval_freq, self._evaluate_now),
+            (record.save_freq, self.save),
+        ]
+        self.going = True
         self.segments = list(segments)
         self.failed_writes: Counter[str] = Counter()  # in a row, for each kind of file
         self._saved: tuple[int, int, bool] | None = None
@@ -95,16 +102,10 @@ class Recorder:
 
     def after_round(self) -> bool:
         """Do what is due after a round; False ends the training."""
-        training, going = self.training, True
-        if training.crossed(LOG_FREQ):
-            going = self._log(final=False)
-            training.means.reset()
-        training.evaluation_due |= training.crossed(self.record.eval_freq)
-        if training.evaluation_due:
-            self._evaluate(final=False)
-        if training.crossed(self.record.save_freq):
-            self.save()
-        return going and not self.stop()
+        for every, act in self.schedule:
+            if self.training.crossed(every):
+                act()
+        return self.going and not self.stop()
 
     def finish(self) -> None:
         """Save, then log and evaluate what the intervals have not; called when training ends.
@@ -113,13 +114,16 @@ class Recorder:
             DiskError: the last checkpoint could not be written.
         """
         self.save(last=True)
-        if not self.training.crossed(LOG_FREQ) or self.training.collector.cursor:
-            self._log(final=True)
-        at_interval = self.training.crossed(self.record.eval_freq) and not self.training.collector.cursor
-        if not at_interval and not self.stop():
+        if not self._at_interval(LOG_FREQ):
+            self._log_row(final=True)
+        if not self._at_interval(self.record.eval_freq) and not self.stop():
             self._evaluate(final=True)
         if self.metrics is not None:
             self._to_disk(self.metrics.derive, "metrics", "the metrics", last=True)
+
+    def _at_interval(self, every: int) -> bool:
+        """Whether the last round, if it is finished, has done what is due every so many steps."""
+        return self.training.crossed(every) and not self.training.collector.cursor
 
     def crashed(self, error: EnvironmentFailed | NumericalError) -> None:
         """Save what can be saved, and write down how it came to this in `crash/`.
@@ -173,7 +177,11 @@ class Recorder:
         self.segments = snapshot.segments
         prune(self.folder / CHECKPOINTS, replay, written)
 
-    def _log(self, *, final: bool) -> bool:
+    def _log(self) -> None:
+        self._log_row(final=False)
+        self.training.means.reset()
+
+    def _log_row(self, *, final: bool) -> None:
         training, now = self.training, time.monotonic()
         means = training.means.means()
         for name, value in means.items():
@@ -196,7 +204,12 @@ class Recorder:
         row["time/time_elapsed"] = training.seconds + now - self._began
         self._logged, self._logged_steps = now, training.steps
         self._write(row, final=final)
-        return self.callback is None or self.callback(row) is not False
+        if self.callback is not None and self.callback(row) is False:
+            self.going = False
+
+    def _evaluate_now(self) -> None:
+        self.training.evaluation_due = True
+        self._evaluate(final=False)
 
     def _evaluate(self, *, final: bool) -> None:
         if self.eval_envs is None or self.record.n_eval_episodes == 0:

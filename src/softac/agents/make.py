@@ -1,0 +1,110 @@
+"""From an agent's class to an agent: its device, its precision, and what cannot work refused in words."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from softac.agents.registry import algorithm_name, serving
+from softac.errors import ConfigError, either
+from softac.learning.learner import Learner
+from softac.nets.layers import round_hidden_products
+from softac.types import Agent, EnvSpec
+
+
+def make_agent(
+    agent_class: type[Any],
+    spec: EnvSpec,
+    config: Any,
+    *,
+    generator: torch.Generator,
+    device: torch.device,
+    precision: str,
+) -> Agent:
+    """An agent with its first weights.
+
+    Args:
+        agent_class: as for `require_agent`.
+        spec: sizes of observations and actions.
+        config: an instance of `agent_class.Config`.
+        generator: of the first weights.
+        device: where its networks live.
+        precision: "float32", or "bf16" for the products between hidden layers.
+
+    Raises:
+        ConfigError: it has no product between hidden layers and is to round them.
+    """
+    agent: Agent = agent_class(spec, config, generator=generator, device=device)
+    if precision == "bf16":
+        _round_hidden_products(agent)
+    return agent
+
+
+def require_agent(agent_class: type[Any]) -> type[Any]:
+    """`agent_class`, if it is one; only names are looked at, `softac.check_agent` tries the rest.
+
+    Raises:
+        ConfigError: it lacks a member of `softac.types.Agent`.
+    """
+    names = [n for n in (*vars(Agent), *Agent.__annotations__) if not n.startswith("_")]
+    missing = sorted(n for n in names if n not in ("config", "device") and not hasattr(agent_class, n))
+    if missing:
+        raise ConfigError(
+            f"{agent_class.__name__} has no {', '.join(missing)}",
+            "expected the members of softac.types.Agent",
+            "add them, then try softac.check_agent on it",
+        )
+    return agent_class
+
+
+def require_served(agent_class: type[Any], spec: EnvSpec, env: str) -> None:
+    """Refuse an action space that the agent cannot choose from.
+
+    Raises:
+        ConfigError: the actions of `env` are not of its kind; the message has the algorithms that serve it.
+    """
+    if spec.actions not in agent_class.actions:
+        given, wanted = (
+            (f"{spec.n_actions} discrete actions", "continuous ones (a Box)")
+            if spec.actions == "discrete"
+            else ("continuous actions", "discrete ones (Discrete)")
+        )
+        raise ConfigError(
+            f"{env} has {given} and {algorithm_name(agent_class)} chooses {wanted}",
+            f"expected an algorithm for {spec.actions} actions",
+            f"choose {either(serving(spec.actions))}",
+        )
+
+
+def find_device(name: str) -> torch.device:
+    """The device a user means.
+
+    Raises:
+        ConfigError: it does not exist here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise ConfigError(
+            f"device={name!r} was given",
+            f"expected auto, cpu, or a CUDA device that is present ({torch.cuda.device_count()} here)",
+            "leave it out for auto",
+        ) from None
+    return device
+
+
+def _round_hidden_products(agent: Agent) -> None:
+    """Compute in bfloat16 what may be; refuse an agent that has nothing such."""
+    parts = [part.module if isinstance(part, Learner) else part for part in vars(agent).values()]
+    if not sum(round_hidden_products(part) for part in parts if isinstance(part, nn.Module)):
+        raise ConfigError(
+            f"precision='bf16' was given and {algorithm_name(type(agent))} has no product between hidden layers, "
+            "which is what it rounds",
+            "expected two hidden layers or more",
+            "leave precision out",
+        )

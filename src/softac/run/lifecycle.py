@@ -1,0 +1,296 @@
+"""The life of one training: made or loaded, begun when it is first needed, and gone on with by every call."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+from softac.config import make_config
+from softac.envs import EnvSource, InProcessVectorEnv, Spaces
+from softac.envs.make import EnvLike
+from softac.errors import ConfigError, DiskError, EnvironmentFailed, NumericalError, one_line
+from softac.files import exists
+from softac.learning.engine import Engine, choose_engine
+from softac.replay import Segment, require_memory
+from softac.run.checkpoint import Snapshot, checkpoints, differences
+from softac.run.config import RecordConfig, RunConfig
+from softac.run.folder import CHECKPOINTS, CONFIG, REPLAY, RunFolder, config_sha256, write_description
+from softac.run.numerics import numerics
+from softac.run.recorder import Recorder
+from softac.run.stored import describe, require_same_spaces, save
+from softac.run.training import Training, rows_kept, train
+from softac.types import Agent, Sink
+
+log = logging.getLogger("softac")
+
+
+class Attending(TypedDict, total=False):
+    """Who attends a training.
+
+    Attributes:
+        sinks: get every row of metrics.
+        heartbeat: called after every round.
+        stop: asked in every loop; True saves and ends the training.
+        engine: executes the updates from the first call on; without it, the one that was chosen.
+    """
+
+    sinks: Sequence[Sink]
+    heartbeat: Callable[[Training], None]
+    stop: Callable[[], bool]
+    engine: Engine | None
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder whose files the state of a training belongs to."""
+
+    folder: Path
+    segments: Sequence[Segment]
+
+
+class Lifecycle:
+    """What becomes of an agent between its first weights and its last checkpoint.
+
+    Args:
+        algorithm: the name it is stored under.
+        agent: learns.
+        envs: what it learns in, or None.
+        source: where they came from.
+        spaces: theirs.
+        run: how the run is made.
+        threads: of the processor, for all that is computed.
+
+    Attributes:
+        training: the state, once it is needed.
+        loaded: what it goes on from, if it was loaded.
+        home: the folder that this state was read from or written to last.
+        no_env: why there are no environments.
+    """
+
+    def __init__(
+        self,
+        algorithm: str,
+        agent: Agent,
+        envs: InProcessVectorEnv | None,
+        source: EnvSource,
+        spaces: Spaces,
+        run: RunConfig,
+        threads: int,
+    ) -> None:
+        self.algorithm, self.agent, self.envs, self.source = algorithm, agent, envs, source
+        self.spaces, self.run, self.threads = spaces, run, threads
+        self.training: Training | None = None
+        self.loaded: Snapshot | None = None
+        self.home: Home | None = None
+        self.no_env = ""
+        self._engine_chosen = False
+
+    def go_on_from(self, snapshot: Snapshot, folder: Path) -> None:
+        """Take the networks of a checkpoint in `folder` now, and the rest when it is needed.
+
+        Raises:
+            CheckpointError: it does not fit the agent.
+        """
+        networks = {k: v for k, v in snapshot.tensors.items() if not k.startswith("optim.")}
+        optim = {k: v for k, v in self.agent.state_dict().items() if k.startswith("optim.")}
+        self.agent.load_state_dict(networks | optim)
+        self.loaded, self.home = snapshot, Home(folder, snapshot.segments)
+
+    @property
+    def steps(self) -> int:
+        """Environment steps made so far."""
+        if self.training is not None:
+            return self.training.steps
+        return 0 if self.loaded is None else self.loaded.step
+
+    def description(self) -> dict[str, Any]:
+        """What `config.json` says of it."""
+        return describe(self.algorithm, self.agent, self.run, self.threads, self.source, self.spaces)
+
+    def begun(self, until: int) -> Training:
+        """The state, made or restored when it is first needed.
+
+        Args:
+            until: total environment steps that memory is needed for.
+
+        Raises:
+            ConfigError: it cannot learn, or the memory does not suffice.
+            CheckpointError: what was loaded does not fit.
+            EnvironmentFailed: an environment failed in its first steps.
+        """
+        rows = min(rows_kept(self.agent, self.run.n_envs), until)
+        if self.training is not None:
+            # Rows that hold something already are not counted as free any more.
+            self._require_memory(max(0, rows - len(self.training.memory)))
+            return self.training
+        envs = self._require_able()
+        self._require_memory(rows)
+        training = Training(self.agent, envs, self.run.seed)
+        if self.loaded is None or self.home is None:
+            training.collector.begin()
+        else:
+            for sentence in training.restore(self.loaded, self.home.folder / REPLAY):
+                log.warning("%s", sentence)
+            if changed := differences(self.loaded.made_on):
+                log.warning("continuing, not bit for bit: %s", changed)
+        self.training = training
+        return training
+
+    def train(
+        self,
+        until: int,
+        record: RecordConfig,
+        folder: Path | None,
+        callback: Callable[[dict[str, float]], bool | None] | None,
+        by: Attending,
+    ) -> None:
+        """Train until `until` environment steps have been made in total; see `Model.train`."""
+        with ExitStack() as stack:
+            stack.enter_context(numerics(self.threads))
+            training = self.begun(until)
+            eval_envs = None
+            if folder is not None and record.n_eval_episodes > 0 and self.source.repeatable:
+                eval_envs = stack.enter_context(closing(self.source.vector(1)))
+            if folder is not None:
+                stack.enter_context(RunFolder(folder))
+            self._choose_engine(training, until, by.get("engine"))
+            home = None if folder is None else self._settle(folder, until, record)
+            recorder = Recorder(
+                training,
+                folder,
+                eval_envs,
+                record=record,
+                config_sha256="" if folder is None else config_sha256(self.description()),
+                resume_step=None if home is None else training.steps,
+                segments=() if home is None else home.segments,
+                sinks=by.get("sinks", ()),
+                callback=callback,
+                stop=by.get("stop", lambda: False),
+            )
+            stack.callback(recorder.close)
+            try:
+                self._attended(training, until, recorder, by)
+            finally:
+                # Also after an error: the same model may go on in the same folder.
+                self.home = None if folder is None else Home(folder, recorder.segments)
+
+    def save(self, folder: Path) -> None:
+        """Write everything that is needed to go on; see `Model.save`."""
+        with numerics(self.threads):
+            training = self.begun(1)
+            save(folder, self.description(), training)
+
+    @contextmanager
+    def other_envs(self, env: EnvLike | None) -> Iterator[InProcessVectorEnv]:
+        """An environment that the training does not use; one that is made here is closed again.
+
+        Args:
+            env: where it comes from; None: from where the training's own come.
+
+        Raises:
+            ConfigError: it is the training's own, or has other spaces.
+            EnvironmentFailed: it could not be made.
+        """
+        used = [e.unwrapped for e in self.envs.envs] if self.envs is not None else []
+        inner = getattr(env, "unwrapped", env)  # a wrapper around it would step it just as well
+        if any(inner is e for e in used) or (env is None and not self.source.repeatable):
+            raise ConfigError(
+                "the environment this model trains in was given",
+                "expected another, since evaluating would end its episode",
+                "pass its id, a function, or a second one",
+            )
+        source = self.source if env is None else EnvSource(env, {})
+        with ExitStack() as stack:
+            envs = source.vector(1)
+            if source.repeatable:  # made here; an environment that was given stays open
+                stack.enter_context(closing(envs))
+            require_same_spaces(source, envs.spaces, self.spaces)
+            yield envs
+
+    def close(self) -> None:
+        """Close the environments."""
+        if self.envs is not None:
+            self.envs.close()
+
+    def _attended(self, training: Training, until: int, recorder: Recorder, by: Attending) -> None:
+        heartbeat = by.get("heartbeat")
+
+        def after_round() -> bool:
+            if heartbeat is not None:
+                heartbeat(training)
+            return recorder.after_round()
+
+        try:
+            recorder.begin()
+            train(training, until, after_round, by.get("stop", lambda: False))
+            recorder.finish()
+        except (EnvironmentFailed, NumericalError) as error:
+            recorder.crashed(error)
+            raise
+
+    def _require_able(self) -> InProcessVectorEnv:
+        """The environments; refuses to learn without, or on from what can only act."""
+        if self.envs is None:
+            raise ConfigError(
+                f"this model has no environment to learn in ({self.no_env})",
+                "expected one",
+                "pass env= to load",
+            )
+        if self.loaded is not None and not self.loaded.state:
+            raise ConfigError(
+                f"the agent of the best evaluation (step {self.loaded.step}) was loaded, which can only act",
+                "expected a whole checkpoint to learn on from",
+                "load without best",
+            )
+        return self.envs
+
+    def _require_memory(self, rows: int) -> None:
+        rollout_envs = self.run.n_envs if self.agent.on_policy else None
+        require_memory(rows, self.spaces.spec, rollout_envs=rollout_envs)
+
+    def _choose_engine(self, training: Training, until: int, given: Engine | None) -> None:
+        """Decide how updates are executed, once for all that this model will learn."""
+        if self._engine_chosen:
+            return
+        asked = self.run.engine
+        if asked == "auto" and self.loaded is not None:
+            asked = "eager"  # what it was saved with, and its folder says "auto"
+        name, why = choose_engine(asked, self.agent, training.updates_by(until))
+        if asked == "auto":
+            self.run = make_config(RunConfig, asdict(self.run) | {"engine": name})
+        elif name != asked and given is None:
+            log.warning("updates are executed eagerly and not %s: %s", asked, why)
+        if given is not None:
+            training.engine, name, why = given, given.name, "several seeds at once"
+        elif name != "eager":
+            training.engine = Engine(self.agent, name)
+        log.info("engine %s (%s), threads %d, %s", name, why, self.threads, self.run.precision)
+        if given is None and name != "eager":
+            log.info("the first update waits for the compiler: 15 seconds, or 3 if it has compiled the like")
+        before = None if self.loaded is None else self.loaded.state.get("engine", "eager")
+        if before not in (None, name):
+            log.warning("continuing, not bit for bit: engine was %s and is %s", one_line(str(before), 40), name)
+        self._engine_chosen = True
+
+    def _settle(self, folder: Path, until: int, record: RecordConfig) -> Home | None:
+        """Write the description of the run; its home if the folder's files belong to this state."""
+        home = self.home if self.home is not None and folder.resolve() == self.home.folder.resolve() else None
+        if home is None and exists(folder / CONFIG) and checkpoints(folder / CHECKPOINTS):
+            raise ConfigError(
+                f"{folder} holds a run already",
+                "expected a new folder, or the one this model was loaded from",
+                "choose another, or continue that run with `softac resume`",
+            )
+        description = self.description()
+        config_sha256(description)  # before anything is written: refuses what is not plain data
+        try:
+            write_description(folder, description | {"record": asdict(record), "total_timesteps": until})
+        except OSError as error:
+            raise DiskError(
+                f"{folder} cannot be written ({error.strerror})",
+                "expected a folder with space of your own",
+                "choose another",
+            ) from None
+        return home

@@ -1,0 +1,206 @@
+"""What a folder says of a model: read back and checked, or written."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Self
+
+from softac.config import make_config
+from softac.envs import EnvSource, InProcessVectorEnv, Spaces
+from softac.envs.make import EnvLike
+from softac.errors import CheckpointError, ConfigError, DiskError, SoftacError
+from softac.run.checkpoint import Snapshot, prune, read_newest, write_checkpoint
+from softac.run.config import RunConfig
+from softac.run.folder import (
+    BEST,
+    CHECKPOINTS,
+    CONFIG,
+    REPLAY,
+    RunFolder,
+    config_sha256,
+    read_config,
+    write_description,
+)
+from softac.run.recorder import require_finite
+from softac.run.training import Training
+from softac.types import Agent
+
+MOST_THREADS = 1024
+
+log = logging.getLogger("softac")
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `config.json` says of a model, checked.
+
+    Attributes:
+        path: the folder it lies in.
+        agent_class: what it was made of.
+        hyperparameters: an instance of `agent_class.Config`.
+        sha256: identifies the configuration in checkpoints.
+    """
+
+    path: Path
+    agent_class: type[Any]
+    hyperparameters: Any
+    run: RunConfig
+    threads: int
+    env_id: str
+    env_kwargs: dict[str, Any]
+    registered: bool
+    spaces: Spaces
+    sha256: str
+
+    @classmethod
+    def read(cls, path: Path, find: Callable[[str], type[Any]], config: dict[str, Any] | None = None) -> Self:
+        """The configuration in the folder `path`.
+
+        Args:
+            path: of a run or a saved model.
+            find: an agent's class by the name of its algorithm; raises `ConfigError` for one it does not know.
+            config: what `config.json` says, where it has been read.
+
+        Raises:
+            CheckpointError: something in it cannot be what softac wrote.
+        """
+        config = read_config(path) if config is None else config
+        try:
+            settings, env = dict(config["run"]), config["env"]
+            threads = int(settings.pop("threads"))
+            if not 1 <= threads <= MOST_THREADS:
+                raise ValueError(f"{threads} threads")
+            found = find(str(config["algorithm"]))
+            return cls(
+                path=path,
+                agent_class=found,
+                hyperparameters=make_config(found.Config, config["hyperparameters"]),
+                run=make_config(RunConfig, settings),
+                threads=threads,
+                env_id=str(env["id"]),
+                env_kwargs=dict(env["kwargs"]),
+                registered=bool(env["registered"]),
+                spaces=Spaces.from_json(env["spaces"]),
+                sha256=config_sha256(config),
+            )
+        except (ConfigError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise CheckpointError(
+                f"{path / CONFIG} cannot be used ({error})",
+                "expected what softac wrote",
+                "restore the file",
+            ) from None
+
+    def newest(self, *, best: bool, verify_replay: bool) -> Snapshot:
+        """The newest checkpoint that verifies, or the agent of the best evaluation.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        snapshot, failures = read_newest(
+            self.path / (BEST if best else CHECKPOINTS),
+            self.sha256,
+            self.spaces.spec.action_dim,
+            replay=self.path / REPLAY if verify_replay else None,
+        )
+        for sentence in failures:
+            log.warning("%s; using the checkpoint of step %d", sentence, snapshot.step)
+        return snapshot
+
+    def require_as_large(self, snapshot: Snapshot) -> None:
+        """Refuse a configuration that asks for larger networks than were saved, before it gets their memory.
+
+        Raises:
+            CheckpointError: it does.
+        """
+        spec = self.spaces.spec
+        outputs = spec.n_actions or spec.action_dim
+        widths = (spec.obs_dim, *getattr(self.hyperparameters, "net_arch", ()), outputs)
+        asked = sum(a * b for a, b in pairwise(widths))
+        saved = sum(tensor.numel() for tensor in snapshot.tensors.values())
+        if asked > saved and len(widths) > 2:
+            raise CheckpointError(
+                f"{self.path / CONFIG} describes a network of {asked} weights or more, and the checkpoint of step "
+                f"{snapshot.step} has {saved}",
+                "expected the configuration it was trained with",
+                "restore the file",
+            )
+
+    def environments(
+        self, env: EnvLike | None, *, trust_module: bool
+    ) -> tuple[EnvSource, InProcessVectorEnv | None, str]:
+        """Environments to go on in: those it was trained in, or those that are given.
+
+        Returns:
+            Where they come from, they, and why there are none, if those of the file cannot be made.
+
+        Raises:
+            SoftacError: those that were given cannot be made, or have other spaces.
+        """
+        same = env is None or (isinstance(env, str) and env == self.env_id)
+        source = EnvSource(self.env_id if env is None else env, self.env_kwargs if same else {}, trust_module)
+        try:
+            if env is None and not self.registered:
+                raise ConfigError(
+                    f"it learned in {self.env_id}, which has no id",
+                    "expected one, since a file cannot make the environment again",
+                    "pass env=",
+                )
+            envs = source.vector(self.run.n_envs)
+            require_same_spaces(source, envs.spaces, self.spaces)
+        except SoftacError as error:
+            if env is not None:
+                raise
+            return source, None, str(error)
+        return source, envs, ""
+
+
+def describe(
+    algorithm: str, agent: Agent, run: RunConfig, threads: int, source: EnvSource, spaces: Spaces
+) -> dict[str, Any]:
+    """What `config.json` says of a model."""
+    return {
+        "algorithm": algorithm,
+        "env": {
+            "id": source.name,
+            "registered": source.registered,
+            "kwargs": source.kwargs,
+            "spaces": spaces.to_json(),
+        },
+        "hyperparameters": asdict(agent.config),
+        "run": asdict(run) | {"threads": threads},
+    }
+
+
+def save(path: Path, description: dict[str, Any], training: Training) -> None:
+    """Write a model that `Description.read` finds again; see `Model.save`."""
+    identity = config_sha256(description)
+    with RunFolder(path):
+        try:
+            snapshot = training.snapshot(path / REPLAY, [])
+            require_finite(snapshot)
+            # The description last: until it is there, the model saved here before is whole.
+            written = write_checkpoint(path / CHECKPOINTS, snapshot, identity)
+            write_description(path, description)
+            prune(path / CHECKPOINTS, path / REPLAY, written)
+        except OSError as error:
+            raise DiskError(
+                f"the model could not be written to {path} ({error.strerror})",
+                "expected a disk that takes it",
+                "free some space or choose another folder",
+            ) from None
+
+
+def require_same_spaces(source: EnvSource, given: Spaces, expected: Spaces) -> None:
+    """Refuse environments of other spaces than a model's own.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    if given.to_json() != expected.to_json():
+        raise ConfigError(
+            f"{source.name} has other spaces than the environment of this model",
+            f"expected {expected.observation_space} and {expected.action_space}",
+            "pass one that has",
+        )
