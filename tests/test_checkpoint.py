@@ -43,7 +43,7 @@ def tmp_path() -> Iterator[Path]:
 def load(run: Path) -> SAC:
     """Load everything, the replay included."""
     model = SAC.load(run, verify_replay=True)
-    model._ready(1)
+    model.life.begun(1)
     return model
 
 
