@@ -19,6 +19,7 @@ COMMANDS = {
     "bench": "compare algorithms on environments with many seeds, resumable",
     "plot": "learning curves of one or several runs, as a picture",
     "report": "one self-contained page on runs: curves, tables, failures",
+    "import": "a policy of Stable-Baselines3 as a run folder, nothing in it executed",
     "solve": "soft policy iteration on a finite MDP",
     "list": "the algorithms, one line each",
     "defaults": "the hyperparameters of an algorithm: default, range, meaning",

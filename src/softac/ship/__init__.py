@@ -1,0 +1,1 @@
+"""Out of softac and into it: policies of other libraries, the hub, trackers."""
