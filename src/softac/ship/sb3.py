@@ -34,6 +34,7 @@ from softac.ship.torch_files import FILE_LIMIT, Archive, read_tensors
 from softac.words import clean, counted
 
 IMPORTED = "imported.json"
+VERSION_FILE = "_stable_baselines3_version"
 VERSION = re.compile(rb"[12]\.\d{1,3}\.\d{1,3}[\w.]{0,10}", re.ASCII)
 USUAL_STEPS = 100_000
 OFF_POLICY_STAYS = "the replay and the optimiser's moments, which begin empty"
@@ -137,10 +138,9 @@ def import_sb3(
 
 
 def _version(archive: Archive) -> str:
-    try:
-        version = archive.read("_stable_baselines3_version", 100).strip()
-    except CheckpointError:
-        raise archive.refusal("there is no _stable_baselines3_version in it, so it is no model") from None
+    if VERSION_FILE not in archive.names:
+        raise archive.refusal(f"there is no {VERSION_FILE} in it, so it is no model")
+    version = archive.read(VERSION_FILE, 100).strip()
     if not VERSION.fullmatch(version):
         raise archive.refusal(f"it was written by version {clean(version.decode(errors='replace'), 20)}")
     return version.decode()
