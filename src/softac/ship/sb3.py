@@ -105,36 +105,35 @@ def import_sb3(
     told = _told(archive)
     algorithm = find_algorithm(told, str(path))
     require_plain(told, algorithm, str(path))
-    tensors = read_tensors(archive.read("policy.pth"), f"policy.pth in {path}")
-    variables = read_tensors(archive.read("pytorch_variables.pth"), f"pytorch_variables.pth in {path}")
+    tensors, variables = (
+        read_tensors(archive.read(name), f"{name} in {path}") for name in ("policy.pth", "pytorch_variables.pth")
+    )
     networks = read_networks(algorithm, tensors, variables, str(path))
     settings = read_settings(told, algorithm)
     model = _model(settings, networks, env, env_kwargs, trust_module)
     _require_fits(networks, model, algorithm, path)
     require_bounds(told, model.spaces, model.source.name, str(path))
-
     notes = [*settings.notes, ON_POLICY_STAYS if model.agent.on_policy else OFF_POLICY_STAYS]
     if normalisation is not None:
-        statistics = read_normalisation(normalisation)
-        if len(statistics.mean) != networks.policy.sizes[0]:
-            raise ConfigError(
-                f"{normalisation} has statistics of {counted(len(statistics.mean), 'number')}",
-                f"expected {networks.policy.sizes[0]}, as many as the policy observes",
-                "write it from the VecNormalize of this policy",
-            )
-        networks = on_raw_observations(networks, statistics)
-        notes.append(CLIPPED.format(clip=statistics.clip))
+        networks, clipped = _with(normalisation, networks)
+        notes.append(clipped)
     if algorithm in ON_POLICY and model.spaces.spec.n_actions is None:
         networks = in_units_of_the_bounds(networks, model.spaces.low, model.spaces.high)
     model.agent.load_state_dict(model.agent.state_dict() | networks.state())
-    facts = {
-        "from": f"Stable-Baselines3 {version}",
-        "file": path.name,
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "steps": settings.steps,
-        "normalisation": None if normalisation is None else normalisation.name,
-    }
-    return Imported(model, tuple(notes), facts)
+    facts = {"from": f"Stable-Baselines3 {version}", "file": path.name, "sha256": hashlib.sha256(data).hexdigest()}
+    return Imported(model, tuple(notes), facts | {"steps": settings.steps})
+
+
+def _with(path: Path, networks: Networks) -> tuple[Networks, str]:
+    """The networks with the statistics in `path` as part of them, and the note on it."""
+    statistics = read_normalisation(path)
+    if len(statistics.mean) != networks.policy.sizes[0]:
+        raise ConfigError(
+            f"{path} has statistics of {counted(len(statistics.mean), 'number')}",
+            f"expected {networks.policy.sizes[0]}, as many as the policy observes",
+            "write it from the VecNormalize of this policy",
+        )
+    return on_raw_observations(networks, statistics), CLIPPED.format(clip=statistics.clip)
 
 
 def _version(archive: Archive) -> str:
