@@ -1,4 +1,4 @@
-"""`softac import`."""
+"""`softac import`."""  # noqa: N999 - the verb is this word
 
 import argparse
 import shlex
