@@ -6,6 +6,7 @@ import re
 import shutil
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -59,6 +60,11 @@ def registered():
     gym.register("Short-v0", ShortEnv)
     yield
     del gym.registry["Short-v0"]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(installation, "LONG_ENOUGH", 0.02)
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +157,18 @@ def test_without_mujoco_the_rest_works(monkeypatch):
         (shutil, "which", lambda name: None, "there is no C++ compiler"),
         (torch, "get_num_threads", lambda: 4096, "processor: "),
         (torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT", "processor: "),
+        (
+            installation,
+            "ProcessorTime",
+            lambda: SimpleNamespace(share=lambda: 0.45),
+            "processor time: 45% of what ",
+        ),
+        (
+            installation,
+            "how_threads_wait",
+            lambda: {"openmp": "GNU (libgomp.so.1)", "waiting": {}, "waiting_chosen_by": "nobody"},
+            "OpenMP: GNU (libgomp.so.1), whose threads spin while they wait",
+        ),
         (torch.version, "cuda", "13.0", "this PyTorch is built for CUDA 13.0 and finds no GPU"),
     ],
 )
@@ -162,6 +180,13 @@ def test_what_the_machine_lacks(module, name, value, what, monkeypatch):
     notes = [f for f in installation.installation() if f.level == "note" and f.what.startswith(what)]
     assert len(notes) == 1
     assert notes[0].remedy
+
+
+def test_processor_time_that_is_had_or_not_counted(monkeypatch):
+    for share, what in ((0.93, "processor time: 93% of what "), (None, "this system does not count how long ")):
+        clock = SimpleNamespace(share=lambda share=share: share)
+        monkeypatch.setattr(installation, "ProcessorTime", lambda clock=clock: clock)
+        assert [f.level for f in installation.installation() if f.what.startswith(what)] == ["ok"]
 
 
 def test_updates_that_differ(monkeypatch):

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from softac._version import __version__
+from softac.run.waiting import wait_briefly
 
 if TYPE_CHECKING:
     from softac.algorithms import A2C as A2C
@@ -48,6 +49,9 @@ ROOMS = {
     "check_agent": "softac.examine.conformance",
     "evaluate_policy": "softac.model",
 }
+
+
+wait_briefly()  # before PyTorch is imported, or never
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 import os
 import platform
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,17 +20,21 @@ from softac.learning.engine import what_compiling_lacks
 from softac.replay.ring import available_memory
 from softac.run.checkpoint import Snapshot, read_newest, write_checkpoint
 from softac.run.numerics import numerics
+from softac.run.waiting import FAIR, ProcessorTime, how_threads_wait
 from softac.types import EnvSpec, Transition
 
 OLDEST = {"torch": "2.10", "numpy": "1.26", "gymnasium": "1.1"}
 OLDEST_OF_EXTRAS = {"mujoco": "3.3.6"}
 LITTLE_MEMORY = 2e9
+LONG_ENOUGH = 1.0  # seconds
 
 
 def installation() -> Iterator[Finding]:
-    """Versions, processor, memory and what films need."""
+    """Versions, processor, how it is shared, memory and what films need."""
     yield from _versions()
     yield _processor()
+    yield _waiting()
+    yield _neighbours()
     yield _cuda()
     if missing := what_compiling_lacks():
         yield Finding("note", missing, "install it", "updates are executed eagerly, which is slower")
@@ -91,6 +96,40 @@ def _processor() -> Finding:
     if kind in ("DEFAULT", "NO AVX"):
         return Finding(
             "note", what, "use a processor with AVX2 if there is one", "PyTorch is several times slower without"
+        )
+    return Finding("ok", what)
+
+
+def _waiting() -> Finding:
+    how = how_threads_wait()
+    settings = ", ".join(f"{name}={value}" for name, value in how["waiting"].items())
+    library = f"OpenMP: {how['openmp'] or 'unknown'}"
+    if how["waiting_chosen_by"] == "nobody":
+        return Finding(
+            "note",
+            f"{library}, whose threads spin while they wait",
+            "import softac before PyTorch, or set GOMP_SPINCOUNT=1000",
+            "beside other programs training can be many times slower",
+        )
+    return Finding("ok", f"{library}, whose threads wait with {settings} (chosen by {how['waiting_chosen_by']})")
+
+
+def _neighbours() -> Finding:
+    """How much of the processor time that an update's products ask for they get, in a second."""
+    threads = torch.get_num_threads()
+    a, clock, end = torch.ones(256, 256), ProcessorTime(), time.monotonic() + LONG_ENOUGH
+    while time.monotonic() < end:
+        torch.mm(a, a)
+    share = clock.share()
+    if share is None:
+        return Finding("ok", "this system does not count how long threads wait for a core")
+    what = f"processor time: {share:.0%} of what {threads} threads ask for"
+    if share < FAIR:
+        return Finding(
+            "note",
+            what,
+            "end other programs, or export OMP_NUM_THREADS=1",
+            "training is slower by as much, or more",
         )
     return Finding("ok", what)
 

@@ -20,6 +20,7 @@ from softac._version import __version__
 from softac.errors import CheckpointError, ConfigError, DiskError
 from softac.files import read_regular, seal_is_whole, sealed_json, sync_folder, write_durably
 from softac.run.checkpoint import fingerprint, parse_json
+from softac.run.waiting import how_threads_wait
 
 CONFIG, LOCK = "config.json", ".lock"
 CHECKPOINTS, REPLAY, BEST, CRASH = "checkpoints", "replay", "best", "crash"
@@ -186,6 +187,7 @@ def system() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
+        **how_threads_wait(),
         "cuda": torch.version.cuda,
         **fingerprint(),
     }
