@@ -3,6 +3,7 @@
 - `{themed} NAME` shows `theory/figures/NAME-light.svg` or `-dark.svg`, whichever suits the reader's theme;
   all figures are drawn by `figures.py` before the pages are read. They are not in the repository.
 - `{rooms}` and `{reading}` are the tables of the page on the architecture, counted in the source.
+- `{zoo}` is the table of environments of other people, from the results in `benchmarks/zoo`.
 - Equations become MathML, which browsers draw themselves: no script, no font, no network.
 - Docstrings are plain text with Google sections. Characters that reStructuredText would take for markup
   (`max |Q|`, `update_`, `T*`) are escaped, and indented paragraphs become literal blocks.
@@ -91,6 +92,17 @@ class Reading(SphinxDirective):
         rows = [f"| `{part.file}` | {part.lines} | {named[part] or 'the whole file'} |" for part in parts]
         total = f"| together | **{sum(part.lines for part in parts)}** | |"
         return self.parse_text_to_nodes("\n".join(["| file | lines | what |", "|---|---:|---|", *rows, total]))
+
+
+class Zoo(SphinxDirective):
+    """A table of what became of each environment in `benchmarks/zoo`, from the results that lie there."""
+
+    def run(self) -> list[nodes.Node]:
+        import zoo
+
+        path = Path(self.env.app.srcdir).parent / "benchmarks" / "zoo" / "results" / "zoo.csv"
+        self.env.note_dependency(str(path))
+        return self.parse_text_to_nodes(zoo.table(path))
 
 
 def draw_figures(app: Sphinx) -> None:
@@ -208,6 +220,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("themed", Themed)
     app.add_directive("rooms", Rooms)
     app.add_directive("reading", Reading)
+    app.add_directive("zoo", Zoo)
     app.add_html_math_renderer("mathml", (inline, None), (block, None))
     app.connect("builder-inited", draw_figures)
     app.connect("warn-missing-reference", is_in_a_signature)

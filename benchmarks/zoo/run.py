@@ -21,6 +21,7 @@ import sys
 import sysconfig
 import tempfile
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,17 @@ def make_environment(folder: Path) -> Path:
 
 def install(python: Path, wheel: Path, packages: list[str]) -> str:
     """Install softac and the packages beside each other; "" or why it cannot be done."""
-    words = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", str(wheel), *packages]
+    words = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+        "--no-compile",
+        str(wheel),
+        *packages,
+    ]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=INSTALL_LIMIT)
     except subprocess.TimeoutExpired:
@@ -85,31 +96,34 @@ def versions(python: Path, packages: list[str]) -> str:
     return done.stdout.strip()
 
 
-def trial(python: Path, entry: dict[str, Any], algorithm: str) -> dict[str, Any]:
-    """What `trial.py` says of one environment and algorithm."""
+def trial(python: Path, entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What `trial.py` says of one environment, for each algorithm."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "SDL_VIDEODRIVER": "dummy"}
     environment.pop("PYTHONPATH", None)
-    with tempfile.TemporaryDirectory() as folder:
-        words = [str(python), str(HERE / "trial.py"), json.dumps(entry), algorithm]
+    algorithms = list(entry["algorithms"])
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryFile("w+") as out,
+        tempfile.TemporaryFile("w+") as err,
+    ):
+        words = [str(python), str(HERE / "trial.py"), json.dumps(entry)]
+        process = subprocess.Popen(words, stdout=out, stderr=err, cwd=folder, env=environment)
         try:
-            done = subprocess.run(
-                words,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                cwd=folder,
-                env=environment,
-                timeout=TRIAL_LIMIT,
-            )
+            why = f"the process ended with code {process.wait(TRIAL_LIMIT * len(algorithms))}: "
         except subprocess.TimeoutExpired:
-            return {"stage": "time", "error": "TimeoutExpired", "text": f"not done after {TRIAL_LIMIT} s"}
-    last = done.stdout.splitlines()[-1:] or [""]
-    try:
-        answer: dict[str, Any] = json.loads(last[0])
-    except ValueError:
-        said = " ".join(done.stderr.split())[-300:]
-        return {"stage": "process", "error": "Died", "text": f"code {done.returncode}: {said}"}
-    return answer
+            process.kill()
+            process.wait()
+            why = f"not done after {TRIAL_LIMIT * len(algorithms)} s. "
+        for file in (out, err):
+            file.seek(0)
+        for line in out:
+            if line.startswith('{"stage"'):
+                answer = json.loads(line)
+                algorithms.remove(answer["algorithm"])
+                yield answer
+        why += " ".join(err.read().split())[-300:]
+    for algorithm in algorithms:
+        yield {"algorithm": algorithm, "stage": "process", "error": "Died", "text": why}
 
 
 def judged(answer: dict[str, Any]) -> tuple[str, str]:
@@ -134,9 +148,8 @@ def examine(package: dict[str, Any], wheel: Path, folder: Path) -> list[dict[str
     rows: list[dict[str, Any]] = []
     common = {"package": package["name"], "versions": versions(python, package["install"])}
     for entry in package["environments"]:
-        for algorithm in entry["algorithms"]:
-            answer = trial(python, entry | {"import": package.get("import", [])}, algorithm)
-            result, reason = judged(answer)
+        for answer in trial(python, entry | {"import": package.get("import", [])}):
+            (result, reason), algorithm = judged(answer), answer["algorithm"]
             row = {"environment": named(entry), "algorithm": algorithm, "result": result, "reason": reason}
             spaces = f"{answer.get('observations', '')} -> {answer.get('actions', '')}"
             row |= {

@@ -1,9 +1,9 @@
-"""One environment, one algorithm, in the throwaway environment of a package: check, learn, save, load, evaluate.
+"""One environment in the throwaway environment of its package: check; then learn, save, load, evaluate.
 
-    PYTHON trial.py ENTRY ALGORITHM
+    PYTHON trial.py ENTRY
 
-`run.py` starts it. ENTRY is a JSON object: the entry of packages.toml with the `import` of its package. The last
-line printed is JSON: how far it came, and why no further.
+`run.py` starts it. ENTRY is a JSON object: the entry of packages.toml with the `import` of its package. For each
+algorithm a line of JSON is printed: how far it came, and why no further.
 """
 
 import importlib
@@ -11,6 +11,7 @@ import json
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,59 +25,73 @@ def one_line(error: BaseException) -> str:
 
 
 def main() -> None:
-    entry, algorithm = json.loads(sys.argv[1]), sys.argv[2]
-    answer: dict[str, Any] = {"stage": "import"}
     warnings.simplefilter("ignore")  # of the packages
-    try:
-        trial(entry, algorithm, answer)
-    except BaseException as error:
-        answer["error"], answer["text"] = type(error).__name__, one_line(error)
-    print(f"\n{json.dumps(answer)}", flush=True)
+    entry = json.loads(sys.argv[1])
+    common: dict[str, Any] = {"stage": "import"}
+    make: Any = None
+    for algorithm in entry["algorithms"]:
+        answer = common
+        try:
+            if make is None:
+                make = maker(entry)
+                look(make, common)
+            answer = dict(common)
+            trial(make, algorithm, answer)
+        except BaseException as error:
+            answer["error"], answer["text"] = type(error).__name__, one_line(error)
+        print(f"\n{json.dumps(answer | {'algorithm': algorithm})}", flush=True)
 
 
-def trial(entry: dict[str, Any], algorithm: str, answer: dict[str, Any]) -> None:
-    """Fill `answer` with the stage that is reached and what is found on the way."""
+def maker(entry: dict[str, Any]) -> Callable[[], Any]:
+    """The function that makes the environment."""
     import gymnasium
-
-    from softac.agents.registry import find_agent
-    from softac.examine.environment import check_env
-    from softac.model import Model, evaluate_policy
 
     names: dict[str, Any] = {"gymnasium": gymnasium}
     for module in entry["import"]:
         importlib.import_module(module)
         root = module.partition(".")[0]
         names[root] = sys.modules[root]
+    if "code" in entry:
+        return lambda: eval(entry["code"], names)  # noqa: S307 - from packages.toml
+    return lambda: gymnasium.make(entry["id"], disable_env_checker=True, **entry.get("kwargs", {}))
 
-    def make() -> Any:
-        if "code" in entry:
-            return eval(entry["code"], names)  # noqa: S307 - from packages.toml
-        return gymnasium.make(entry["id"], disable_env_checker=True, **entry.get("kwargs", {}))
 
-    def begin(stage: str) -> None:
-        answer["stage"], answer["began"] = stage, time.perf_counter()
+def look(make: Callable[[], Any], answer: dict[str, Any]) -> None:
+    """The spaces of the environment, and what `softac check` says of it."""
+    from softac.examine.environment import check_env
 
-    begin("make")
+    answer["stage"] = "make"
     probe = make()
     answer["observations"] = str(getattr(probe, "observation_space", "?"))
     answer["actions"] = str(getattr(probe, "action_space", "?"))
     probe.close()
-    begin("check")
+    answer["stage"] = "check"
     findings = check_env(make, steps=100)
     answer["check"] = [f"{finding.level}: {finding.what}" for finding in findings if finding.level != "ok"]
-    begin("construct")
+
+
+def trial(make: Callable[[], Any], algorithm: str, answer: dict[str, Any]) -> None:
+    """Train and so on; `answer` gets the stage that is reached."""
+    from softac.agents.registry import find_agent
+    from softac.model import Model, evaluate_policy
+
+    folder = Path(f"model-{algorithm}")
+    answer["stage"] = "construct"
     model = Model(find_agent(algorithm), make, **SETTINGS.get(algorithm, OFF_POLICY))
-    begin("learn")
+    answer["stage"] = "learn"
+    began = time.perf_counter()
     model.learn(STEPS)
-    answer["steps_per_second"] = round(STEPS / (time.perf_counter() - answer["began"]), 1)
-    begin("save")
-    model.save(Path("model"))
-    begin("load")
-    model = Model.load(Path("model"), make)
-    begin("go on")
+    answer["steps_per_second"] = round(STEPS / (time.perf_counter() - began), 1)
+    answer["stage"] = "save"
+    model.save(folder)
+    answer["stage"] = "load"
+    model.close()
+    model = Model.load(folder, make)
+    answer["stage"] = "go on"
     model.learn(MORE)
-    begin("evaluate")
+    answer["stage"] = "evaluate"
     answer["mean"], _ = evaluate_policy(model, make, n_eval_episodes=1)
+    model.close()
     answer["stage"] = "done"
 
 
