@@ -4,7 +4,7 @@
 #
 #   OUT=/tmp/out bash benchmarks/modern/device.sh
 #
-# Results in $OUT, whenever it is stopped: tuning.csv, gpu-parity.csv, gpu-speed.csv, gpu-tests.txt, log.txt.
+# Results in $OUT, whenever it is stopped: tuning.csv, gpu-parity.csv, gpu-speed.csv, gpu.txt, tuning.txt, log.txt.
 # For a dry run without a GPU: DRY=1.
 set -u
 : "${OUT:?a folder for the results}" "${SECONDS_ALL:=530}" "${DRY:=}" "${PYTHON:=python3}"
@@ -15,7 +15,7 @@ export XDG_CACHE_HOME=$work/cache
 log() { echo "$(date +%T) $*" | tee -a "$OUT/log.txt"; }
 gather() { # the rows of all runs in one file
   awk 'FNR > 1 || NR == 1' "$work"/tune/*.csv >"$OUT/tuning.csv" 2>/dev/null
-  tail -qn 3 "$work"/tune/*.txt >"$OUT/tuning-log.txt" 2>/dev/null
+  tail -qn 3 "$work"/tune/*.txt >"$OUT/tuning.txt" 2>/dev/null
 }
 left() { echo $((SECONDS_ALL - SECONDS)); }
 trap gather EXIT
@@ -27,20 +27,9 @@ command -v g++ >/dev/null || log "no g++: updates run eagerly on the cores"
 $PYTHON -c 'from softac.learning.engine import what_compiling_lacks as w; print("compiler lacks:", w() or "nothing")' 2>&1 | tee -a "$OUT/log.txt"
 
 # variant env seed
-runs="target Hopper-v5 100
-target Hopper-v5 101
-one Hopper-v5 100
-target-3e-4 Hopper-v5 100
-target-entropy Hopper-v5 100
-xqc Hopper-v5 100
-xqc-3e-4 Hopper-v5 100
-target Walker2d-v5 100
-target Walker2d-v5 101
-one Walker2d-v5 100
-target-3e-4 Walker2d-v5 100
-xqc-3e-4 Walker2d-v5 100
-target HalfCheetah-v5 100
-target Ant-v5 100"
+runs=$(for variant in target target-3e-4 target-entropy target-gamma-0.995 target-delay-1 xqc-3e-4; do
+  for env in Hopper-v5 Walker2d-v5; do echo "$variant $env 100"; done
+done; echo "target HalfCheetah-v5 100"; echo "target Ant-v5 100")
 steps=100000 every=5000 tests="tests/test_cuda.py" seconds=8 device=cuda only=sac,crossq,xqc
 if [ -n "$DRY" ]; then
   runs=$(head -n 2 <<<"$runs") steps=6000 every=1000 seconds=1 device=cpu only=crossq
@@ -60,7 +49,7 @@ gpu() { # seconds, name, command...
   [ "$(left)" -gt 40 ] || return
   [ "$limit" -lt $(($(left) - 20)) ] || limit=$(($(left) - 20))
   log "$name: at most $limit s"
-  timeout "$limit" "$@" >>"$OUT/$name.txt" 2>&1
+  timeout "$limit" "$@" >>"$OUT/gpu.txt" 2>&1
   log "$name: exit code $?"
 }
 pytest=($PYTHON -m pytest -p no:cacheprovider -o addopts= -o filterwarnings=default -q)

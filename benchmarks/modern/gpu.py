@@ -96,8 +96,7 @@ def parity(name: str, device: torch.device) -> Iterator[dict[str, Any]]:
     agent = agent_of(name, 0, device)
     eager = after_updates(agent, Engine(agent))
     yield {"executor": "float64", "difference": difference(eager, in_float64(name, device))}
-    engines = ("compiled", "cudagraph") if device.type == "cuda" else ("compiled",)
-    for engine in engines:
+    for engine in ("compiled", "cudagraph") if device.type == "cuda" else ():
         agent = agent_of(name, 0, device)
         executor = Engine(agent, engine)
         found = after_updates(agent, executor)
@@ -142,7 +141,7 @@ def cohort_speed(name: str, n: int, recorded: bool, device: torch.device, second
 
 
 def speed(name: str, device: torch.device, seconds: float) -> Iterator[dict[str, Any]]:
-    engines = ("eager", "compiled", "cudagraph") if device.type == "cuda" else ("eager", "compiled")
+    engines = ("eager", "compiled", "cudagraph") if device.type == "cuda" else ("eager",)
     for engine in engines:
         yield {"executor": engine, "agents": 1, "steps_per_second": one_speed(name, engine, device, seconds)}
     for n in (1, 4, 16):
