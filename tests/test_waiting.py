@@ -135,7 +135,7 @@ def test_it_is_said_once(tasks, monkeypatch, caplog):
     assert [record.getMessage()[:30] for record in caplog.records] == ["this process gets 20% of the p"]
 
 
-def test_nothing_is_said_before_ten_seconds(tasks):
+def test_nothing_is_said_at_once(tasks):
     tasks.set("1", 0.0, 0.0)
     clock = waiting.ProcessorTime()
     tasks.set("1", 0.1, 0.9)
@@ -165,3 +165,36 @@ def test_the_clock_costs_next_to_nothing():
     for _ in range(100):
         clock.share()
     assert time.perf_counter() - began < 1.0
+
+
+BUSY_RUN = """
+import {first}, {second}
+from softac import SAC
+from softac.run import waiting
+from softac.run.waiting import ProcessorTime
+import logging
+logging.basicConfig(format="%(message)s")
+waiting.AT_LEAST = 0.0
+ProcessorTime.share = lambda self: {share}
+model = SAC("Pendulum-v1", net_arch=[8], batch_size=8, learning_starts=10)
+model.life.threads = {threads}
+model.learn(30)
+"""
+
+
+def lines_of_a_run(**how: object) -> list[str]:
+    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    words = [sys.executable, "-c", BUSY_RUN.format(**how)]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=True)
+    return done.stderr.splitlines()
+
+
+def test_a_run_says_once_that_it_is_starved():
+    [line] = lines_of_a_run(first="softac", second="torch", share=0.3, threads=1)
+    assert line.startswith("this process gets 30% of the processor time that it asks for; other programs take ")
+
+
+def test_a_run_after_pytorch_says_what_waiting_costs():
+    [line] = lines_of_a_run(first="torch", second="softac", share=0.9, threads=2)
+    assert line.startswith("PyTorch was imported before softac, so its threads spin while they wait: ")
+    assert lines_of_a_run(first="torch", second="softac", share=0.9, threads=1) == []

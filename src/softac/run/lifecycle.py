@@ -21,6 +21,7 @@ from softac.run.numerics import numerics
 from softac.run.recorder import Recorder
 from softac.run.stored import describe, require_same_spaces, save
 from softac.run.training import Training, rows_kept, train
+from softac.run.waiting import ProcessorTime, cost_of_waiting
 from softac.types import Agent, Sink
 
 log = logging.getLogger("softac")
@@ -215,9 +216,10 @@ class Lifecycle:
             self.envs.close()
 
     def _attended(self, training: Training, until: int, recorder: Recorder, by: Attending) -> None:
-        heartbeat = by.get("heartbeat")
+        heartbeat, processor = by.get("heartbeat"), ProcessorTime()
 
         def after_round() -> bool:
+            processor.watch(self.threads)
             if heartbeat is not None:
                 heartbeat(training)
             return recorder.after_round()
@@ -267,6 +269,8 @@ class Lifecycle:
         elif name != "eager":
             training.engine = Engine(self.agent, name)
         log.info("engine %s (%s), threads %d, %s", name, why, self.threads, self.run.precision)
+        if sentence := cost_of_waiting(self.threads):
+            log.warning("%s", sentence)
         if given is None and name != "eager":
             log.info("the first update waits for the compiler: 15 seconds, or 3 if it has compiled the like")
         before = None if self.loaded is None else self.loaded.state.get("engine", "eager")

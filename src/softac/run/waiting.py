@@ -20,7 +20,7 @@ BRIEFLY = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
 WAIT_POLICY = "OMP_WAIT_POLICY"
 LIBRARIES = {"libgomp": "GNU", "libiomp5": "Intel", "libomp": "LLVM"}
 TASKS = Path("/proc/self/task")
-FAIR, AT_LEAST = 0.6, 10.0  # of the time asked for; seconds before anything is said
+FAIR, AT_LEAST = 0.6, 30.0  # of the time asked for; seconds before anything is said
 
 log = logging.getLogger("softac")
 
@@ -95,7 +95,7 @@ class ProcessorTime:
             self._said = True
 
     def shortage(self, threads: int) -> str:
-        """One sentence if the share is far below what was asked for, looked at every few seconds; else ""."""
+        """One sentence if the share is far below what was asked for, looked at every half minute; else ""."""
         if time.monotonic() - self._began < AT_LEAST:
             return ""
         self._began, share = time.monotonic(), self.share()
