@@ -18,7 +18,7 @@ gather() { # the rows of all runs in one file
   tail -qn 3 "$work"/tune/*.txt >"$OUT/tuning.txt" 2>/dev/null
 }
 left() { echo $((SECONDS_ALL - SECONDS)); }
-trap gather EXIT
+trap 'gather; rm -rf "$work"' EXIT
 
 log "$(nproc --all) cores, $($PYTHON -c 'import torch; print(torch.__version__, torch.cuda.is_available() and torch.cuda.get_device_name())')"
 grep -m1 'model name' /proc/cpuinfo | tee -a "$OUT/log.txt"
@@ -64,5 +64,4 @@ while [ "$(left)" -gt 10 ] && [ -n "$(jobs -rp)" ]; do
 done
 log "stopping"
 for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null; done
-gather
-rm -rf "$work"
+wait
