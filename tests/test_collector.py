@@ -14,7 +14,8 @@ from softac.agents.sac import SACAgent
 from softac.envs import InProcessVectorEnv, Step
 from softac.errors import EnvironmentFailed
 from softac.replay import Replay
-from softac.run.collector import Collector, NStep
+from softac.run.collector import Collector
+from softac.run.episode import NStep
 from softac.run.seeding import Purpose, derive_seed
 
 

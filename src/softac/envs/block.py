@@ -57,6 +57,7 @@ class Block:
         # The widest numbers first, so that each array is aligned.
         self.seed = array(np.int64, num_envs)
         self.reward = array(np.float64, num_envs)
+        self.when = array(np.float64, num_envs)  # of the monotonic clock, which all processes share
         self.obs = array(np.float32, num_envs, obs_dim)
         self.action = array(np.float32, num_envs, action_dim)
         self.state = array(np.uint8, num_envs)
@@ -66,7 +67,7 @@ class Block:
     @staticmethod
     def row_bytes(obs_dim: int, action_dim: int) -> int:
         """The bytes of one environment."""
-        return 8 + 8 + 4 * (obs_dim + action_dim) + 3
+        return 3 * 8 + 4 * (obs_dim + action_dim) + 3
 
 
 def frame(message: dict[str, Any]) -> bytes:

@@ -221,7 +221,8 @@ class ProcessVectorEnv:
             self._faults[i] = EnvFault(f"left no answer that makes sense in the memory it shares {DOING[what]}")
         elif what == State.STEP:
             action, copied = block.action[i].tobytes(), obs.copy()
-            step = Step(copied, reward, bool(block.terminated[i]), bool(block.truncated[i]))
+            ends = bool(block.terminated[i]), bool(block.truncated[i])
+            step = Step(copied, reward, *ends, when=float(block.when[i]))
             self._ready[i] = action, step
             self._note(i, action, copied)
 

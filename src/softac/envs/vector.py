@@ -5,8 +5,9 @@ so there is no reset row to drop and no final observation to look up.
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -34,6 +35,7 @@ class Step:
     reward: float
     terminated: bool
     truncated: bool
+    when: float = field(default_factory=time.monotonic, compare=False)  # in seconds of the monotonic clock
 
 
 class VectorEnv(Protocol):
@@ -49,8 +51,9 @@ class VectorEnv(Protocol):
     def step(self, first: int, actions: FloatArray) -> Iterator[Step]:
         """Advance environments first, first + 1, ... by one action `[A]` in [-1, 1] each.
 
-        Yields one `Step` for each action, in order. Where an environment fails, those before it
-        have been advanced and the rest have not been.
+        Yields one `Step` for each action, in order. Where an environment fails, and where the iterator is
+        left, the answers of those behind it are still due: the same call for them, with the same actions,
+        gets them, whether they are advanced then or have been meanwhile.
         """
         ...
 

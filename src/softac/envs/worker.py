@@ -178,7 +178,7 @@ class _Worker:
         else:
             (step,) = self.envs.step(own, block.action[i : i + 1].copy())
             block.obs[i], block.reward[i] = step.obs, step.reward
-            block.terminated[i], block.truncated[i] = step.terminated, step.truncated
+            block.terminated[i], block.truncated[i], block.when[i] = step.terminated, step.truncated, step.when
 
     def _next(self) -> bytes:
         try:

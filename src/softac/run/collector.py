@@ -5,66 +5,28 @@ which is how a stopped run finds its way back into the middle of one.
 """
 
 import hashlib
+import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from itertools import islice
+from typing import Any, Literal
 
 import numpy as np
 
 from softac.envs import EnvFault, Step, VectorEnv
 from softac.errors import EnvironmentFailed
+from softac.run.episode import Delays, Episode, NStep
 from softac.run.seeding import Purpose, derive_seed
 from softac.types import FloatArray, Row
 
 RECENT_EPISODES = 100
+MOST_FAILURES = 10  # episodes of one environment that fail one after the other
 
+OnEnvFailure = Literal["stop", "restart"]
+Choose = Callable[[FloatArray], FloatArray]  # observations `[n_envs, O]` to actions `[n_envs, A]`
 
-class NStep:
-    """Folds n successive steps of one episode into one transition.
-
-    A transition never reaches into the next episode: where an episode ends, what is left in the
-    window leaves with as many rewards as there are.
-
-    Args:
-        gamma: discount per step.
-        n: rewards summed before bootstrapping.
-    """
-
-    def __init__(self, gamma: float, n: int) -> None:
-        self.gamma, self.n = gamma, n
-        self.window: deque[tuple[FloatArray, FloatArray, float]] = deque()
-
-    def push(self, obs: FloatArray, action: FloatArray, step: Step) -> Iterator[Row]:
-        """Take one step; yield the transitions it completes."""
-        self.window.append((obs, action, step.reward))
-        ended = step.terminated or step.truncated
-        while len(self.window) == self.n or (ended and self.window):
-            reward = sum(self.gamma**k * r for k, (_, _, r) in enumerate(self.window))
-            # The one place where a discount is made. Only termination ends the future:
-            # a time limit says nothing about the value of the state it interrupts.
-            discount = self.gamma ** len(self.window) * (1.0 - step.terminated)
-            first_obs, first_action, _ = self.window.popleft()
-            yield Row(first_obs, first_action, reward, discount, step.obs, ended)
-
-
-@dataclass
-class Episode:
-    """The episode one environment is in."""
-
-    index: int
-    seed: int
-    obs: FloatArray
-    window: NStep
-    actions: list[FloatArray] = field(default_factory=list)
-    total: float = 0.0
-
-    def take(self, action: FloatArray, step: Step) -> Iterator[Row]:
-        """Advance by one step; yield the transitions it completes."""
-        yield from self.window.push(self.obs, action, step)
-        self.actions.append(action)
-        self.total += step.reward
-        self.obs = step.obs
+log = logging.getLogger("softac")
 
 
 class Collector:
@@ -80,12 +42,28 @@ class Collector:
         gamma: discount per step.
         n_steps: rewards summed before bootstrapping.
         seed: the run's seed.
+        on_env_failure: "stop", or "restart": a new instance and a new episode, until ten of one environment have
+            failed one after the other.
+        lose: told where the environment whose turn it is breaks its episode off.
+
+    Attributes:
+        restarts: instances that took the place of one that had failed.
+        delays: how long observations waited for their action.
     """
 
     def __init__(
-        self, envs: VectorEnv, store: Callable[[Row], None], gamma: float, n_steps: int, seed: int
+        self,
+        envs: VectorEnv,
+        store: Callable[[Row], None],
+        gamma: float,
+        n_steps: int,
+        seed: int,
+        *,
+        on_env_failure: OnEnvFailure = "stop",
+        lose: Callable[[], None] = lambda: None,
     ) -> None:
         self.envs, self.store, self.gamma, self.n_steps, self.seed = envs, store, gamma, n_steps, seed
+        self.on_env_failure, self.lose = on_env_failure, lose
         self.steps = 0
         self.episodes_done = 0
         self.recent: deque[tuple[float, int]] = deque(maxlen=RECENT_EPISODES)
@@ -93,6 +71,12 @@ class Collector:
         self.actions = np.zeros((envs.num_envs, envs.spaces.spec.action_dim), np.float32)
         self.chosen = False  # whether `actions` are those of a round that has not ended
         self.episodes: list[Episode] = []
+        self.restarts = 0
+        self.failures = [0] * envs.num_envs  # episodes in a row, for each environment
+        self.delays = Delays()
+        self._answers: Iterator[Step] = iter(())
+        self._failed: tuple[int, int] | None = None  # the environment that ended the last call, and at which step
+        self._ended: int | None = None  # one that has made a step which was not recorded
 
     def begin(self) -> None:
         """Reset every environment for its first episode."""
@@ -108,7 +92,7 @@ class Collector:
         """The observation each environment is in, `[n_envs, O]`."""
         return np.stack([episode.obs for episode in self.episodes])
 
-    def collect(self, choose: Callable[[FloatArray], FloatArray], budget: int) -> None:
+    def collect(self, choose: Choose, budget: int) -> None:
         """Advance to the end of the round, or by `budget` steps if that is less.
 
         Args:
@@ -116,34 +100,132 @@ class Collector:
             budget: environment steps that may still be made, at least 1.
 
         Raises:
-            EnvironmentFailed: an environment failed; the steps before it are kept, and calling
-                again tries the same action again.
+            EnvironmentFailed: an environment failed, and it is to stop then; the steps before it are kept,
+                and calling again tries the same action again.
         """
+        self.start(choose)
+        self.finish(choose, budget)
+
+    def start(self, choose: Choose) -> None:
+        """Choose the actions of a round, if they have not been, and have the environments begin with them.
+
+        What else is computed until `finish` is, where the environments have a thread or processes of their own,
+        computed while they are stepped.
+        """
+        if self._ended is not None:
+            self._find_again(self._ended, choose)
         if not self.chosen:
             self.actions, self.chosen = choose(self.observations), True
-        first = self.cursor
-        results = self.envs.step(first, self.actions[first : first + budget])
-        try:
-            for step in results:
-                self._record(self.cursor, step)
-        except EnvFault as fault:
-            raise self._located(fault) from fault
+        self._answers = self.envs.step(self.cursor, self.actions[self.cursor :])
+        now = time.monotonic()
+        for episode in self.episodes[self.cursor :]:
+            if episode.seen is not None:
+                self.delays.add(now - episode.seen)
+
+    def finish(self, choose: Choose, budget: int) -> None:
+        """Record what the environments answer: the rest of `collect`, and its arguments."""
+        stop = min(self.cursor + budget, self.envs.num_envs)
+        while self.cursor < stop:
+            try:
+                for step in islice(self._answers, stop - self.cursor):
+                    self._record(self.cursor, step)
+            except EnvFault as fault:
+                self._mend(self.cursor, fault, choose)
+                self._answers = self.envs.step(self.cursor, self.actions[self.cursor :])
         if self.cursor == self.envs.num_envs:
             self.cursor, self.chosen = 0, False
+
+    def disregard_time(self) -> None:
+        """Do not count how long observations have waited so far; nobody was there to act."""
+        for episode in self.episodes:
+            episode.seen = None
 
     def _record(self, i: int, step: Step) -> None:
         episode = self.episodes[i]
         ended = step.terminated or step.truncated
         # Before anything is recorded: if the reset fails, this step has not happened.
-        following = self._reset(i, episode.index + 1) if ended else episode
+        following = self._begin(i, episode.index + 1) if ended else episode
         for row in episode.take(self.actions[i].copy(), step):
             self.store(row)
         if ended:
             self.recent.append((episode.total, len(episode.actions)))
             self.episodes_done += 1
+            self.failures[i] = 0
         self.episodes[i] = following
         self.steps += 1
         self.cursor += 1
+
+    def _mend(self, i: int, fault: EnvFault, choose: Choose) -> None:
+        """Get an environment that failed in a step ready to be stepped again, or say how it failed.
+
+        A call after one that ended with this failure has tried the same action again; where that fails too, the
+        environment is brought back in a new instance, and the action tried once more.
+        """
+        episode = self.episodes[i]
+        located = self._located(fault)
+        if self.on_env_failure == "restart":
+            for row in episode.window.cut(episode.obs):
+                self.store(row)
+            self.lose()
+            self.episodes[i] = self._renewed(i, episode.index + 1, located, fault)
+            self.actions[i] = choose(self.observations)[i]
+        elif self._failed == (i, self.steps):
+            self._failed = None
+            self._find_again(i, choose)
+        else:
+            self._failed = i, self.steps
+            raise located from fault
+
+    def _begin(self, i: int, index: int) -> Episode:
+        """Reset for an episode; where that fails, a new instance and the episode after it, if that is wanted."""
+        try:
+            return self._reset(i, index)
+        except EnvironmentFailed as failed:
+            if self.on_env_failure == "stop":
+                self._ended = i
+                raise
+            return self._renewed(i, index + 1, failed, failed.__cause__)
+
+    def _renewed(self, i: int, index: int, failed: EnvironmentFailed, cause: BaseException | None) -> Episode:
+        """The first episode from `index` on that a new instance begins.
+
+        Raises:
+            EnvironmentFailed: too many have failed one after the other.
+        """
+        while True:
+            self.failures[i] += 1
+            if self.failures[i] >= MOST_FAILURES:
+                raise EnvironmentFailed(
+                    f"{self.failures[i]} episodes of environment {i} failed one after the other, the last one: "
+                    f"{failed.given}",
+                    failed.expected,
+                    failed.remedy,
+                ) from cause
+            log.warning("%s; a new instance begins episode %d", failed.given, index)
+            self.restarts += 1
+            try:
+                self.envs.restart(i)
+                return self._reset(i, index)
+            except EnvFault as fault:
+                failed, cause = self._unmade(i, fault), fault
+            except EnvironmentFailed as again:
+                failed, cause, index = again, again.__cause__, index + 1
+
+    def _find_again(self, i: int, choose: Choose) -> None:
+        """Bring an environment that has failed back to where its episode was, in a new instance."""
+        episode = self.episodes[i]
+        try:
+            self.envs.restart(i)
+        except EnvFault as fault:
+            raise self._unmade(i, fault) from fault
+        found = self._replayed(i, episode.index, np.array(episode.actions, np.float32))
+        if found is None or found.obs.tobytes() != episode.obs.tobytes():
+            log.warning("%s", _unrepeated(i, episode.index))
+            self.lose()
+            self.episodes[i] = self._reset(i, episode.index + 1)
+            if self.chosen:
+                self.actions[i] = choose(self.observations)[i]
+        self._ended = None
 
     def _reset(self, i: int, index: int) -> Episode:
         seed = derive_seed(Purpose.TRAINING_EPISODE, self.seed, i, index)
@@ -155,7 +237,12 @@ class Collector:
                 "expected a finite observation of the declared shape",
                 f"correct its reset(seed={seed}), then resume",
             ) from fault
-        return Episode(index, seed, obs, NStep(self.gamma, self.n_steps))
+        return Episode(index, seed, obs, NStep(self.gamma, self.n_steps), seen=time.monotonic())
+
+    def _unmade(self, i: int, fault: EnvFault) -> EnvironmentFailed:
+        return EnvironmentFailed(
+            f"environment {i} {fault}", "expected a Gymnasium environment", "correct it, then resume"
+        )
 
     def _located(self, fault: EnvFault) -> EnvironmentFailed:
         episode = self.episodes[self.cursor]
@@ -180,6 +267,8 @@ class Collector:
             "cursor": self.cursor,
             "chosen": self.chosen,
             "actions": self.actions.tolist(),
+            "restarts": self.restarts,
+            "failures": list(self.failures),
             "episodes": [
                 {"index": e.index, "length": len(e.actions), "obs_sha256": _fingerprint(e.obs)}
                 for e in self.episodes
@@ -200,15 +289,14 @@ class Collector:
         self.recent.extend((float(r), int(n)) for r, n in plain["recent"])
         self.cursor, self.chosen = int(plain["cursor"]), bool(plain["chosen"])
         self.actions = np.array(plain["actions"], np.float32)
+        self.restarts = int(plain.get("restarts", 0))
+        self.failures = [int(n) for n in plain.get("failures", self.failures)]
         self.episodes, lost, first = [], [], 0
         for i, saved in enumerate(plain["episodes"]):
             stop = first + int(saved["length"])
             episode = self._replayed(i, int(saved["index"]), actions[first:stop])
             if episode is None or _fingerprint(episode.obs) != saved["obs_sha256"]:
-                lost.append(
-                    f"environment {i} did not repeat episode {saved['index']} from its seed and actions; "
-                    "continuing with a new episode, not bit for bit"
-                )
+                lost.append(_unrepeated(i, int(saved["index"])))
                 episode = self._reset(i, int(saved["index"]) + 1)
             self.episodes.append(episode)
             first = stop
@@ -221,6 +309,8 @@ class Collector:
             chosen = np.array(plain["actions"], np.float32)
         if len(played) != n or min(played) < 0 or sum(played) != len(actions):
             raise ValueError(f"{len(played)} episodes with {len(actions)} actions for {n} environments")
+        if len(plain.get("failures", played)) != n:
+            raise ValueError("failures of another number of environments")
         if chosen.shape != self.actions.shape:
             raise ValueError(f"actions of shape {chosen.shape}")
         self.envs.spaces.require_actions(chosen)
@@ -244,7 +334,15 @@ class Collector:
                 return None
             for _ in episode.take(action, step):
                 pass  # these transitions have been stored already
+        episode.seen = None
         return episode
+
+
+def _unrepeated(i: int, index: int) -> str:
+    return (
+        f"environment {i} did not repeat episode {index} from its seed and actions; "
+        "continuing with a new episode, not bit for bit"
+    )
 
 
 def _fingerprint(obs: FloatArray) -> str:

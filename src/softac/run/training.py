@@ -11,7 +11,7 @@ from softac.errors import CheckpointError, ConfigError
 from softac.learning.engine import Engine
 from softac.replay import Replay, RolloutStorage, Segment, read_segments, write_segments
 from softac.run.checkpoint import Snapshot
-from softac.run.collector import Collector
+from softac.run.collector import Collector, OnEnvFailure
 from softac.run.evaluate import act
 from softac.run.metrics import Means
 from softac.run.seeding import Streams
@@ -33,6 +33,8 @@ class Training:
         agent: learns.
         envs: what it learns in; owned by the caller, who closes them.
         seed: the run's seed.
+        on_env_failure: "stop", or "restart" with a new instance and a new episode.
+        overlap: update while the environments are stepped, with actions of the policy before the updates.
 
     Attributes:
         engine: executes the updates; eager unless another is put in its place.
@@ -41,8 +43,16 @@ class Training:
         ConfigError: the replay cannot be reserved.
     """
 
-    def __init__(self, agent: Agent, envs: VectorEnv, seed: int) -> None:
-        self.agent, self.envs, self.streams = agent, envs, Streams(seed)
+    def __init__(
+        self,
+        agent: Agent,
+        envs: VectorEnv,
+        seed: int,
+        *,
+        on_env_failure: OnEnvFailure = "stop",
+        overlap: bool = False,
+    ) -> None:
+        self.agent, self.envs, self.streams, self.overlap = agent, envs, Streams(seed), overlap
         self.engine = Engine(agent)
         self.memory: Replay | RolloutStorage
         try:
@@ -59,7 +69,15 @@ class Training:
                 f"lower {name}",
             ) from None
         folded = 1 if agent.on_policy else agent.config.n_steps
-        self.collector = Collector(envs, self.memory.add, agent.config.gamma, folded, seed)
+        self.collector = Collector(
+            envs,
+            self.memory.add,
+            agent.config.gamma,
+            folded,
+            seed,
+            on_env_failure=on_env_failure,
+            lose=self.memory.cut if isinstance(self.memory, RolloutStorage) else lambda: None,
+        )
         self.noise = torch.zeros(0)  # of the last round, as the agent drew it
         self.means = Means()
         self.updates = 0
@@ -222,17 +240,41 @@ def train(training: Training, until: int, after_round: Callable[[], bool], stop:
     Raises:
         EnvironmentFailed: an environment failed; the state is that before the failing step.
     """
-    while not stop():
-        # A round may have been left with its steps or its updates unfinished; that comes first.
-        if training.collector.cursor > 0 or training.updates_due() == 0:
-            if training.steps >= until:
-                return
-            training.collector.collect(training.choose, until - training.steps)
-            if training.collector.cursor > 0:
-                return  # the budget ends inside a round; its updates belong to its end
-        while training.updates_due() > 0:
-            if stop():
-                return
-            training.update()
-        if not after_round():
-            return
+    training.collector.disregard_time()
+    advance = _overlapping if training.overlap else _in_turn
+    while not stop() and advance(training, until, stop) and after_round():
+        pass
+
+
+def _in_turn(training: Training, until: int, stop: Callable[[], bool]) -> bool:
+    """A round, then the updates it calls for; False where the budget or a stop ends it."""
+    # A round may have been left with its steps or its updates unfinished; that comes first.
+    if training.collector.cursor > 0 or training.updates_due() == 0:
+        if training.steps >= until:
+            return False
+        training.collector.collect(training.choose, until - training.steps)
+        if training.collector.cursor > 0:
+            return False  # the budget ends inside a round; its updates belong to its end
+    while training.updates_due() > 0:
+        if stop():
+            return False
+        training.update()
+    return True
+
+
+def _overlapping(training: Training, until: int, stop: Callable[[], bool]) -> bool:
+    """A round, and meanwhile the updates that the rounds before it call for.
+
+    The actions are those of the policy before these updates, and the updates see the memory without this
+    round, however long either takes. What a stop leaves unfinished is done before the round is recorded.
+    """
+    if training.steps >= until:
+        return False
+    collector = training.collector
+    collector.start(training.choose)
+    while collector.cursor == 0 and training.updates_due() > 0:
+        if stop():
+            return False
+        training.update()
+    collector.finish(training.choose, until - training.steps)
+    return collector.cursor == 0
