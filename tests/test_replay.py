@@ -17,7 +17,7 @@ from softac.envs import Step
 from softac.errors import CheckpointError, ConfigError
 from softac.replay import Replay, Segment, forget_segments, read_segments, require_memory, write_segments
 from softac.replay.ring import available_memory, forecast
-from softac.run.collector import NStep
+from softac.run.episode import NStep
 from softac.types import EnvSpec, FloatArray, Row
 
 SPEC = EnvSpec(obs_dim=2, action_dim=1)

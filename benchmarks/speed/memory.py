@@ -38,7 +38,7 @@ SOFTAC = (
 import torch
 from softac.envs import Step
 from softac.replay import Replay, Segment, read_segments, write_segments
-from softac.run.collector import NStep
+from softac.run.episode import NStep
 from softac.types import EnvSpec
 
 def fill(replay, rows, saved=lambda: None):

@@ -58,7 +58,7 @@ class Transition(NamedTuple):
     """A batch of B transitions, as an update receives it.
 
     `discount` is gamma^n (1 - terminated): the weight of the value of `next_obs`. It is made in
-    one place, `softac.run.collector`; a truncated episode keeps its full discount.
+    one place, `softac.run.episode`; a truncated episode keeps its full discount.
     """
 
     obs: Tensor  # [B, obs_dim]
