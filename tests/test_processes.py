@@ -121,7 +121,7 @@ def test_an_id_that_only_this_program_has_registered() -> None:
 
 
 def test_denormal_numbers_are_zero_as_in_a_run() -> None:
-    code = "import numpy as np; from softac.envs.worker import flush_denormals as f; f(); "
+    code = "import numpy as np; from softac.envs.denormals import flush_denormals as f; f(); "
     code += "assert (np.full(3, 2.0**-130, np.float32) * 2 == 0).all() and np.float64(1e-310) * 2 == 0"
     subprocess.run([sys.executable, "-c", code], check=True)
 

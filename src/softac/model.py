@@ -1,6 +1,7 @@
 """The model a user holds: environment, agent, replay and run together."""
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, Unpack
@@ -11,12 +12,12 @@ from numpy.typing import NDArray
 from softac.agents.make import find_device, make_agent, require_agent, require_served
 from softac.agents.registry import algorithm_name, find_agent
 from softac.config import make_config
-from softac.envs import EnvSource, InProcessVectorEnv, Spaces
+from softac.envs import EnvSource, Spaces, VectorEnv
 from softac.envs.make import EnvLike
 from softac.errors import ConfigError
 from softac.learning.engine import require_engine
 from softac.run import stored
-from softac.run.config import RecordConfig, RunConfig
+from softac.run.config import RecordConfig, RunConfig, exchanged
 from softac.run.evaluate import Returns, act, evaluate, observations
 from softac.run.lifecycle import Attending, Lifecycle
 from softac.run.numerics import numerics, usual_threads
@@ -40,6 +41,11 @@ class Model:
         device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:0".
         engine: "auto" (by rule, from the updates planned), "eager", "compiled" or "cudagraph".
         precision: "float32", or "bf16" for the products between hidden layers.
+        env_workers: processes that step the environments, at most one for each; 0: they are stepped in this one.
+            The bits are the same.
+        env_timeout: seconds that making, resetting or stepping one may take, where processes step them.
+        on_env_failure: "stop", or "restart": a new instance begins a new episode where an environment fails.
+        overlap: update while the environments are stepped, with actions of the policy one update before.
         trust_module: accept an id "module:Env-v0", which imports the module.
         config: hyperparameters; `softac defaults` lists them.
 
@@ -59,17 +65,26 @@ class Model:
         device: str = "auto",
         engine: str = "auto",
         precision: str = "float32",
+        env_workers: int = 0,
+        env_timeout: float = 300.0,
+        on_env_failure: str = "stop",
+        overlap: bool = False,
         trust_module: bool = False,
         **config: Any,
     ) -> None:
         settings = {"seed": seed, "n_envs": n_envs, "device": device, "engine": engine, "precision": precision}
-        run = make_config(RunConfig, settings)
+        worlds = {"env_workers": env_workers, "env_timeout": env_timeout, "on_env_failure": on_env_failure}
+        run = make_config(RunConfig, settings | worlds | {"overlap": overlap})
         hyperparameters = make_config(require_agent(agent_class).Config, config)
         find_device(device)
         source = EnvSource(env, dict(env_kwargs or {}), trust_module)
-        envs = source.vector(run.n_envs)
-        self._assemble(agent_class, hyperparameters, run, envs.spaces, source, envs)
-        require_engine(run.engine, self.agent)
+        envs = stored.training_envs(source, run)
+        with ExitStack() as stack:
+            if source.repeatable:  # made here
+                stack.callback(envs.close)
+            self._assemble(agent_class, hyperparameters, run, envs.spaces, source, envs)
+            require_engine(run.engine, self.agent)
+            stack.pop_all()
 
     def _assemble(
         self,
@@ -78,10 +93,11 @@ class Model:
         run: RunConfig,
         spaces: Spaces,
         source: EnvSource,
-        envs: InProcessVectorEnv | None,
+        envs: VectorEnv | None,
         threads: int | None = None,
     ) -> None:
         require_served(agent_class, spaces.spec, source.name)
+        stored.require_overlap(agent_class, run)
         threads = threads or usual_threads(getattr(config, "batch_size", 1), getattr(config, "net_arch", ()))
         with numerics(threads):
             self.agent = make_agent(
@@ -233,6 +249,9 @@ class Model:
         best: bool = False,
         verify_replay: bool = False,
         trust_module: bool = False,
+        env_workers: int | None = None,
+        env_timeout: float | None = None,
+        on_env_failure: str | None = None,
     ) -> Self:
         """The model of a run folder, or of a folder that `save` wrote, at its newest checkpoint.
 
@@ -246,6 +265,9 @@ class Model:
             best: the agent of the best evaluation instead; it can act but not go on learning.
             verify_replay: pass over a checkpoint whose replay files are damaged, too.
             trust_module: accept "module:Env-v0" for `env`, which imports the module.
+            env_workers: another number of processes for the environments than it was trained with.
+            env_timeout: as for a new model, instead of what it was trained with.
+            on_env_failure: as for a new model, instead of what it was trained with.
 
         Raises:
             CheckpointError: a file is missing, damaged or hostile.
@@ -258,12 +280,17 @@ class Model:
         snapshot = said.newest(best=best, verify_replay=verify_replay)
         if own is None:
             said.require_as_large(snapshot)
-        source, envs, no_env = said.environments(env, trust_module=trust_module)
+        run = exchanged(said.run, env_workers=env_workers, env_timeout=env_timeout, on_env_failure=on_env_failure)
+        source, envs, no_env = said.environments(env, run, trust_module=trust_module)
         model = cls.__new__(cls)
-        model._assemble(
-            said.agent_class, said.hyperparameters, said.run, said.spaces, source, envs, threads=said.threads
-        )
-        model.life.go_on_from(snapshot, said.path)
+        with ExitStack() as stack:
+            if envs is not None and source.repeatable:
+                stack.callback(envs.close)
+            model._assemble(
+                said.agent_class, said.hyperparameters, run, said.spaces, source, envs, threads=said.threads
+            )
+            model.life.go_on_from(snapshot, said.path)
+            stack.pop_all()
         model.life.no_env = no_env
         return model
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,33 @@ from softac.files import exists
 from softac.run.folder import CONFIG
 
 
-def add_config(parser: argparse.ArgumentParser, config: type[Any], title: str) -> None:
+def add_config(
+    parser: argparse.ArgumentParser, config: type[Any], title: str, only: Collection[str] | None = None
+) -> None:
     """One flag for each field of a configuration; values stay text until the configuration reads them."""
     group = parser.add_argument_group(title)
     for name, field in fields(config).items():
+        if only is not None and name not in only:
+            continue
         is_list = "tuple" in str(field.annotation)
+        text = f"{field.description}; {expected(field)} (default: {as_text(default(config, name))})"
+        if default(config, name) is False:
+            flag = f"--{name.replace('_', '-')}"
+            group.add_argument(flag, dest=name, action="store_const", const="true", help=str(field.description))
+            continue
         group.add_argument(
             f"--{name.replace('_', '-')}",
             dest=name,
             default=None,
             nargs="+" if is_list else None,
             metavar="N" if is_list else name.upper().split("_")[-1],
-            help=f"{field.description}; {expected(field)} (default: {as_text(default(config, name))})".replace(
-                "%", "%%"
-            ),
+            help=text.replace("%", "%%"),
         )
 
 
 def given(args: argparse.Namespace, config: type[Any]) -> dict[str, Any]:
     """The fields of a configuration that were given on the command line."""
-    return {name: value for name in fields(config) if (value := getattr(args, name)) is not None}
+    return {name: value for name in fields(config) if (value := getattr(args, name, None)) is not None}
 
 
 def steps(text: str | int) -> int:

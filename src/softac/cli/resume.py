@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from softac.cli.arguments import (
+    add_config,
     add_run,
+    given,
     require_folder,
     steps,
 )
@@ -19,7 +21,7 @@ from softac.experiments.pool import stop_with_parent
 from softac.experiments.reopen import begun, reopened
 from softac.experiments.suite import SUITE, Member, Suite, evaluated, read_suite
 from softac.files import exists
-from softac.run.config import RecordConfig
+from softac.run.config import EXCHANGEABLE, RecordConfig, RunConfig
 from softac.run.folder import read_config
 
 LAST_N = re.compile(r" -n \d+$")
@@ -36,6 +38,7 @@ def add_parser(subparsers: Any) -> None:
     )
     add_run(parser)
     parser.add_argument("-n", "--total-timesteps", metavar="N", help="the new total of environment steps")
+    add_config(parser, RunConfig, "what may be changed (left out: as before)", EXCHANGEABLE)
     parser.set_defaults(run=run)
 
 
@@ -56,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
             "train one with `softac train`",
         ) from None
     total = steps(args.total_timesteps or planned)
-    model = reopened(config, path, args.env)
+    model = reopened(config, path, args.env, **given(args, RunConfig))
     made = model.num_timesteps
     if made > total or (made == total and evaluated(path, total, record)):
         raise ConfigError(
@@ -68,6 +71,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _resume_suite(suite: Suite, path: Path, args: argparse.Namespace) -> int:
+    if changes := given(args, RunConfig):
+        raise ConfigError(
+            f"--{next(iter(changes)).replace('_', '-')} was given for {path}, which holds several runs",
+            "expected it for one run",
+            "leave it out, or name the folder of one of them",
+        )
     total = steps(args.total_timesteps or suite.total)
     if total < suite.total:
         raise ConfigError(

@@ -2,13 +2,16 @@
 
 import gymnasium as gym
 
+from softac.envs.beside import BesideVectorEnv
 from softac.envs.make import EnvSource, make_env
 from softac.envs.multigoal import MultiGoalEnv
 from softac.envs.processes import ProcessVectorEnv
+from softac.envs.several import open_envs
 from softac.envs.spaces import Spaces
 from softac.envs.vector import EnvFault, InProcessVectorEnv, Step, VectorEnv
 
 __all__ = [
+    "BesideVectorEnv",
     "EnvFault",
     "EnvSource",
     "InProcessVectorEnv",
@@ -18,6 +21,7 @@ __all__ = [
     "Step",
     "VectorEnv",
     "make_env",
+    "open_envs",
 ]
 
 if "softac/MultiGoal-v0" not in gym.registry:  # a second registration, on reload, would warn

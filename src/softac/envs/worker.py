@@ -3,11 +3,9 @@
 It imports no PyTorch: 40 MB and a fifth of a second are what a worker costs besides its environments.
 """
 
-import ctypes
 import fcntl
 import logging
 import os
-import platform
 import select
 import signal
 import sys
@@ -19,13 +17,10 @@ from typing import Any
 import gymnasium as gym
 
 from softac.envs.block import DONE, GO, LONGEST_TEXT, LOST, Block, State, frame
+from softac.envs.denormals import flush_denormals
 from softac.envs.make import EnvSource
 from softac.envs.vector import EnvFault, InProcessVectorEnv
 from softac.errors import ConfigError, EnvironmentFailed, SoftacError
-
-# In the control register of x86 processors: results to zero (15), operands taken for zero (6).
-FLUSHING = 1 << 15 | 1 << 6
-MXCSR = slice(28, 32)  # where it lies in glibc's fenv_t
 
 
 class PipesGone(Exception):  # noqa: N818
@@ -78,20 +73,6 @@ def die_with(lifeline: int) -> None:
     fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC)
     if select.select([lifeline], [], [], 0)[0]:  # nobody writes: it has ended already
         os.killpg(0, signal.SIGKILL)
-
-
-def flush_denormals() -> None:
-    """Take denormal numbers for zero, as a run does (`softac.run.numerics`), so that the bits are the same."""
-    if platform.machine() not in ("x86_64", "AMD64"):
-        import torch
-
-        torch.set_flush_denormal(True)
-        return
-    library, state = ctypes.CDLL("libm.so.6"), ctypes.create_string_buffer(64)
-    library.fegetenv(state)
-    changed = bytearray(state.raw)
-    changed[MXCSR] = (int.from_bytes(changed[MXCSR], "little") | FLUSHING).to_bytes(4, "little")
-    library.fesetenv(bytes(changed))
 
 
 class _Worker:

@@ -11,23 +11,24 @@ from softac.run.folder import CHECKPOINTS
 from softac.run.stored import Description
 
 
-def reopened(config: dict[str, Any], path: Path, env: str | None) -> Model:
+def reopened(config: dict[str, Any], path: Path, env: str | None, **changes: Any) -> Model:
     """The model of the run in `path` at its last checkpoint; before its first, as it was made.
 
     Args:
         config: what its `config.json` says.
         path: the run folder.
         env: the environment, where the file must not name it.
+        changes: of what may differ where a run goes on (`softac.run.config.EXCHANGEABLE`).
 
     Raises:
         SoftacError: as `Model.load`.
     """
     if checkpoints(path / CHECKPOINTS):
-        return Model.load(path, env, verify_replay=True, trust_module=env is not None)
-    return begun(config, path, env)
+        return Model.load(path, env, verify_replay=True, trust_module=env is not None, **changes)
+    return begun(config, path, env, **changes)
 
 
-def begun(config: dict[str, Any], path: Path, env: str | None) -> Model:
+def begun(config: dict[str, Any], path: Path, env: str | None, **changes: Any) -> Model:
     """The model of a run as it was made; see `reopened`."""
     described = Description.read(path, find_agent, config)
     model = Model(
@@ -35,7 +36,7 @@ def begun(config: dict[str, Any], path: Path, env: str | None) -> Model:
         env or described.env_id,
         env_kwargs=described.env_kwargs,
         trust_module=env is not None,
-        **asdict(described.run),
+        **(asdict(described.run) | changes),
         **asdict(described.hyperparameters),
     )
     model.life.threads = described.threads

@@ -10,20 +10,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from softac.envs import EnvFault, Step, VectorEnv
 from softac.errors import EnvironmentFailed
 from softac.run.episode import Delays, Episode, NStep
+from softac.run.evaluate import MOST_FAILURES, OnEnvFailure
 from softac.run.seeding import Purpose, derive_seed
 from softac.types import FloatArray, Row
 
 RECENT_EPISODES = 100
-MOST_FAILURES = 10  # episodes of one environment that fail one after the other
-
-OnEnvFailure = Literal["stop", "restart"]
 Choose = Callable[[FloatArray], FloatArray]  # observations `[n_envs, O]` to actions `[n_envs, A]`
 
 log = logging.getLogger("softac")

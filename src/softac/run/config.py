@@ -1,11 +1,12 @@
 """How a run is made, agent apart."""
 
-from typing import Annotated, Literal
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from softac.config import STRICT
+from softac.config import STRICT, make_config
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -27,6 +28,38 @@ class RunConfig:
     precision: Annotated[
         Literal["float32", "bf16"], Field(description="of the products between hidden layers")
     ] = "float32"
+    env_workers: Annotated[
+        int,
+        Field(ge=0, le=1024, description="processes that step the environments; 0: they are stepped in this one"),
+    ] = 0
+    env_timeout: Annotated[
+        float,
+        Field(gt=0.0, le=1e6, description="seconds that making, resetting or stepping one in a process may take"),
+    ] = 300.0
+    on_env_failure: Annotated[
+        Literal["stop", "restart"],
+        Field(description="what follows when an environment fails: the end, saved, or a new instance and episode"),
+    ] = "stop"
+    overlap: Annotated[
+        bool,
+        Field(
+            description="update while the environments are stepped; actions are of the policy one update before"
+        ),
+    ] = False
+
+
+# What may differ where a run goes on: it changes no bit of a run whose environments do not fail.
+EXCHANGEABLE = ("env_workers", "env_timeout", "on_env_failure")
+
+
+def exchanged(run: RunConfig, **values: Any) -> RunConfig:
+    """`run` with those of `EXCHANGEABLE` that are not None.
+
+    Raises:
+        ConfigError: a value that cannot work.
+    """
+    changed: RunConfig = make_config(RunConfig, asdict(run) | {k: v for k, v in values.items() if v is not None})
+    return changed
 
 
 @dataclass(frozen=True, config=STRICT)

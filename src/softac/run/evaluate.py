@@ -2,8 +2,10 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,6 +17,9 @@ from softac.run.seeding import Purpose, derive_seed, generator
 from softac.types import Agent, FloatArray, Moment
 
 VERY_LONG = 100_000  # steps of one episode
+MOST_FAILURES = 10  # one after the other, where a new instance takes the place of one that has failed
+
+OnEnvFailure = Literal["stop", "restart"]
 
 # An observation `[O]` and the noise before to actions `[1, A]` and their noise.
 Choose = Callable[[FloatArray, Tensor | None], tuple[FloatArray, Tensor | None]]
@@ -49,6 +54,7 @@ def evaluate(
     seed: int = 0,
     step: int = 0,
     stop: Callable[[], bool] = lambda: False,
+    on_env_failure: OnEnvFailure = "stop",
 ) -> Returns:
     """Run `n_episodes` episodes in the first environment of `envs`.
 
@@ -63,6 +69,7 @@ def evaluate(
         seed: of the start states and of the sampled actions.
         step: environment steps of training so far, for exploration that fades with them.
         stop: asked at every step; True ends the evaluation after the episodes finished so far.
+        on_env_failure: "stop", or "restart": a new instance begins the same episode again, ten times at most.
 
     Raises:
         ConfigError: a number of episodes or a seed that cannot be.
@@ -78,13 +85,31 @@ def evaluate(
 
     returns: list[float] = []
     lengths: list[int] = []
+    attempts = MOST_FAILURES if on_env_failure == "restart" else 1
     for episode in range(n_episodes):
-        played = _play(envs, choose, derive_seed(Purpose.EVALUATION_EPISODE, seed, episode), stop)
+        start = derive_seed(Purpose.EVALUATION_EPISODE, seed, episode)
+        played = _persist(partial(_play, envs, choose, start, stop), envs, attempts)
         if played is None:
             break
         returns.append(played[0])
         lengths.append(played[1])
     return Returns(returns, lengths)
+
+
+def _persist(
+    play: Callable[[], tuple[float, int] | None], envs: VectorEnv, attempts: int
+) -> tuple[float, int] | None:
+    """What `play` returns, tried again in a new instance where the environment fails."""
+    for left in reversed(range(attempts)):
+        try:
+            return play()
+        except EnvironmentFailed as failed:
+            if left == 0:
+                raise
+            log.warning("%s; a new instance begins it again", failed.given)
+            with suppress(EnvFault):  # then the next attempt says what is wrong
+                envs.restart(0)
+    return None
 
 
 def _play(envs: VectorEnv, choose: Choose, seed: int, stop: Callable[[], bool]) -> tuple[float, int] | None:

@@ -20,6 +20,7 @@ from softac._version import __version__
 from softac.errors import CheckpointError, ConfigError, DiskError
 from softac.files import read_regular, seal_is_whole, sealed_json, sync_folder, write_durably
 from softac.run.checkpoint import fingerprint, parse_json
+from softac.run.config import EXCHANGEABLE
 from softac.run.waiting import how_threads_wait
 
 CONFIG, LOCK = "config.json", ".lock"
@@ -164,10 +165,15 @@ def read_config(path: Path) -> dict[str, Any]:
 def config_sha256(config: dict[str, Any]) -> str:
     """The hash of what the tensors of a run depend on: algorithm, environment, hyperparameters, run.
 
+    Where the environments are stepped is not part of it, and neither is what a run without an option lacks.
+
     Raises:
         ConfigError: something in it is not plain data.
     """
     identity = {name: config.get(name) for name in IDENTITY}
+    if isinstance(identity["run"], dict):
+        absent = {*EXCHANGEABLE} | ({"overlap"} if identity["run"].get("overlap") is False else set())
+        identity["run"] = {name: value for name, value in identity["run"].items() if name not in absent}
     try:
         text = json.dumps(identity, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:

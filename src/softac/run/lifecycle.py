@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from softac.config import make_config
-from softac.envs import EnvSource, InProcessVectorEnv, Spaces
+from softac.envs import EnvSource, InProcessVectorEnv, Spaces, VectorEnv, open_envs
 from softac.envs.make import EnvLike
 from softac.errors import ConfigError, DiskError, EnvironmentFailed, NumericalError, one_line
 from softac.files import exists
@@ -74,7 +74,7 @@ class Lifecycle:
         self,
         algorithm: str,
         agent: Agent,
-        envs: InProcessVectorEnv | None,
+        envs: VectorEnv | None,
         source: EnvSource,
         spaces: Spaces,
         run: RunConfig,
@@ -128,7 +128,13 @@ class Lifecycle:
             return self.training
         envs = self._require_able()
         self._require_memory(rows)
-        training = Training(self.agent, envs, self.run.seed)
+        training = Training(
+            self.agent,
+            envs,
+            self.run.seed,
+            on_env_failure=self.run.on_env_failure,
+            overlap=self.run.overlap,
+        )
         if self.loaded is None or self.home is None:
             training.collector.begin()
         else:
@@ -153,7 +159,11 @@ class Lifecycle:
             training = self.begun(until)
             eval_envs = None
             if folder is not None and record.n_eval_episodes > 0 and self.source.repeatable:
-                eval_envs = stack.enter_context(closing(self.source.vector(1)))
+                # In a process of its own as the others, where it cannot take the run with it either.
+                workers, timeout = min(1, self.run.env_workers), self.run.env_timeout
+                eval_envs = stack.enter_context(
+                    closing(open_envs(self.source, 1, workers=workers, timeout=timeout))
+                )
             if folder is not None:
                 stack.enter_context(RunFolder(folder))
             self._choose_engine(training, until, by.get("engine"))
@@ -194,7 +204,7 @@ class Lifecycle:
             ConfigError: it is the training's own, or has other spaces.
             EnvironmentFailed: it could not be made.
         """
-        used = [e.unwrapped for e in self.envs.envs] if self.envs is not None else []
+        used = [e.unwrapped for e in getattr(self.envs, "envs", ())]  # none where they are in other processes
         inner = getattr(env, "unwrapped", env)  # a wrapper around it would step it just as well
         if any(inner is e for e in used) or (env is None and not self.source.repeatable):
             raise ConfigError(
@@ -232,7 +242,7 @@ class Lifecycle:
             recorder.crashed(error)
             raise
 
-    def _require_able(self) -> InProcessVectorEnv:
+    def _require_able(self) -> VectorEnv:
         """The environments; refuses to learn without, or on from what can only act."""
         if self.envs is None:
             raise ConfigError(

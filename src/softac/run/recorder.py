@@ -200,6 +200,12 @@ class Recorder:
         row["train/n_updates"] = training.updates
         row["time/total_timesteps"] = training.steps
         row["time/episodes"] = training.collector.episodes_done
+        if training.collector.restarts:
+            row["time/env_restarts"] = training.collector.restarts
+        if training.overlap:
+            row["time/action_delay"] = training.collector.delays.mean
+            row["time/action_delay_max"] = training.collector.delays.longest
+            training.collector.delays.reset()
         row["time/fps"] = (training.steps - self._logged_steps) / max(now - self._logged, 1e-9)
         row["time/time_elapsed"] = training.seconds + now - self._began
         self._logged, self._logged_steps = now, training.steps
@@ -239,6 +245,7 @@ class Recorder:
             deterministic=deterministic,
             step=self.training.steps,
             stop=self.stop,
+            on_env_failure=self.training.collector.on_env_failure,
         )
 
     def _save_best(self, mean: float) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from softac.config import make_config
-from softac.envs import EnvSource, InProcessVectorEnv, Spaces
+from softac.envs import EnvSource, Spaces, VectorEnv, open_envs
 from softac.envs.make import EnvLike
 from softac.errors import CheckpointError, ConfigError, DiskError, SoftacError
 from softac.run.checkpoint import Snapshot, prune, read_newest, write_checkpoint
@@ -128,8 +128,8 @@ class Description:
             )
 
     def environments(
-        self, env: EnvLike | None, *, trust_module: bool
-    ) -> tuple[EnvSource, InProcessVectorEnv | None, str]:
+        self, env: EnvLike | None, run: RunConfig, *, trust_module: bool
+    ) -> tuple[EnvSource, VectorEnv | None, str]:
         """Environments to go on in: those it was trained in, or those that are given.
 
         Returns:
@@ -147,7 +147,7 @@ class Description:
                     "expected one, since a file cannot make the environment again",
                     "pass env=",
                 )
-            envs = source.vector(self.run.n_envs)
+            envs = training_envs(source, run)
             require_same_spaces(source, envs.spaces, self.spaces)
         except SoftacError as error:
             if env is not None:
@@ -190,6 +190,25 @@ def save(path: Path, description: dict[str, Any], training: Training) -> None:
                 "expected a disk that takes it",
                 "free some space or choose another folder",
             ) from None
+
+
+def training_envs(source: EnvSource, run: RunConfig) -> VectorEnv:
+    """The environments that a run learns in; raises as `softac.envs.open_envs`."""
+    return open_envs(source, run.n_envs, workers=run.env_workers, timeout=run.env_timeout, beside=run.overlap)
+
+
+def require_overlap(agent_class: type[Any], run: RunConfig) -> None:
+    """Refuse to overlap acting and learning for an agent that learns from what its policy has just done.
+
+    Raises:
+        ConfigError: it is one, and should.
+    """
+    if run.overlap and agent_class.on_policy:
+        raise ConfigError(
+            f"overlap was given with {agent_class.__name__}, which learns from each rollout of its present policy",
+            "expected an algorithm with a replay, which may learn while the environments are stepped",
+            "leave overlap out, or choose sac or td3, say",
+        )
 
 
 def require_same_spaces(source: EnvSource, given: Spaces, expected: Spaces) -> None:

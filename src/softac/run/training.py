@@ -11,8 +11,8 @@ from softac.errors import CheckpointError, ConfigError
 from softac.learning.engine import Engine
 from softac.replay import Replay, RolloutStorage, Segment, read_segments, write_segments
 from softac.run.checkpoint import Snapshot
-from softac.run.collector import Collector, OnEnvFailure
-from softac.run.evaluate import act
+from softac.run.collector import Collector
+from softac.run.evaluate import OnEnvFailure, act
 from softac.run.metrics import Means
 from softac.run.seeding import Streams
 from softac.types import Agent, FloatArray, Moment, OffPolicyConfig, OnPolicyConfig
