@@ -277,10 +277,10 @@ def test_other_commands_on_the_folder(three: tuple[Path, str], capsys: pytest.Ca
         f"softac: {path} holds runs already; expected a new folder; choose another, or go on with "
         "`softac resume`\n"
     )
-    assert main(["resume", str(path)]) == 2
-    assert capsys.readouterr().err == (
-        f"softac: every run in {path} has made its {N} steps; expected a larger total to go on to; give one with "
-        f"-n, for instance -n {2 * N}\n"
+    assert main(["resume", str(path)]) == 0
+    assert capsys.readouterr() == (
+        f"every run in {path} has made its {N} steps; to go on, give more with -n, as in -n {2 * N}\n",
+        "",
     )
 
 

@@ -234,6 +234,7 @@ class Model:
             folder: made if it does not exist. Saving there again keeps the last two.
 
         Raises:
+            ConfigError: a run is there, or another model.
             DiskError: it cannot be written.
             NumericalError: a parameter is not finite.
         """
@@ -277,7 +278,7 @@ class Model:
         own = None if agent_class is None else require_agent(agent_class)
         said = stored.Description.read(Path(folder), lambda name: own or find_agent(name))
         cls._require_own(said.agent_class, said.path)
-        snapshot = said.newest(best=best, verify_replay=verify_replay)
+        snapshot, home = said.newest(best=best, verify_replay=verify_replay)
         if own is None:
             said.require_as_large(snapshot)
         run = exchanged(said.run, env_workers=env_workers, env_timeout=env_timeout, on_env_failure=on_env_failure)
@@ -289,7 +290,7 @@ class Model:
             model._assemble(
                 said.agent_class, said.hyperparameters, run, said.spaces, source, envs, threads=said.threads
             )
-            model.life.go_on_from(snapshot, said.path)
+            model.life.go_on_from(snapshot, home)
             stack.pop_all()
         model.life.no_env = no_env
         return model

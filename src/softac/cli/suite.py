@@ -26,6 +26,13 @@ def run_suite(suite: Suite, models: Sequence[Model], path: Path, env: str | None
         env: the one environment that the user has named, where files must not.
     """
     with opened(suite, models, path, env) as work:
+        if all(run.state == "done" for run in work.runs):
+            # Not an error: `until softac resume RUNS; do sleep 5; done` has to come to an end.
+            print(  # noqa: T201
+                f"every run in {path} has made its {suite.total:,} steps; to go on, give more with -n, as in "
+                f"-n {2 * suite.total}"
+            )
+            return 0
         title = f"{suite.title}, {suite.total:,} steps each, {work.limit} at a time"
         with (
             StopSignals() as stop,

@@ -97,8 +97,7 @@ def opened(suite: Suite, models: Sequence[Model], path: Path, env: str | None) -
         env: the one environment that the user has named, where files must not.
 
     Raises:
-        ConfigError: `env` is none of the suite's, every run has made its steps, or another process is at work
-            here.
+        ConfigError: `env` is none of the suite's, or another process is at work here.
         DiskError: the disk refused.
     """
     for model in models:
@@ -115,12 +114,6 @@ def opened(suite: Suite, models: Sequence[Model], path: Path, env: str | None) -
         _wait_until_free(runs)
         for run in runs:
             run.state = "done" if suite.reached(run.folder) else "waiting"
-        if all(run.state == "done" for run in runs):
-            raise ConfigError(
-                f"every run in {path} has made its {suite.total} steps",
-                "expected a larger total to go on to",
-                f"give one with -n, for instance -n {2 * suite.total}",
-            )
         write_suite(path, suite)
         together = [group for group, model in zip(suite.groups, models, strict=True) if in_cohort(model)]
         yield Execution(suite, runs, env, together, at_once(models, suite))

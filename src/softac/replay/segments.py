@@ -5,13 +5,14 @@ number k is the k-th transition ever added; a segment holds the rows [start, sto
 in each.
 """
 
+import errno
 import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from softac.errors import CheckpointError
-from softac.files import npy_bytes, parse_npy, read_hashed, sync_folder, write_durably
+from softac.files import npy_bytes, parse_npy, read_hashed, remove, sync_folder, write_durably
 from softac.replay.ring import Replay, row_width
 
 ROWS_PER_SEGMENT = 50_000
@@ -35,7 +36,8 @@ class Segment:
 def write_segments(replay: Replay, folder: Path, written: list[Segment]) -> list[Segment]:
     """Write the rows that `written` lacks; return the segments that hold the ring as it is now.
 
-    Every new file is complete and flushed to the disk before this returns.
+    Every new file is complete, flushed to the disk and read back before this returns; one that is there already
+    counts only if it holds these bytes.
 
     Raises:
         OSError: a file could not be written; what was there before is untouched.
@@ -48,14 +50,26 @@ def write_segments(replay: Replay, folder: Path, written: list[Segment]) -> list
         data = npy_bytes(replay.explicit_rows(first, stop))
         segment = Segment(first, stop, len(data), hashlib.sha256(data).hexdigest())
         path = folder / segment.file_name
-        if not path.exists():
+        if not _is_whole(path, segment):
             partial = folder / f".tmp-{os.getpid()}-{segment.file_name}"
             write_durably(partial, data)
+            if not _is_whole(partial, segment):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            remove(path)  # damaged, or a link; a good file is never written twice
             partial.rename(path)
         kept.append(segment)
     # A checkpoint that lists a file must not reach the disk before the file's name has.
     sync_folder(folder)
     return kept
+
+
+def _is_whole(path: Path, segment: Segment) -> bool:
+    """Whether the file holds what its name says; a name alone says nothing."""
+    try:
+        read_hashed(path, segment.size, segment.sha256)
+    except CheckpointError:
+        return False
+    return True
 
 
 def read_segments(replay: Replay, folder: Path, segments: list[Segment], added: int) -> None:

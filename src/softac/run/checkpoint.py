@@ -11,12 +11,14 @@ A folder appears complete or not at all. Nothing read from it is executed, and n
 trusted before its hash, names, shapes and finiteness have been checked.
 """
 
+import errno
 import hashlib
 import json
+import logging
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +31,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from softac._version import __version__, installed_version
-from softac.errors import CheckpointError, one_line
+from softac.errors import CheckpointError, ConfigError, one_line
 from softac.files import (
     npy_bytes,
     parse_npy,
@@ -53,11 +55,14 @@ FILE_LIMIT = 4 * 2**30
 NETWORKS, OPTIM = "networks.safetensors", "optim.safetensors"
 STATE, ACTIONS = "state.json", "episode_actions.npy"
 MANIFEST = "manifest.json"
+CHECKPOINTS = "checkpoints"  # the folder they lie in
 NOT_INSTALLED = "not installed"
 PACKAGES = ("torch", "numpy", "gymnasium", "mujoco")
 OPTIM_PREFIX = "optim."
 FOLDER_NAME = re.compile(r"step-(\d{9,15})(?:\.(\d{3,9}))?", re.ASCII)
 DTYPES = {torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.uint8, torch.bool}
+
+log = logging.getLogger("softac")
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ class Snapshot:
         actions: the actions of the episodes in flight, `[sum of lengths, A]`.
         segments: the replay's files, oldest first.
         made_on: the fingerprint of the machine that wrote it.
+        path: where it was read from.
     """
 
     step: int
@@ -79,12 +85,45 @@ class Snapshot:
     actions: FloatArray
     segments: list[Segment]
     made_on: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder whose files the state of a training belongs to.
+
+    Attributes:
+        folder: of a run or a saved model.
+        segments: the replay's files, oldest first.
+        good: the checkpoints that this process has read, the one of this state at the end.
+        seen: the names of all checkpoints that were there, so that those of others are recognised.
+    """
+
+    folder: Path
+    segments: Sequence[Segment] = ()
+    good: Sequence[Path] = ()
+    seen: frozenset[str] = frozenset()
+
+    def require_own(self) -> None:
+        """Refuse to write where another process has gone on since; the folder has to be locked.
+
+        Raises:
+            ConfigError: there are checkpoints that this process has neither found nor written, or its own is gone.
+        """
+        there = {path.name for path in checkpoints(self.folder / CHECKPOINTS)}
+        if there - self.seen or (self.good and self.good[-1].name not in there):
+            raise ConfigError(
+                f"{self.folder} is no longer as this model left or loaded it; another process has gone on there",
+                "expected the checkpoint it goes on from to be the last",
+                "load the model again, or choose another folder",
+            )
 
 
 def write_checkpoint(folder: Path, snapshot: Snapshot, config_sha256: str) -> Path:
     """Write `folder`/step-..., complete on disk when this returns.
 
-    Nothing is ever replaced: if this step exists with other content, the new one gets a number.
+    Nothing is ever replaced: if this step exists with other content, the new one gets a number. What has been
+    written is read back.
 
     Args:
         folder: where checkpoints lie.
@@ -115,6 +154,7 @@ def write_checkpoint(folder: Path, snapshot: Snapshot, config_sha256: str) -> Pa
         for name, data in (files | {MANIFEST: sealed_json(manifest)}).items():
             write_durably(partial / name, data)
         sync_folder(partial)
+        _require_written(partial, config_sha256, snapshot)
         final, n = folder / f"step-{snapshot.step:09d}", 1
         while final.exists():
             final, n = folder / f"step-{snapshot.step:09d}.{n:03d}", n + 1
@@ -124,6 +164,15 @@ def write_checkpoint(folder: Path, snapshot: Snapshot, config_sha256: str) -> Pa
         remove(partial)
         raise
     return final
+
+
+def _require_written(path: Path, config_sha256: str, snapshot: Snapshot) -> None:
+    """Raise OSError where a checkpoint that has just been written cannot be read."""
+    try:
+        read_checkpoint(path, config_sha256, snapshot.actions.shape[1])
+    except CheckpointError as error:
+        log.warning("what was written cannot be read back: %s", error)
+        raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
 
 
 def _files(snapshot: Snapshot) -> dict[str, bytes]:
@@ -140,19 +189,18 @@ def _files(snapshot: Snapshot) -> dict[str, bytes]:
     return files
 
 
-def prune(folder: Path, replay: Path, written: Path) -> None:
-    """Delete what `written` makes unneeded: checkpoints, replay segments, what dead processes left.
+def prune(folder: Path, replay: Path, good: Sequence[Path]) -> None:
+    """Delete what is needed no more: checkpoints, replay segments, what dead processes left.
 
-    It stays together with the newest before it. Those after it go: they are what a run that went
-    on from an earlier checkpoint, or another model saved here, has superseded.
+    The last two of `good` stay. All others go: those that had to be passed over, and those that a run which went
+    on from an earlier one has superseded.
 
     Args:
         folder: where checkpoints lie.
         replay: where segments lie.
-        written: the checkpoint written last; known to be good.
+        good: the checkpoints that this process has read, the one written last at the end.
     """
-    older = [path for path in checkpoints(folder) if _order(path) < _order(written)]
-    kept = {written, *older[: KEEP - 1]}
+    kept = set(good[-KEEP:])
     for path in folder.iterdir():
         if path not in kept and path.name.startswith(("step-", ".tmp-")):
             remove(path)
@@ -249,11 +297,11 @@ def read_checkpoint(path: Path, config_sha256: str, action_dim: int) -> Snapshot
     contents = {name: read_hashed(path / name, *size_and_hash) for name, size_and_hash in listed.items()}
     tensors = _tensors(contents[NETWORKS], path / NETWORKS)
     if OPTIM not in contents or STATE not in contents or ACTIONS not in contents:
-        return Snapshot(step, tensors, {}, np.zeros((0, action_dim), np.float32), segments)
+        return Snapshot(step, tensors, {}, np.zeros((0, action_dim), np.float32), segments, path=path)
     tensors |= _tensors(contents[OPTIM], path / OPTIM)
     state = _object(parse_json(contents[STATE], path / STATE))
     actions = parse_npy(contents[ACTIONS], action_dim, path / ACTIONS)
-    return Snapshot(step, tensors, state, actions, segments, _object(manifest.get("fingerprint")))
+    return Snapshot(step, tensors, state, actions, segments, _object(manifest.get("fingerprint")), path)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

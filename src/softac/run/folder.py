@@ -19,13 +19,15 @@ import torch
 from softac._version import __version__
 from softac.errors import CheckpointError, ConfigError, DiskError
 from softac.files import read_regular, seal_is_whole, sealed_json, sync_folder, write_durably
+from softac.run.checkpoint import CHECKPOINTS as CHECKPOINTS
 from softac.run.checkpoint import fingerprint, parse_json
 from softac.run.config import EXCHANGEABLE
 from softac.run.waiting import how_threads_wait
 
 CONFIG, LOCK = "config.json", ".lock"
-CHECKPOINTS, REPLAY, BEST, CRASH = "checkpoints", "replay", "best", "crash"
+REPLAY, BEST, CRASH = "replay", "best", "crash"
 FORMAT = "softac-run-1"
+PATIENCE, ATTEMPTS = 0.02, 25  # seconds between two attempts to lock, since a look at the folder locks it, too
 IDENTITY = ("algorithm", "env", "hyperparameters", "run")
 
 
@@ -62,7 +64,7 @@ class RunFolder:
                 "choose another with --run-dir",
             ) from None
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_patiently(self._lock)
             # The last holder removes the file; one that was opened just before locks nothing.
             if not os.path.samestat(os.fstat(self._lock), (path / LOCK).stat()):
                 raise BlockingIOError
@@ -94,8 +96,21 @@ class RunFolder:
         self.release(discard=error is not None)
 
 
+def _lock_patiently(lock: int) -> None:
+    """Lock for writing; a process that only looks lets go at once, so that it never keeps one from starting."""
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if left == 0:
+                raise
+            time.sleep(PATIENCE)
+        else:
+            return
+
+
 def in_use(path: Path) -> bool:
-    """Whether a process holds the run folder."""
+    """Whether a process holds the run folder; the only way to ask, since a look must not stop one that starts."""
     try:
         lock = os.open(path / LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

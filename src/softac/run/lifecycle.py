@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -11,12 +11,12 @@ from softac.config import make_config
 from softac.envs import EnvSource, InProcessVectorEnv, Spaces, VectorEnv, open_envs
 from softac.envs.make import EnvLike
 from softac.errors import ConfigError, DiskError, EnvironmentFailed, NumericalError, one_line
-from softac.files import exists
+from softac.files import exists, remove
 from softac.learning.engine import Engine, choose_engine
-from softac.replay import Segment, require_memory
-from softac.run.checkpoint import Snapshot, checkpoints, differences
+from softac.replay import require_memory
+from softac.run.checkpoint import CHECKPOINTS, OPTIM_PREFIX, Home, Snapshot, checkpoints, differences
 from softac.run.config import RecordConfig, RunConfig
-from softac.run.folder import CHECKPOINTS, CONFIG, REPLAY, RunFolder, config_sha256, write_description
+from softac.run.folder import BEST, CONFIG, CRASH, REPLAY, RunFolder, config_sha256, write_description
 from softac.run.numerics import numerics
 from softac.run.recorder import Recorder
 from softac.run.stored import describe, require_same_spaces, save
@@ -43,14 +43,6 @@ class Attending(TypedDict, total=False):
     engine: Engine | None
 
 
-@dataclass(frozen=True)
-class Home:
-    """The folder whose files the state of a training belongs to."""
-
-    folder: Path
-    segments: Sequence[Segment]
-
-
 class Lifecycle:
     """What becomes of an agent between its first weights and its last checkpoint.
 
@@ -66,7 +58,8 @@ class Lifecycle:
     Attributes:
         training: the state, once it is needed.
         loaded: what it goes on from, if it was loaded.
-        home: the folder that this state was read from or written to last.
+        home: the folder that this state was read from or that its run is in.
+        saves: the folders it was saved to.
         no_env: why there are no environments.
     """
 
@@ -85,19 +78,21 @@ class Lifecycle:
         self.training: Training | None = None
         self.loaded: Snapshot | None = None
         self.home: Home | None = None
+        self.saves: dict[Path, Home] = {}
         self.no_env = ""
         self._engine_chosen = False
 
-    def go_on_from(self, snapshot: Snapshot, folder: Path) -> None:
-        """Take the networks of a checkpoint in `folder` now, and the rest when it is needed.
+    def go_on_from(self, snapshot: Snapshot, home: Home) -> None:
+        """Take the networks of a checkpoint now, and the rest when it is needed.
 
         Raises:
             CheckpointError: it does not fit the agent.
         """
-        networks = {k: v for k, v in snapshot.tensors.items() if not k.startswith("optim.")}
-        optim = {k: v for k, v in self.agent.state_dict().items() if k.startswith("optim.")}
+        networks = {k: v for k, v in snapshot.tensors.items() if not k.startswith(OPTIM_PREFIX)}
+        optim = {k: v for k, v in self.agent.state_dict().items() if k.startswith(OPTIM_PREFIX)}
         self.agent.load_state_dict(networks | optim)
-        self.loaded, self.home = snapshot, Home(folder, snapshot.segments)
+        self.loaded, self.home = snapshot, home
+        self.saves[home.folder.resolve()] = home
 
     @property
     def steps(self) -> int:
@@ -174,8 +169,7 @@ class Lifecycle:
                 eval_envs,
                 record=record,
                 config_sha256="" if folder is None else config_sha256(self.description()),
-                resume_step=None if home is None else training.steps,
-                segments=() if home is None else home.segments,
+                home=home,
                 sinks=by.get("sinks", ()),
                 callback=callback,
                 stop=by.get("stop", lambda: False),
@@ -185,13 +179,14 @@ class Lifecycle:
                 self._attended(training, until, recorder, by)
             finally:
                 # Also after an error: the same model may go on in the same folder.
-                self.home = None if folder is None else Home(folder, recorder.segments)
+                self.home = recorder.home
 
     def save(self, folder: Path) -> None:
         """Write everything that is needed to go on; see `Model.save`."""
         with numerics(self.threads):
             training = self.begun(1)
-            save(folder, self.description(), training)
+            place = folder.resolve()
+            self.saves[place] = save(folder, self.description(), training, self.saves.get(place))
 
     @contextmanager
     def other_envs(self, env: EnvLike | None) -> Iterator[InProcessVectorEnv]:
@@ -291,7 +286,9 @@ class Lifecycle:
     def _settle(self, folder: Path, until: int, record: RecordConfig) -> Home | None:
         """Write the description of the run; its home if the folder's files belong to this state."""
         home = self.home if self.home is not None and folder.resolve() == self.home.folder.resolve() else None
-        if home is None and exists(folder / CONFIG) and checkpoints(folder / CHECKPOINTS):
+        if home is not None:
+            home.require_own()
+        elif exists(folder / CONFIG) and checkpoints(folder / CHECKPOINTS):
             raise ConfigError(
                 f"{folder} holds a run already",
                 "expected a new folder, or the one this model was loaded from",
@@ -307,4 +304,7 @@ class Lifecycle:
                 "expected a folder with space of your own",
                 "choose another",
             ) from None
+        if home is None:
+            for left in (BEST, CRASH):  # by a run that ended before its first checkpoint
+                remove(folder / left)
         return home

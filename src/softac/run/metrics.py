@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from softac.files import replace_text
 from softac.types import Metrics
 
 METRICS = "metrics.jsonl"
+PROGRESS, EVALUATIONS = "progress.csv", "evaluations.csv"
 Row = dict[str, Any]
 
 MOST_WAITING = 1_000  # updates
@@ -103,6 +104,9 @@ class MetricsFile:
         replace_text(self.path, text)
         self._size = len(text.encode())
         self._waiting: list[Row] = []
+        # What is made of the rows, and the bytes of them that are in it; 0: none, it is made anew.
+        self._tables = Table(folder / PROGRESS), Table(folder / EVALUATIONS)
+        self._derived = 0
 
     def append(self, row: Row) -> None:
         """Add a row, and those that could not be added before.
@@ -123,19 +127,67 @@ class MetricsFile:
         self._waiting.clear()
 
     def derive(self) -> None:
-        """Write `progress.csv` and `evaluations.csv` from the rows.
+        """Bring `progress.csv` and `evaluations.csv` up to the rows.
 
         Raises:
-            OSError: the disk refused; the old files remain.
+            OSError: the disk refused; both files are made anew the next time.
         """
         if self._waiting:
             self._flush()
-        rows = read_rows(self.path)
-        evaluations = [r for r in rows if isinstance(r.get("eval/returns"), list)]
+        since, self._derived = self._derived, 0
+        parts = self._rows_since(since)
+        if since and not all(table.takes(rows) for table, rows in zip(self._tables, parts, strict=True)):
+            since, parts = 0, self._rows_since(0)
+        for table, rows in zip(self._tables, parts, strict=True):
+            if since:
+                table.append(rows)
+            else:
+                table.replace(rows)
+        self._derived = self._size
+
+    def _rows_since(self, offset: int) -> tuple[list[Row], list[Row]]:
+        """Rows of training and rows of evaluations from this byte on."""
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            rows = parse_rows(file.read().decode(errors="replace"), self.path)
+        evaluations = [row for row in rows if isinstance(row.get("eval/returns"), list)]
         for row in evaluations:
             row["eval/returns"] = " ".join(map(repr, row["eval/returns"]))
-        replace_text(self.folder / "progress.csv", _csv([r for r in rows if "eval/returns" not in r]))
-        replace_text(self.folder / "evaluations.csv", _csv(evaluations))
+        return [row for row in rows if "eval/returns" not in row], evaluations
+
+
+class Table:
+    """A CSV file of rows that need not have the same columns.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.names: list[str] = []
+
+    def takes(self, rows: Iterable[Row]) -> bool:
+        """Whether the file is there and has a column for all that they hold."""
+        return self.path.is_file() and all(name in self.names for row in rows for name in row)
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Add rows that it takes."""
+        if rows:
+            with self.path.open("a", encoding="utf-8", newline="") as file:
+                self._writer(file).writerows(rows)
+
+    def replace(self, rows: Sequence[Row]) -> None:
+        """Give it these rows, and the columns that they have."""
+        self.names = list(dict.fromkeys(name for row in rows for name in row))
+        text = io.StringIO()
+        writer = self._writer(text)
+        writer.writeheader()
+        writer.writerows(rows)
+        replace_text(self.path, text.getvalue())
+
+    def _writer(self, file: Any) -> "csv.DictWriter[str]":
+        return csv.DictWriter(file, self.names, restval="", lineterminator="\n")
 
 
 class TensorBoard:
@@ -182,9 +234,13 @@ class TensorBoard:
 
 def read_rows(path: Path) -> list[Row]:
     """The rows of a `metrics.jsonl`; a last line that was cut off is left out."""
-    rows = []
     # A damaged byte costs its line, not the rest; a device in the file's place is not read.
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return parse_rows(path.read_text(encoding="utf-8", errors="replace") if path.is_file() else "", path)
+
+
+def parse_rows(text: str, path: Path) -> list[Row]:
+    """The rows in a part of a `metrics.jsonl`, the file `path`."""
+    rows = []
     for line in text.splitlines():
         try:
             row = json.loads(line)
@@ -212,12 +268,3 @@ def as_number(value: object) -> float | None:
 def rows_until(path: Path, step: int) -> list[Row]:
     """The rows a run keeps when it goes on from `step`."""
     return [r for r in read_rows(path) if r["step"] <= step and not r.get("final")]
-
-
-def _csv(rows: list[Row]) -> str:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

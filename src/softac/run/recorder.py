@@ -11,13 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from softac.envs import VectorEnv
 from softac.errors import CheckpointError, DiskError, EnvironmentFailed, NumericalError, SoftacError
 from softac.files import exists, read_regular, replace_text
-from softac.replay import Segment
 from softac.run.checkpoint import (
+    CHECKPOINTS,
+    KEEP,
+    Home,
     Snapshot,
     checkpoints,
     parse_json,
@@ -26,7 +29,7 @@ from softac.run.checkpoint import (
 )
 from softac.run.config import RecordConfig
 from softac.run.evaluate import Returns, evaluate
-from softac.run.folder import BEST, CHECKPOINTS, CRASH, REPLAY
+from softac.run.folder import BEST, CRASH, REPLAY
 from softac.run.metrics import MetricsFile, TensorBoard
 from softac.run.training import Training
 from softac.types import Sink
@@ -50,8 +53,7 @@ class Recorder:
         record: when to evaluate, on how many episodes (each evaluation once deterministic and once
             stochastic), and when to save.
         config_sha256: identifies the configuration in checkpoints.
-        resume_step: the step this process goes on from, or None for a new run.
-        segments: the replay files written so far.
+        home: the folder's files, where they belong to this state; None for a new run.
         sinks: get every row of metrics.
         callback: gets every row of metrics; returning False ends the training.
         stop: whether the process has been asked to stop.
@@ -65,8 +67,7 @@ class Recorder:
         *,
         record: RecordConfig,
         config_sha256: str = "",
-        resume_step: int | None = None,
-        segments: Sequence[Segment] = (),
+        home: Home | None = None,
         sinks: Sequence[Sink] = (),
         callback: Callable[[dict[str, float]], bool | None] | None = None,
         stop: Callable[[], bool] = lambda: False,
@@ -77,6 +78,7 @@ class Recorder:
         self.sinks = list(sinks)
         self.metrics: MetricsFile | None = None
         if folder is not None:
+            resume_step = None if home is None else training.steps
             try:
                 self.metrics = MetricsFile(folder, resume_step)
                 self.sinks.append(TensorBoard(folder, resume_step))
@@ -89,7 +91,8 @@ class Recorder:
             (record.save_freq, self.save),
         ]
         self.going = True
-        self.segments = list(segments)
+        self.segments = [] if home is None else list(home.segments)
+        self.good = [] if home is None else list(home.good)
         self.failed_writes: Counter[str] = Counter()  # in a row, for each kind of file
         self._saved: tuple[int, int, bool] | None = None
         self._began = self._logged = time.monotonic()
@@ -124,6 +127,14 @@ class Recorder:
     def _at_interval(self, every: int) -> bool:
         """Whether the last round, if it is finished, has done what is due every so many steps."""
         return self.training.crossed(every) and not self.training.collector.cursor
+
+    @property
+    def home(self) -> Home | None:
+        """The folder as it is now."""
+        if self.folder is None:
+            return None
+        seen = frozenset(path.name for path in checkpoints(self.folder / CHECKPOINTS))
+        return Home(self.folder, self.segments, self.good, seen)
 
     def crashed(self, error: EnvironmentFailed | NumericalError) -> None:
         """Save what can be saved, and write down how it came to this in `crash/`.
@@ -175,7 +186,8 @@ class Recorder:
         require_finite(snapshot)
         written = write_checkpoint(self.folder / CHECKPOINTS, snapshot, self.config_sha256)
         self.segments = snapshot.segments
-        prune(self.folder / CHECKPOINTS, replay, written)
+        self.good = [*self.good[-KEEP:], written]
+        prune(self.folder / CHECKPOINTS, replay, self.good)
 
     def _log(self) -> None:
         self._log_row(final=False)
@@ -210,7 +222,7 @@ class Recorder:
         row["time/time_elapsed"] = training.seconds + now - self._began
         self._logged, self._logged_steps = now, training.steps
         self._write(row, final=final)
-        if self.callback is not None and self.callback(row) is False:
+        if self.callback is not None and says_no(self.callback(row)):
             self.going = False
 
     def _evaluate_now(self) -> None:
@@ -292,6 +304,13 @@ class Recorder:
             return False
         self.failed_writes[kind] = 0
         return True
+
+
+def says_no(answer: object) -> bool:
+    """Whether a callback's answer is false: a bool of Python, NumPy or PyTorch; None and other things are not."""
+    if isinstance(answer, torch.Tensor | np.ndarray):
+        return answer.ndim == 0 and not bool(answer)
+    return isinstance(answer, bool | np.bool) and not answer
 
 
 def _refused(what: str, folder: Path, error: OSError) -> DiskError:

@@ -11,11 +11,20 @@ from softac.config import make_config
 from softac.envs import EnvSource, Spaces, VectorEnv, open_envs
 from softac.envs.make import EnvLike
 from softac.errors import CheckpointError, ConfigError, DiskError, SoftacError
-from softac.run.checkpoint import Snapshot, prune, read_newest, write_checkpoint
+from softac.files import exists
+from softac.run.checkpoint import (
+    CHECKPOINTS,
+    KEEP,
+    Home,
+    Snapshot,
+    checkpoints,
+    prune,
+    read_newest,
+    write_checkpoint,
+)
 from softac.run.config import RunConfig
 from softac.run.folder import (
     BEST,
-    CHECKPOINTS,
     CONFIG,
     REPLAY,
     RunFolder,
@@ -92,12 +101,13 @@ class Description:
                 "restore the file",
             ) from None
 
-    def newest(self, *, best: bool, verify_replay: bool) -> Snapshot:
-        """The newest checkpoint that verifies, or the agent of the best evaluation.
+    def newest(self, *, best: bool, verify_replay: bool) -> tuple[Snapshot, Home]:
+        """The newest checkpoint that verifies, or the agent of the best evaluation, and the folder it is in.
 
         Raises:
             CheckpointError: there is none.
         """
+        seen = frozenset(path.name for path in checkpoints(self.path / CHECKPOINTS))
         snapshot, failures = read_newest(
             self.path / (BEST if best else CHECKPOINTS),
             self.sha256,
@@ -106,7 +116,8 @@ class Description:
         )
         for sentence in failures:
             log.warning("%s; using the checkpoint of step %d", sentence, snapshot.step)
-        return snapshot
+        good = [] if best or snapshot.path is None else [snapshot.path]
+        return snapshot, Home(self.path, snapshot.segments, good, seen)
 
     def require_as_large(self, snapshot: Snapshot) -> None:
         """Refuse a configuration that asks for larger networks than were saved, before it gets their memory.
@@ -173,23 +184,51 @@ def describe(
     }
 
 
-def save(path: Path, description: dict[str, Any], training: Training) -> None:
-    """Write a model that `Description.read` finds again; see `Model.save`."""
+def save(path: Path, description: dict[str, Any], training: Training, before: Home | None) -> Home:
+    """Write a model that `Description.read` finds again; see `Model.save`.
+
+    Args:
+        path: the folder.
+        description: what `config.json` is to say.
+        training: the state.
+        before: what was saved there of the same training; None: nothing may be there.
+
+    Returns:
+        What is there now.
+    """
     identity = config_sha256(description)
     with RunFolder(path):
+        if before is not None:
+            before.require_own()
+        _require_no_other(path, own=before is not None)
         try:
             snapshot = training.snapshot(path / REPLAY, [])
             require_finite(snapshot)
             # The description last: until it is there, the model saved here before is whole.
             written = write_checkpoint(path / CHECKPOINTS, snapshot, identity)
             write_description(path, description)
-            prune(path / CHECKPOINTS, path / REPLAY, written)
+            good = [*(before.good if before else ()), written][-KEEP:]
+            prune(path / CHECKPOINTS, path / REPLAY, good)
         except OSError as error:
             raise DiskError(
                 f"the model could not be written to {path} ({error.strerror})",
                 "expected a disk that takes it",
                 "free some space or choose another folder",
             ) from None
+        return Home(path, snapshot.segments, good, frozenset(p.name for p in checkpoints(path / CHECKPOINTS)))
+
+
+def _require_no_other(path: Path, *, own: bool) -> None:
+    """Refuse to save over a run, or over a model that is not an earlier state of the same one."""
+    if not exists(path / CONFIG) or not checkpoints(path / CHECKPOINTS):
+        return
+    run = "total_timesteps" in read_config(path)
+    if run or not own:
+        raise ConfigError(
+            f"{path} holds a {'run' if run else 'saved model'} already",
+            "expected a new folder, or one that this model was saved to or loaded from",
+            "choose another; `learn(run_dir=...)` saves a run by itself" if run else "choose another",
+        )
 
 
 def training_envs(source: EnvSource, run: RunConfig) -> VectorEnv:
