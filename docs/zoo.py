@@ -22,13 +22,15 @@ def table(path: Path) -> str:
 
 def outcomes(rows: list[dict[str, str]]) -> list[str]:
     """In words, what became of an environment; algorithms of one fate together."""
-    fates: dict[str, list[str]] = {}
+    fates: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        reason = as_code(row["reason"])
-        fates.setdefault(f"{row['result']}: {reason}" if reason else row["result"], []).append(row["algorithm"])
-    if len(fates) == 1 and "works" not in fates:
-        return list(fates)
-    return [f"{fate}" if fate != "works" else f"**works**: {', '.join(names)}" for fate, names in fates.items()]
+        fates.setdefault((row["result"], as_code(row["reason"])), []).append(row["algorithm"])
+    if len(fates) == 1 and rows[0]["result"] != "works":
+        return [f"{result}: {reason}" for result, reason in fates]
+    return [
+        f"**works**: {', '.join(names)}" if result == "works" else f"{result} ({', '.join(names)}): {reason}"
+        for (result, reason), names in fates.items()
+    ]
 
 
 def as_code(text: str) -> str:

@@ -8,14 +8,15 @@ algorithm a line of JSON is printed: how far it came, and why no further.
 
 import importlib
 import json
+import resource
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 STEPS, MORE = 300, 40
+LIMIT = 150  # seconds of processor time for each algorithm
 OFF_POLICY = {"learning_starts": 50, "buffer_size": 1_000, "batch_size": 32, "net_arch": [32, 32]}
 SETTINGS: dict[str, dict[str, Any]] = {"ppo": {"n_steps": 64, "batch_size": 32, "net_arch": [32, 32]}}
 
@@ -27,6 +28,8 @@ def one_line(error: BaseException) -> str:
 def main() -> None:
     warnings.simplefilter("ignore")  # of the packages
     entry = json.loads(sys.argv[1])
+    limit = LIMIT * len(entry["algorithms"])
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
     common: dict[str, Any] = {"stage": "import"}
     make: Any = None
     for algorithm in entry["algorithms"]:
@@ -79,9 +82,7 @@ def trial(make: Callable[[], Any], algorithm: str, answer: dict[str, Any]) -> No
     answer["stage"] = "construct"
     model = Model(find_agent(algorithm), make, **SETTINGS.get(algorithm, OFF_POLICY))
     answer["stage"] = "learn"
-    began = time.perf_counter()
     model.learn(STEPS)
-    answer["steps_per_second"] = round(STEPS / (time.perf_counter() - began), 1)
     answer["stage"] = "save"
     model.save(folder)
     answer["stage"] = "load"
