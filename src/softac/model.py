@@ -248,6 +248,7 @@ class Model:
         *,
         agent_class: type[Any] | None = None,
         best: bool = False,
+        step: int | None = None,
         verify_replay: bool = False,
         trust_module: bool = False,
         env_workers: int | None = None,
@@ -264,6 +265,7 @@ class Model:
             env: as for a new model; None: the registered environment it was trained in.
             agent_class: for an agent that is not one of softac's.
             best: the agent of the best evaluation instead; it can act but not go on learning.
+            step: the checkpoint written at this step instead of the newest.
             verify_replay: pass over a checkpoint whose replay files are damaged, too.
             trust_module: accept "module:Env-v0" for `env`, which imports the module.
             env_workers: another number of processes for the environments than it was trained with.
@@ -278,7 +280,7 @@ class Model:
         own = None if agent_class is None else require_agent(agent_class)
         said = stored.Description.read(Path(folder), lambda name: own or find_agent(name))
         cls._require_own(said.agent_class, said.path)
-        snapshot, home = said.newest(best=best, verify_replay=verify_replay)
+        snapshot, home = said.newest(best=best, step=step, verify_replay=verify_replay)
         if own is None:
             said.require_as_large(snapshot)
         run = exchanged(said.run, env_workers=env_workers, env_timeout=env_timeout, on_env_failure=on_env_failure)

@@ -54,8 +54,9 @@ from softac.equations.losses import (
     temperature_loss,
 )
 from softac.learning.learner import Learner, copy_state_, live_tensors, polyak_
-from softac.nets import NormalisedActor, NormalisedCritic, RewardScale, Temperature
+from softac.nets import NormalisedActor, NormalisedCritic, RewardScale, Temperature, as_operations
 from softac.nets.normalised import BATCH, RUNNING, project_
+from softac.nets.operations import Operation
 from softac.types import EnvSpec, Metrics, Moment, Transition
 
 USUAL_TAU, USUAL_V_MAX = 0.005, 5.0
@@ -158,6 +159,10 @@ class CrossQAgent:
             policy = self.actor(obs, RUNNING)
             action: Tensor = policy.mode() if noise is None else policy.action(noise)
             return action
+
+    def operations(self, obs: Operation) -> Operation:
+        """`act` without noise as plain operations, to be exported."""
+        return as_operations(self.actor.module, obs)
 
     def act_noise(self, batch_size: int, generator: torch.Generator, _: Moment) -> Tensor:
         """Standard normal `[B, A]`."""

@@ -32,7 +32,8 @@ from softac.config import (
 )
 from softac.equations.losses import huber_loss, td_target
 from softac.learning.learner import Learner, copy_state_, live_tensors, polyak_
-from softac.nets import DiscreteCritic
+from softac.nets import DiscreteCritic, as_operations
+from softac.nets.operations import Operation, argmax
 from softac.types import EnvSpec, Metrics, Moment, Transition
 
 
@@ -97,6 +98,10 @@ class DQNAgent:
         with torch.no_grad():
             best = self.critic(obs)[0].argmax(-1, keepdim=True).float()
             return best if noise is None else torch.where(noise >= 0.0, noise, best)
+
+    def operations(self, obs: Operation) -> Operation:
+        """`act` without noise as plain operations, to be exported."""
+        return argmax(as_operations(self.critic.module, obs, 0))
 
     def act_noise(self, batch_size: int, generator: torch.Generator, moment: Moment) -> Tensor:
         """Random actions `[B, 1]` with probability epsilon, elsewhere -1."""

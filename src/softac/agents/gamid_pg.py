@@ -40,7 +40,8 @@ from softac.config import (
 from softac.equations.entropy import mixture_entropy
 from softac.equations.losses import deterministic_policy_loss, q_loss, td_target
 from softac.learning.learner import Learner, copy_state_, live_tensors, polyak_
-from softac.nets import DeterministicActor, EnsembleCritic
+from softac.nets import DeterministicActor, EnsembleCritic, as_operations
+from softac.nets.operations import Operation, choose, concat, minimum
 from softac.types import EnvSpec, Metrics, Moment, Transition
 
 
@@ -128,6 +129,13 @@ class GamidPGAgent:
             chosen = torch.where(component >= 0, component, best.component)
             action: Tensor = mu[chosen, torch.arange(len(obs), device=self.device)]
             return (action + self.config.action_noise_std * normal).clamp(-1.0, 1.0)
+
+    def operations(self, obs: Operation) -> Operation:
+        """`act` without noise as plain operations, to be exported."""
+        config, critic = self.config, self.target_critic
+        mu = [as_operations(self.actor.module, obs, k) for k in range(config.n_components)]
+        q = [minimum(*(as_operations(critic, obs, a, j) for j in range(config.n_critics))) for a in mu]
+        return choose(concat(*q), concat(*mu))
 
     def act_noise(self, batch_size: int, generator: torch.Generator, _: Moment) -> Tensor:
         """A standard normals, and a random component or -1 for the preferred one, `[B, A + 1]`."""

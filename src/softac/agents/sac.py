@@ -42,7 +42,8 @@ from softac.equations.losses import (
     temperature_loss,
 )
 from softac.learning.learner import Learner, copy_state_, live_tensors, polyak_
-from softac.nets import EnsembleCritic, SquashedGaussianActor, Temperature
+from softac.nets import EnsembleCritic, SquashedGaussianActor, Temperature, as_operations
+from softac.nets.operations import Operation
 from softac.types import EnvSpec, Metrics, Moment, Transition
 
 
@@ -127,6 +128,10 @@ class SACAgent:
             policy = self.actor(obs)
             action: Tensor = policy.mode() if noise is None else policy.action(noise)
             return action
+
+    def operations(self, obs: Operation) -> Operation:
+        """`act` without noise as plain operations, to be exported."""
+        return as_operations(self.actor.module, obs)
 
     def act_noise(self, batch_size: int, generator: torch.Generator, _: Moment) -> Tensor:
         """Standard normal `[B, A]`."""

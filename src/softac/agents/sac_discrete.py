@@ -44,7 +44,8 @@ from softac.equations.losses import (
 )
 from softac.errors import ConfigError
 from softac.learning.learner import Learner, copy_state_, live_tensors, polyak_
-from softac.nets import DiscreteCritic, SoftmaxActor, Temperature
+from softac.nets import DiscreteCritic, SoftmaxActor, Temperature, as_operations
+from softac.nets.operations import Operation
 from softac.types import EnvSpec, Metrics, Moment, Transition
 
 AUTO_SHARE = 0.5
@@ -126,6 +127,10 @@ class SACDiscreteAgent:
             policy = self.actor(obs)
             action: Tensor = policy.mode() if noise is None else policy.sample(noise)[0]
             return action.unsqueeze(-1).float()
+
+    def operations(self, obs: Operation) -> Operation:
+        """`act` without noise as plain operations, to be exported."""
+        return as_operations(self.actor.module, obs)
 
     def act_noise(self, batch_size: int, generator: torch.Generator, _: Moment) -> Tensor:
         """Uniform in (0, 1), one for each action, `[B, A]`."""

@@ -44,7 +44,8 @@ from softac.equations.losses import (
     temperature_loss,
 )
 from softac.learning.learner import Learner, copy_state_, live_tensors, polyak_
-from softac.nets import EnsembleCritic, SquashedMixtureActor, Temperature
+from softac.nets import EnsembleCritic, SquashedMixtureActor, Temperature, as_operations
+from softac.nets.operations import Operation
 from softac.types import EnvSpec, Metrics, Moment, Transition
 
 
@@ -128,6 +129,10 @@ class SACMixtureAgent:
             policy = self.actor(obs)
             action: Tensor = policy.mode() if noise is None else policy.sample(*self._split(noise))[0]
             return action
+
+    def operations(self, obs: Operation) -> Operation:
+        """`act` without noise as plain operations, to be exported."""
+        return as_operations(self.actor.module, obs)
 
     def act_noise(self, batch_size: int, generator: torch.Generator, _: Moment) -> Tensor:
         """D standard normals for the action and K uniforms for the choice of component, `[B, D + K]`."""

@@ -40,7 +40,8 @@ from softac.equations.losses import (
     value_loss,
 )
 from softac.learning.learner import Learner, copy_state_, live_tensors, polyak_
-from softac.nets import EnsembleCritic, SquashedGaussianActor, ValueNet
+from softac.nets import EnsembleCritic, SquashedGaussianActor, ValueNet, as_operations
+from softac.nets.operations import Operation
 from softac.types import EnvSpec, Metrics, Moment, Transition
 
 
@@ -109,6 +110,10 @@ class SACVAgent:
             policy = self.actor(obs)
             action: Tensor = policy.mode() if noise is None else policy.action(noise)
             return action
+
+    def operations(self, obs: Operation) -> Operation:
+        """`act` without noise as plain operations, to be exported."""
+        return as_operations(self.actor.module, obs)
 
     def act_noise(self, batch_size: int, generator: torch.Generator, _: Moment) -> Tensor:
         """Standard normal `[B, A]`."""

@@ -34,7 +34,8 @@ from softac.config import (
 )
 from softac.equations.losses import deterministic_policy_loss, q_loss, td_target
 from softac.learning.learner import Learner, copy_state_, live_tensors, polyak_
-from softac.nets import DeterministicActor, EnsembleCritic
+from softac.nets import DeterministicActor, EnsembleCritic, as_operations
+from softac.nets.operations import Operation
 from softac.types import EnvSpec, Metrics, Moment, Transition
 
 
@@ -98,6 +99,10 @@ class TD3Agent:
         with torch.no_grad():
             action: Tensor = self.actor(obs)
             return action if noise is None else (action + noise).clamp(-1.0, 1.0)
+
+    def operations(self, obs: Operation) -> Operation:
+        """`act` without noise as plain operations, to be exported."""
+        return as_operations(self.actor.module, obs)
 
     def act_noise(self, batch_size: int, generator: torch.Generator, _: Moment) -> Tensor:
         """What is added to the action, `[B, A]`."""

@@ -42,15 +42,15 @@ def given(args: argparse.Namespace, config: type[Any]) -> dict[str, Any]:
     return {name: value for name in fields(config) if (value := getattr(args, name, None)) is not None}
 
 
-def steps(text: str | int) -> int:
-    """A number of environment steps: 100000, 100_000 or 1e5."""
+def steps(text: str | int, flag: str = "--total-timesteps") -> int:
+    """A number of environment steps: 100000, 100_000 or 1e5; `flag` is named if it is none."""
     try:
         number = float(text)
         if number < 1 or number != int(number) or number > 1e12:
             raise ValueError
     except (ValueError, OverflowError):
         raise ConfigError(
-            f"--total-timesteps {text} was given",
+            f"{flag} {text} was given",
             "expected a whole number of environment steps, at least 1",
             "give 100000, say",
         ) from None

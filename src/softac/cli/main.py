@@ -16,6 +16,8 @@ COMMANDS = {
     "resume": "go on with a run where it stopped",
     "eval": "returns of a trained agent over whole episodes",
     "enjoy": "watch a trained agent, or film it",
+    "export": "a trained policy as files that act without softac",
+    "run": "play an exported policy in an environment",
     "bench": "compare algorithms on environments with many seeds, resumable",
     "plot": "learning curves of one or several runs, as a picture",
     "report": "one self-contained page on runs: curves, tables, failures",

@@ -65,7 +65,7 @@ class Spaces:
         if np.ndim(part) == len(space.shape or ()):
             return self.flatten(obs)[None], False
         size = len(part)
-        return np.stack([self.flatten(_item(self.observation_space, obs, i)) for i in range(size)]), True
+        return np.stack([self.flatten(item(self.observation_space, obs, i)) for i in range(size)]), True
 
     def to_env(self, action: FloatArray) -> Any:
         """An action `[A]` of the agent as the environment takes it.
@@ -232,12 +232,13 @@ def _first_leaf(space: gym.Space[Any], obs: Any) -> tuple[gym.Space[Any], Any]:
             return space, obs
 
 
-def _item(space: gym.Space[Any], batch: Any, i: int) -> Any:
+def item(space: gym.Space[Any], batch: Any, i: int) -> Any:
+    """The `i`-th observation of a batch."""
     match space:
         case spaces.Dict():
-            return {key: _item(part, batch[key], i) for key, part in space.spaces.items()}
+            return {key: item(part, batch[key], i) for key, part in space.spaces.items()}
         case spaces.Tuple():
-            return tuple(_item(part, b, i) for part, b in zip(space.spaces, batch, strict=True))
+            return tuple(item(part, b, i) for part, b in zip(space.spaces, batch, strict=True))
         case _:
             return batch[i]
 

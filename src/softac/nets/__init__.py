@@ -7,7 +7,7 @@ from softac.nets.actors import (
     SquashedMixtureActor,
 )
 from softac.nets.critics import DiscreteCritic, EnsembleCritic, ValueNet
-from softac.nets.layers import mlp, tanh_mlp
+from softac.nets.layers import as_operations, mlp, tanh_mlp
 from softac.nets.normalised import NormalisedActor, NormalisedCritic, RewardScale
 from softac.nets.on_policy import StochasticActor
 from softac.nets.temperature import Temperature
@@ -25,6 +25,7 @@ __all__ = [
     "StochasticActor",
     "Temperature",
     "ValueNet",
+    "as_operations",
     "mlp",
     "tanh_mlp",
 ]

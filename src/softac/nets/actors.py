@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from softac.equations.distributions import Categorical, SquashedGaussian, SquashedMixture
-from softac.nets.layers import mlp
+from softac.nets.layers import as_operations, mlp
+from softac.nets.operations import Operation, argmax, choose, clip, mixture_density, part, tanh
 
 CLAMP = (-20.0, 2.0)
 TANH = (-5.0, 2.0)
@@ -48,6 +49,11 @@ class SquashedGaussianActor(nn.Module):
             log_std = low + 0.5 * (high - low) * (log_std.tanh() + 1.0)
         return SquashedGaussian(mean, log_std)
 
+    def operations(self, obs: Operation) -> Operation:
+        """The mode, tanh(mean), as plain operations."""
+        outputs = as_operations(self.net, obs)
+        return tanh(part(outputs, 0, outputs.width // 2))
+
 
 class SquashedMixtureActor(nn.Module):
     """pi(.|s): `[B, O]` to a `SquashedMixture` of K components over `[B, A]`.
@@ -80,6 +86,13 @@ class SquashedMixtureActor(nn.Module):
         logits, means, log_stds = self.net(obs).split([k, k * d, k * d], dim=-1)
         return SquashedMixture(logits, means.unflatten(-1, (k, d)), log_stds.unflatten(-1, (k, d)).clamp(*CLAMP))
 
+    def operations(self, obs: Operation) -> Operation:
+        """The mode, the densest of the means, as plain operations."""
+        k, d = self.n_components, self.action_dim
+        outputs = as_operations(self.net, obs)
+        means, log_stds = part(outputs, k, k + k * d), clip(part(outputs, k + k * d, outputs.width), *CLAMP)
+        return choose(mixture_density(part(outputs, 0, k), means, log_stds), tanh(means))
+
 
 class DeterministicActor(nn.Module):
     """mu(s) in [-1, 1]: `[B, O] -> [B, A]`, or of K actors at once, `[B, O] -> [K, B, A]`.
@@ -110,6 +123,10 @@ class DeterministicActor(nn.Module):
         x = obs if self.members is None else obs.expand(self.members, -1, -1)
         return torch.tanh(self.net(x))
 
+    def operations(self, obs: Operation, member: int | None = None) -> Operation:
+        """The action of one member as plain operations."""
+        return tanh(as_operations(self.net, obs, member))
+
 
 class SoftmaxActor(nn.Module):
     """pi(.|s) = softmax of the outputs: `[B, O]` to a `Categorical` of A actions.
@@ -130,3 +147,7 @@ class SoftmaxActor(nn.Module):
     def forward(self, obs: Tensor) -> Categorical:
         """The policy at each observation."""
         return Categorical(self.net(obs))
+
+    def operations(self, obs: Operation) -> Operation:
+        """The most probable action as plain operations."""
+        return argmax(as_operations(self.net, obs))

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from softac.nets.layers import mlp, tanh_mlp
+from softac.nets.layers import as_operations, mlp, tanh_mlp
+from softac.nets.operations import Operation, add, concat, mean, part, subtract
 
 
 class EnsembleCritic(nn.Module):
@@ -37,6 +38,10 @@ class EnsembleCritic(nn.Module):
         pairs = torch.cat((obs, action), dim=-1)
         q: Tensor = self.net(pairs.reshape(-1, pairs.shape[-1]).expand(self.n_critics, -1, -1))
         return q.view(self.n_critics, *pairs.shape[:-1])
+
+    def operations(self, obs: Operation, action: Operation, member: int) -> Operation:
+        """The value that one member gives a pair, as plain operations."""
+        return as_operations(self.net, concat(obs, action), member)
 
 
 class DiscreteCritic(nn.Module):
@@ -72,6 +77,14 @@ class DiscreteCritic(nn.Module):
         if self.dueling:
             value, advantage = q[..., :1], q[..., 1:]
             q = value + advantage - advantage.mean(-1, keepdim=True)
+        return q
+
+    def operations(self, obs: Operation, member: int) -> Operation:
+        """The values of one member as plain operations."""
+        q = as_operations(self.net, obs, member)
+        if self.dueling:
+            value, advantage = part(q, 0, 1), part(q, 1, q.width)
+            q = subtract(add(value, advantage), mean(advantage))
         return q
 
 

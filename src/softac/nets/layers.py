@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+
+from softac.errors import ConfigError
+from softac.nets.operations import Operation, affine, relu, tanh
 
 ROUNDED_FROM = 32  # rows
 
@@ -69,6 +73,13 @@ class Linear(nn.Module):
             product = torch.matmul(x, weight)
         return product if bias is None else product + bias
 
+    def operations(self, x: Operation, member: int | None = None) -> Operation:
+        """The layer of one member as a plain operation; its factors are not rounded, as for a single row."""
+        weight = self.weight if member is None else self.weight[member]
+        if self.bias is None:
+            return affine(x, weight, torch.zeros(weight.shape[-1]))
+        return affine(x, weight, self.bias if member is None else self.bias[member])
+
 
 def mlp(sizes: Sequence[int], *, generator: torch.Generator, members: int | None = None) -> nn.Sequential:
     """Linear layers of the given sizes with ReLU between them and none after the last."""
@@ -76,6 +87,37 @@ def mlp(sizes: Sequence[int], *, generator: torch.Generator, members: int | None
     for n_in, n_out in pairwise(sizes):
         layers += [Linear(n_in, n_out, generator=generator, members=members), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
+
+
+def as_operations(module: Any, *inputs: Any) -> Operation:
+    """What a module computes as plain operations.
+
+    Args:
+        module: layers one after the other, or anything with a method `operations`.
+        inputs: what that method takes, first the operation whose result the module is given. Layers of an ensemble
+            take the number of a member besides.
+
+    Raises:
+        ConfigError: nothing says what the module computes.
+    """
+    match module:
+        case _ if hasattr(module, "operations"):
+            result: Operation = module.operations(*inputs)
+            return result
+        case nn.ReLU():
+            return relu(inputs[0])
+        case nn.Tanh():
+            return tanh(inputs[0])
+        case nn.Sequential():
+            x, *rest = inputs
+            for layer in module:
+                x = as_operations(layer, x, *rest)
+            return cast(Operation, x)
+    raise ConfigError(
+        f"a {type(module).__name__} does not say what it computes",
+        "expected a method operations(x), of softac.nets.operations",
+        "write one, or make the policy of layers that have it",
+    )
 
 
 def round_hidden_products(module: nn.Module) -> int:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from softac.equations.distributions import SquashedGaussian
-from softac.nets.layers import Linear
+from softac.nets.layers import Linear, as_operations
+from softac.nets.operations import Operation, part, scale, tanh
 
 BATCH, RUNNING = True, False  # the statistics a pass is normalised with
 DECAY, EPSILON = 0.99, 1e-3  # of the running statistics in each update; added to variances
@@ -63,6 +64,13 @@ class BatchNorm(nn.Module):
                 self.running_var.mul_(DECAY).add_(variance, alpha=1.0 - DECAY)
         per_deviation = (variance + EPSILON).rsqrt()
         return centred * (self.gain * per_deviation) + self.bias if self.affine else centred * per_deviation
+
+    def operations(self, x: Operation) -> Operation:
+        """What it computes with the running statistics, as a plain operation; not for ensembles."""
+        per_deviation = (self.running_var.double() + EPSILON).rsqrt()
+        if not self.affine:
+            return scale(x, self.running_mean, per_deviation, 0.0)
+        return scale(x, self.running_mean, self.gain * per_deviation, self.bias)
 
 
 class NormalisedMLP(nn.Sequential):
@@ -118,6 +126,11 @@ class NormalisedActor(nn.Module):
         """The policy at each observation."""
         mean, log_std = self.net(obs, statistics).chunk(2, dim=-1)
         return SquashedGaussian(mean, log_std.clamp(*LOG_STD))
+
+    def operations(self, obs: Operation) -> Operation:
+        """The mode, tanh(mean), as plain operations."""
+        outputs = as_operations(self.net, obs)
+        return tanh(part(outputs, 0, outputs.width // 2))
 
 
 class NormalisedCritic(nn.Module):

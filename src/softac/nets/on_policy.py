@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from softac.equations.distributions import Gaussian, IndexedCategorical
-from softac.nets.layers import tanh_mlp
+from softac.nets.layers import as_operations, tanh_mlp
+from softac.nets.operations import Operation, argmax
 from softac.types import EnvSpec
 
 
@@ -40,6 +41,11 @@ class StochasticActor(nn.Module):
         if self.spec.n_actions is None:
             return Gaussian(outputs, self.log_std.expand_as(outputs))
         return IndexedCategorical(outputs)
+
+    def operations(self, obs: Operation) -> Operation:
+        """The mode, the mean or the most probable action, as plain operations."""
+        outputs = as_operations(self.net, obs)
+        return argmax(outputs) if self.spec.n_actions else outputs
 
     def noise(self, batch_size: int, generator: torch.Generator) -> Tensor:
         """What `sample` of the policy takes: N(0, 1) `[B, A]`, or U(0, 1) for each discrete action."""

@@ -31,7 +31,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from softac._version import __version__, installed_version
-from softac.errors import CheckpointError, ConfigError, one_line
+from softac.errors import CheckpointError, ConfigError, either, one_line
 from softac.files import (
     npy_bytes,
     parse_npy,
@@ -231,9 +231,11 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def read_newest(
-    folder: Path, config_sha256: str, action_dim: int, *, replay: Path | None = None
+    folder: Path, config_sha256: str, action_dim: int, *, replay: Path | None = None, step: int | None = None
 ) -> tuple[Snapshot, list[str]]:
     """The newest checkpoint below `folder` that verifies; with `replay` its segments there too.
+
+    With `step`, the newest of those written at this step.
 
     Returns:
         The snapshot, and one sentence for each newer checkpoint that had to be passed over.
@@ -242,7 +244,16 @@ def read_newest(
         CheckpointError: none verifies; the message is that of the newest.
     """
     failures: list[CheckpointError] = []
-    for path in checkpoints(folder):
+    found = checkpoints(folder)
+    of_step = [path for path in found if step in (None, _order(path)[0])]
+    if found and not of_step:
+        steps = sorted({_order(path)[0] for path in found})
+        raise CheckpointError(
+            f"{folder} has no checkpoint of step {step}",
+            f"expected {either(str(n) for n in steps)}, which it has",
+            "choose one, or leave the step out for the newest",
+        )
+    for path in of_step:
         try:
             snapshot = read_checkpoint(path, config_sha256, action_dim)
             if replay is not None:

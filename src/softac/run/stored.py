@@ -101,8 +101,10 @@ class Description:
                 "restore the file",
             ) from None
 
-    def newest(self, *, best: bool, verify_replay: bool) -> tuple[Snapshot, Home]:
+    def newest(self, *, best: bool, verify_replay: bool, step: int | None = None) -> tuple[Snapshot, Home]:
         """The newest checkpoint that verifies, or the agent of the best evaluation, and the folder it is in.
+
+        With `step`, the newest of those written at this step.
 
         Raises:
             CheckpointError: there is none.
@@ -113,6 +115,7 @@ class Description:
             self.sha256,
             self.spaces.spec.action_dim,
             replay=self.path / REPLAY if verify_replay else None,
+            step=step,
         )
         for sentence in failures:
             log.warning("%s; using the checkpoint of step %d", sentence, snapshot.step)

@@ -1,1 +1,1 @@
-"""Out of softac and into it: policies of other libraries, the hub, trackers."""
+"""Out of softac and into it: policies as files that act without it, of other libraries, the hub, trackers."""

@@ -1,0 +1,356 @@
+"""`softac export` and `softac run` as a user meets them, and files that are not what they say."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import safetensors.numpy
+from gymnasium import spaces
+
+import policies
+from softac import SAC, Model
+from softac.agents.sac import SACAgent
+from softac.cli.main import main
+from softac.envs import EnvSource
+from softac.errors import CheckpointError, ConfigError, EnvironmentFailed
+from softac.ship import policy as numpy_runtime
+from softac.ship import runtimes, to_numpy, to_onnx
+from softac.ship.description import describe
+from softac.ship.export import export
+from softac.ship.play import play
+from softac.ship.runtimes import open_policy
+
+SMALL = ["--net-arch", "16", "16", "--batch-size", "32", "--n-eval-episodes", "1"]
+
+needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler here")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("export") / "run"
+    words = [
+        "train",
+        "Pendulum-v1",
+        "--run-dir",
+        str(folder),
+        "-n",
+        "400",
+        "--save-freq",
+        "200",
+        "--eval-freq",
+        "200",
+    ]
+    assert main([*words, *SMALL]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return policies.untrained("sac", policies.OBSERVATIONS["Dict"], policies.CONTINUOUS["[-1, 1]"])
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("to", "files", "runtime"),
+    [
+        ("onnx", ["policy.onnx"], "onnxruntime"),
+        ("numpy", ["policy.safetensors", "policy.py"], "NumPy"),
+        ("c", ["policy.c", "policy.h", "check.c"], "C"),
+    ],
+)
+def test_what_is_exported_plays_as_what_was_trained(
+    run: Path, tmp_path: Path, to: str, files: list[str], runtime: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eval", str(run), "--n-eval-episodes", "3", "--seed", "7"]) == 0
+    trained = [line for line in capsys.readouterr().out.splitlines() if line.startswith("episode")]
+    assert main(["export", str(run), "--to", to, "-o", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed[: len(files)]] == [str(tmp_path / name) for name in files]
+    assert printed[-2].startswith("agent of step 400; 10,000 observations: at most ")
+    assert printed[-1].startswith(f"play it   softac run {tmp_path / files[0]} Pendulum-v1")
+    words = printed[-1].split()[3:]  # behind "play it softac"
+    assert main([*words, "--n-eval-episodes", "3", "--seed", "7"]) == 0
+    played = capsys.readouterr().out.splitlines()
+    assert [line[:30] for line in played[:3]] == [line[:30] for line in trained]
+    assert f"over 3 episodes, agent of step 400 through {runtime}, " in played[3]
+    assert played[3].endswith(" µs an action")
+
+
+def test_the_best_and_earlier_checkpoints(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, step in (["--step", "200"], 200), (["--step", "4e2"], 400), ([], 400):
+        assert main(["export", str(run), *words, "-o", str(tmp_path)]) == 0
+        assert f"agent of step {step}; " in capsys.readouterr().out
+        assert open_policy(tmp_path / "policy.onnx").about["step"] == str(step)
+    assert main(["export", str(run), "--best"]) == 0
+    assert f"{run / 'export' / 'policy.onnx'}  " in capsys.readouterr().out
+    assert main(["export", str(run), "--step", "300"]) == 3
+    assert capsys.readouterr().err == (
+        f"softac: {run / 'checkpoints'} has no checkpoint of step 300; expected 200 or 400, which it "
+        "has; choose one, or leave the step out for the newest\n"
+    )
+    assert main(["export", str(run), "--step", "x"]) == 2
+    assert capsys.readouterr().err.startswith(
+        "softac: --step x was given; expected a whole number of environment steps"
+    )
+    assert main(["export", str(run), "--step", "200", "--best"]) == 2
+    assert "argument --best: not allowed with argument --step" in capsys.readouterr().err
+
+
+def test_what_cannot_be_exported(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(run), "--to", "tflite"]) == 2
+    assert capsys.readouterr().err == (
+        "softac: the format 'tflite' was given; expected onnx, numpy or c; take onnx for a program that "
+        "reads it, c for one that reads nothing\n"
+    )
+    begun = tmp_path / "begun"
+    shutil.copytree(run, begun)
+    shutil.rmtree(begun / "checkpoints")
+    assert main(["export", str(begun), "--to", "numpy"]) == 3
+    assert "holds no checkpoint; expected at least one folder step-...; train first" in capsys.readouterr().err
+    assert not (begun / "export").exists()
+    (tmp_path / "file").write_text("")
+    assert main(["export", str(run), "--to", "numpy", "-o", str(tmp_path / "file")]) == 5
+    assert capsys.readouterr().err == (
+        f"softac: {tmp_path / 'file'} cannot be written (File exists); expected a folder of your own; "
+        "name another with -o\n"
+    )
+    assert main(["export", str(tmp_path / "nothing")]) == 2
+
+
+def test_missing_packages_and_compilers(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runtimes, "find_spec", lambda _: None)
+    assert main(["export", str(run)]) == 2
+    assert capsys.readouterr().err == (
+        "softac: export to ONNX needs onnx and onnxruntime, which is not installed; expected softac "
+        "with its extra 'export'; run `pip install 'softac[export]'`\n"
+    )
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CC", raising=False)
+    assert main(["export", str(run), "--to", "c"]) == 2
+    assert capsys.readouterr().err == (
+        "softac: a C policy has to be compiled to be tried and there is no compiler here; expected cc, "
+        "gcc or clang; install one (apt install gcc), or export to onnx or numpy\n"
+    )
+
+
+def test_nothing_of_onnx_is_imported_for_the_others() -> None:
+    program = "import sys, softac.ship.export, softac.ship.play; print('onnx' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.skipif(np.dtype(np.longdouble).itemsize == 8, reason="long double is double here")
+def test_types_that_onnx_and_c_do_not_have(tmp_path: Path) -> None:
+    long = spaces.Box(-1.0, 1.0, (2,), np.longdouble)  # type: ignore[arg-type]
+    seen = Model(
+        SACAgent, lambda: policies.Spaced(long, policies.CONTINUOUS["[-1, 1]"]), net_arch=(8,), device="cpu"
+    )
+    done = Model(
+        SACAgent, lambda: policies.Spaced(policies.OBSERVATIONS["float32"], long), net_arch=(8,), device="cpu"
+    )
+    for to, whose in ("onnx", "ONNX does not have"), ("c", "C99 does not have everywhere"):
+        with pytest.raises(ConfigError) as refused:
+            export(seen, to, tmp_path)
+        assert str(refused.value) == (
+            f"observation are of type {long.dtype}, which {whose}; expected floats of at most 64 bits, "
+            "integers or booleans; declare the space with dtype=np.float32, or export with --to numpy"
+        )
+        with pytest.raises(ConfigError, match=f"actions are of type {long.dtype}, which {whose}"):
+            export(done, to, tmp_path)
+    for model in seen, done:
+        assert export(model, "numpy", tmp_path)[1].largest < 1e-5
+
+
+def test_observations_that_are_none(model: Model, tmp_path: Path) -> None:
+    export(model, "numpy", tmp_path)
+    export(model, "onnx", tmp_path)
+    space = policies.OBSERVATIONS["Dict"]
+    space.seed(0)
+    obs = space.sample()
+    act = open_policy(tmp_path / "policy.safetensors").act
+    numpy = numpy_runtime.Policy(tmp_path / "policy.safetensors")
+    session = onnxruntime.InferenceSession(str(tmp_path / "policy.onnx"))
+    with pytest.raises(ValueError, match=r"observation/a~1b has shape \(3,\); expected \(2,\), or a batch"):
+        numpy(obs | {"a/b": np.zeros(3, np.float32)})
+    for broken, message in (
+        (
+            obs | {"a/b": np.array([np.nan, 0.0], np.float32)},
+            "the observation, or what the policy makes of it, is",
+        ),
+        (obs | {"mode": 2}, "observation/mode is 2, which is not one of its categories"),
+        (
+            obs | {"int": (obs["int"][0], np.array([0, -1]))},
+            r"observation/int/1 is \[ 0 -1\], which is not one of",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            numpy(broken)
+        with pytest.raises(ValueError, match="is not"):
+            act(broken)
+        inputs = {
+            leaf.name: np.asarray(runtimes.part_of(broken, leaf.path), leaf.dtype)[None]
+            for leaf in open_policy(tmp_path / "policy.onnx").leaves
+        }
+        action, valid = session.run(None, inputs)
+        assert (action.tolist(), valid.tolist()) == ([[0.0, 0.0, 0.0]], [[False]])
+    with pytest.raises(ValueError, match="the observation is not finite, or has an unknown category"):
+        open_policy(tmp_path / "policy.onnx").act(obs | {"mode": 2})
+
+
+def test_run_refuses_what_does_not_fit(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["export", str(run), "--to", "numpy", "-o", str(tmp_path)])
+    capsys.readouterr()
+    file = str(tmp_path / "policy.safetensors")
+    assert main(["run", file, "CartPole-v1"]) == 2
+    assert capsys.readouterr().err == (
+        "softac: CartPole-v1 has other spaces than the environment the policy was trained in; expected "
+        "Box([-1. -1. -8.], [1. 1. 8.], (3,), float32) and Box(-2.0, 2.0, (1,), float32); name that "
+        "environment, or one like it\n"
+    )
+    assert main(["run", str(tmp_path / "policy.txt"), "Pendulum-v1"]) == 2
+    assert capsys.readouterr().err == (
+        f"softac: {tmp_path / 'policy.txt'} is not an exported policy; expected policy.onnx, policy.py, "
+        "policy.safetensors or policy.c; `softac export RUN` writes them\n"
+    )
+    (tmp_path / "policy.c").write_text("int policy_act(void) { return 0; }")
+    assert main(["run", str(tmp_path / "policy.c"), "Pendulum-v1"]) == 2
+    assert capsys.readouterr().err == (
+        f"softac: {tmp_path / 'policy.c'} is a program, which would be compiled and run; expected your "
+        "word that you exported or read it; add --trust\n"
+    )
+
+
+class Failing(policies.Spaced):
+    def step(self, action: Any) -> Any:
+        raise RuntimeError("a cable is loose")
+
+
+class Blind(policies.Spaced):
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        obs, info = super().reset(seed=seed)
+        return obs * np.nan, info
+
+
+def test_an_environment_that_fails(tmp_path: Path) -> None:
+    made = policies.OBSERVATIONS["float32"], policies.CONTINUOUS["[-1, 1]"]
+    export(policies.untrained("sac", *made), "numpy", tmp_path)
+    policy = open_policy(tmp_path / "policy.safetensors")
+    with pytest.raises(
+        EnvironmentFailed, match="with NumPy raised RuntimeError: a cable is loose at step 1 of the"
+    ):
+        play(policy, EnvSource(lambda: Failing(*made), {}), 1, 0)
+    with pytest.raises(
+        EnvironmentFailed, match="raised ValueError: the observation, or what the policy makes of it, is"
+    ):
+        play(policy, EnvSource(lambda: Blind(*made), {}), 1, 0)
+
+
+def test_a_program_of_another_hand_is_not_run(model: Model, tmp_path: Path) -> None:
+    export(model, "numpy", tmp_path)
+    program = tmp_path / "policy.py"
+    assert open_policy(program).runtime == "NumPy"
+    program.write_text(program.read_text() + f"\nPath({str(tmp_path / 'ran')!r}).touch()\n")
+    with pytest.raises(ConfigError) as refused:
+        open_policy(program)
+    assert str(refused.value) == (
+        f"{program} is not the policy.py of this softac; expected its very bytes, since a file that may come from "
+        "anybody is not run; name policy.safetensors instead, which is data"
+    )
+    assert not (tmp_path / "ran").exists()
+
+
+def damaged_onnx(model: onnx.ModelProto, how: str) -> bytes:
+    match how:
+        case "no metadata":
+            del model.metadata_props[:]
+        case "other files":
+            constant = model.graph.initializer[0]
+            constant.data_location = onnx.TensorProto.EXTERNAL
+            constant.external_data.add(key="location", value="/etc/passwd")
+        case "other operations":
+            model.graph.node.add(op_type="Loop", input=["action"], output=["x"])
+        case "other domain":
+            model.graph.node[0].domain = "com.microsoft"
+        case "another format":
+            next(p for p in model.metadata_props if p.key == "format").value = "softac-policy-9"
+        case "other spaces":
+            next(p for p in model.metadata_props if p.key == "spaces").value = '{"observation": {"kind": "Any"}}'
+        case "cut off":
+            return model.SerializeToString()[:200]
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "no metadata",
+        "other files",
+        "other operations",
+        "other domain",
+        "another format",
+        "other spaces",
+        "cut off",
+    ],
+)
+def test_an_onnx_file_that_is_not_ours(how: str, tmp_path: Path) -> None:
+    data = to_onnx.files(describe(SAC("Pendulum-v1", net_arch=(8,), device="cpu")))[to_onnx.FILE]
+    path = tmp_path / "policy.onnx"
+    path.write_bytes(damaged_onnx(onnx.load_from_string(data), how))
+    with pytest.raises(CheckpointError):
+        open_policy(path)
+
+
+def damaged_numpy(tensors: dict[str, Any], description: dict[str, Any], how: str) -> None:
+    steps = description["operations"]
+    match how:
+        case "a tensor is missing":
+            del tensors["bias_1"]
+        case "an unknown operation":
+            steps[2]["kind"] = "__import__"
+        case "an operation of itself":
+            steps[2]["inputs"] = [2]
+        case "doubled until the memory is full":
+            for _ in range(60):
+                steps.append({"kind": "concat", "inputs": [len(steps) - 1] * 2, "arrays": {}, "numbers": {}})
+        case "other sizes":
+            description["spaces"]["observation"]["shape"] = [4]
+        case "NaN":
+            tensors["bias_1"] = np.full_like(tensors["bias_1"], np.nan)
+        case "no format":
+            del description["format"]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "a tensor is missing",
+        "an unknown operation",
+        "an operation of itself",
+        "doubled until the memory is full",
+        "other sizes",
+        "NaN",
+        "no format",
+    ],
+)
+def test_a_numpy_file_that_is_not_ours(how: str, tmp_path: Path) -> None:
+    path = tmp_path / "policy.safetensors"
+    data = to_numpy.files(describe(SAC("Pendulum-v1", net_arch=(8,), device="cpu")))[to_numpy.TENSORS]
+    tensors, description = numpy_runtime.read(data)
+    damaged_numpy(tensors, description, how)
+    path.write_bytes(safetensors.numpy.save(tensors, {"policy": json.dumps(description)}))
+    with pytest.raises((CheckpointError, ConfigError)):
+        open_policy(path)
+    path.write_bytes(data[:100])
+    with pytest.raises(
+        CheckpointError, match=r"cannot be used .*; expected what `softac export` writes; export it again"
+    ):
+        open_policy(path)
