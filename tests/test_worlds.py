@@ -174,7 +174,7 @@ def test_overlap_is_a_delay_of_one_update_and_of_nothing_else(tmp_path: Path) ->
 
 
 def test_the_environment_is_stepped_while_the_agent_learns() -> None:
-    pause, updates = 0.05, 0.05
+    pause, updates = 0.2, 0.2
     times = {}
     for overlap in (False, True):
         model = SAC(DRIFT, **TINY | {"learning_starts": 2}, env_kwargs={"pause": pause}, overlap=overlap)
@@ -188,10 +188,10 @@ def test_the_environment_is_stepped_while_the_agent_learns() -> None:
         training.update = slow_update  # type: ignore[method-assign]
         model.learn(3)
         began = time.perf_counter()
-        model.learn(12)
+        model.learn(5)
         times[overlap] = time.perf_counter() - began
         model.close()
-    assert times[True] < 0.8 * times[False]
+    assert times[True] < 0.85 * times[False]
 
 
 def test_how_late_actions_are_is_a_metric(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from softac.envs.block import DONE, GO, LONGEST_TEXT, LOST, Block, State, frame
 from softac.envs.denormals import flush_denormals
 from softac.envs.make import EnvSource
 from softac.envs.vector import EnvFault, InProcessVectorEnv
-from softac.errors import ConfigError, EnvironmentFailed, SoftacError
+from softac.errors import ConfigError, SoftacError
 
 
 class PipesGone(Exception):  # noqa: N818
@@ -103,7 +103,7 @@ class _Worker:
     def _made(self, descriptor: int) -> InProcessVectorEnv:
         try:
             # What the learner has written for this process, and nobody else.
-            source, spec = ForkingPickler.loads(os.pread(descriptor, os.fstat(descriptor).st_size, 0)).fn()
+            source, self.spec = ForkingPickler.loads(os.pread(descriptor, os.fstat(descriptor).st_size, 0)).fn()
         except Exception as error:
             raise ConfigError(
                 f"the environment cannot be made in another process ({_described(error)})",
@@ -111,17 +111,18 @@ class _Worker:
                 "put it into a module, or leave env_workers out",
             ) from error
         os.close(descriptor)
-        if spec is not None and spec.id not in gym.registry:
-            gym.registry[spec.id] = spec
+        if self.spec is not None and self.spec.id not in gym.registry:
+            gym.registry[self.spec.id] = self.spec
         return InProcessVectorEnv(lambda: self._make(source), self.stop - self.first)
 
     def _make(self, source: EnvSource) -> gym.Env[Any, Any]:
         self._send("making")
         try:
             return source.make()
-        except EnvironmentFailed as error:
-            missing = error.__cause__
-            if isinstance(missing, ModuleNotFoundError) and missing.name is not None:
+        except SoftacError as error:
+            missing = error.__cause__ or error.__context__
+            made_from = str(getattr(self.spec, "entry_point", ""))
+            if isinstance(missing, ModuleNotFoundError) and missing.name and made_from.startswith(missing.name):
                 raise ConfigError(
                     f"{source.name} is made from the module {missing.name!r}, which its process cannot import",
                     "expected a module that a new process finds as well",
