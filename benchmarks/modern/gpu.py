@@ -1,18 +1,23 @@
 """SAC, crossq and xqc on one GPU: parity of recorded updates and of cohorts with eager ones, and steps per second.
 
     python benchmarks/modern/gpu.py parity|speed FILE.csv [--device cuda] [--seconds 20] [--only sac,crossq]
+    python benchmarks/modern/gpu.py why [--only sac]
 
-parity: the same 20 updates of the published size by an eager agent and by the compiled engine, the CUDA graph, a
-cohort of 16 and a recorded cohort of 16; the largest difference of any tensor, relative to the tensor's largest
-number, beside the difference that bounds it: that of eager updates in float32 and in float64.
+parity: the same 20 updates of SAC's usual size by an eager agent and by the compiled engine, the CUDA graph, a
+cohort of 16 and a recorded cohort of 16, beside what bounds them: eager updates in float32 and in float64.
+`difference` is the largest of any tensor, relative to the tensor's largest number; `typical` the largest of any
+tensor's median, as relative. A gradient of 0 but for rounding moves its weight by a whole learning rate in Adam's
+first step, up or down: that shows in the first alone.
 speed: environment steps per second on HalfCheetah-v5, one update a step, of one agent and of cohorts. A row is
 written as soon as it is known.
+why: compile with calls written in C++ and without, and print where what fails.
 """
 
 import argparse
 import csv
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -33,9 +38,9 @@ UPDATES, BATCH, WARM_UP = 20, 256, 300
 QUIET = RecordConfig(eval_freq=0, n_eval_episodes=0, save_freq=0)
 
 
-def agent_of(name: str, seed: int, device: torch.device) -> Any:
+def agent_of(name: str, seed: int, device: torch.device, **options: Any) -> Any:
     cls = find_agent(name)
-    return cls(HALFCHEETAH, cls.Config(), generator=torch.Generator().manual_seed(seed), device=device)
+    return cls(HALFCHEETAH, cls.Config(**options), generator=torch.Generator().manual_seed(seed), device=device)
 
 
 def arguments(agent: Any, turn: int, dtype: torch.dtype = torch.float32) -> tuple[Transition, Any]:
@@ -73,12 +78,9 @@ def in_cohort(agents: list[Any], recorded: bool) -> dict[str, Tensor]:
     return states[0]
 
 
-def difference(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
-    return max(
-        float((found[k] - t).abs().max() / t.abs().max().clamp_min(1e-3))
-        for k, t in expected.items()
-        if k in found
-    )
+def differences(found: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, float]:
+    each = [(found[k] - t).abs() / t.abs().max().clamp_min(1e-3) for k, t in expected.items()]
+    return {"difference": max(float(d.max()) for d in each), "typical": max(float(d.median()) for d in each)}
 
 
 def in_float64(name: str, device: torch.device) -> dict[str, Tensor]:
@@ -95,19 +97,44 @@ def in_float64(name: str, device: torch.device) -> dict[str, Tensor]:
 def parity(name: str, device: torch.device) -> Iterator[dict[str, Any]]:
     agent = agent_of(name, 0, device)
     eager = after_updates(agent, Engine(agent))
-    yield {"executor": "float64", "difference": difference(eager, in_float64(name, device))}
+    yield {"executor": "float64", **differences(eager, in_float64(name, device))}
     for engine in ("compiled", "cudagraph") if device.type == "cuda" else ():
         agent = agent_of(name, 0, device)
         executor = Engine(agent, engine)
         found = after_updates(agent, executor)
-        yield {
-            "executor": executor.name if executor.name != engine else engine,
-            "difference": difference(found, eager),
-        }
+        yield {"executor": engine if executor.name == engine else f"{engine}: eager", **differences(found, eager)}
     for recorded in (False, True)[: 2 if device.type == "cuda" else 1]:
         found = in_cohort([agent_of(name, seed, device) for seed in range(16)], recorded)
         what = "recorded cohort of 16" if recorded else "cohort of 16"
-        yield {"executor": what, "difference": difference(found, eager)}
+        yield {"executor": what, **differences(found, eager)}
+
+
+def why(name: str, device: torch.device) -> None:
+    """Compile as the engine does, with each value of the option for the language of the calls."""
+    compiler, begun = torch.compile, time.perf_counter()
+    for in_cpp in (False, True):
+
+        def compiled(function: Any, *, options: dict[str, Any], in_cpp: bool = in_cpp, **how: Any) -> Any:
+            graph = compiler(function, options=options | {"cpp_wrapper": in_cpp}, **how)
+
+            def call(*arguments: Any) -> Any:
+                try:
+                    return graph(*arguments)
+                except Exception:
+                    print("".join(traceback.format_exc().splitlines(keepends=True)[-40:]), flush=True)
+                    raise
+
+            return call
+
+        torch.compile = compiled  # type: ignore[assignment]
+        agent = agent_of(name, 0, device)
+        engine = Engine(agent, "compiled")
+        engine.update_(*arguments(agent, 0))
+        engine.update_(*arguments(agent, 1))
+        seconds = time.perf_counter() - begun
+        print(f"{name}, calls in {'C++' if in_cpp else 'Python'}: {engine.name} after {seconds:.0f} s", flush=True)
+        torch._dynamo.reset()
+    torch.compile = compiler
 
 
 def one_speed(name: str, engine: str, device: torch.device, seconds: float) -> float:
@@ -141,43 +168,45 @@ def cohort_speed(name: str, n: int, recorded: bool, device: torch.device, second
 
 
 def speed(name: str, device: torch.device, seconds: float) -> Iterator[dict[str, Any]]:
-    engines = ("eager", "compiled", "cudagraph") if device.type == "cuda" else ("eager",)
-    for engine in engines:
+    on_gpu = device.type == "cuda"
+    for engine in ("cudagraph", "compiled", "eager") if on_gpu else ("eager",):
         yield {"executor": engine, "agents": 1, "steps_per_second": one_speed(name, engine, device, seconds)}
-    for n in (1, 4, 16):
-        for recorded in (False, True)[: 2 if device.type == "cuda" else 1]:
+    for recorded in (True, False) if on_gpu else (False,):
+        for n in (16, 4, 1):
             what = "recorded cohort" if recorded else "cohort"
-            yield {
-                "executor": what,
-                "agents": n,
-                "steps_per_second": cohort_speed(name, n, recorded, device, seconds),
-            }
+            rate = cohort_speed(name, n, recorded, device, seconds)
+            yield {"executor": what, "agents": n, "steps_per_second": rate}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("parity", "speed"))
-    parser.add_argument("file", type=Path)
+    parser.add_argument("what", choices=("parity", "speed", "why"))
+    parser.add_argument("file", type=Path, nargs="?")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--only", default="sac,crossq,xqc")
     args = parser.parse_args()
     torch.set_num_threads(1)
     device = torch.device(args.device)
+    names = args.only.split(",")
+    if args.what == "why":
+        for name in names:
+            why(name, device)
+        return
     card = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    last = "difference" if args.what == "parity" else "steps_per_second"
-    columns = ["algorithm", "executor", *(["agents"] if args.what == "speed" else []), last, "card", "torch"]
+    numbers = ["difference", "typical"] if args.what == "parity" else ["agents", "steps_per_second"]
+    columns = ["algorithm", "executor", *numbers, "card", "torch"]
     with args.file.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
-        for name in args.only.split(","):
+        for name in names:
             rows = parity(name, device) if args.what == "parity" else speed(name, device, args.seconds)
             try:
                 for row in rows:
-                    row[last] = f"{row[last]:.3g}" if args.what == "parity" else f"{row[last]:.1f}"
-                    writer.writerow({"algorithm": name, "card": card, "torch": torch.__version__} | row)
+                    shown = {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in row.items()}
+                    writer.writerow({"algorithm": name, "card": card, "torch": torch.__version__} | shown)
                     file.flush()
-                    print(name, row, flush=True)
+                    print(name, shown, flush=True)
             except Exception as error:  # the other algorithms go on
                 print(name, "FAILED:", repr(error)[:2000], file=sys.stderr, flush=True)
 

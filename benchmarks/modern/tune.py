@@ -1,4 +1,4 @@
-"""One tuning run of crossq or xqc: a row of CSV after every 5,000 steps, complete up to wherever it is stopped.
+"""One tuning run of crossq or xqc: a row of CSV every so many steps, complete up to wherever it is stopped.
 
     python benchmarks/modern/tune.py VARIANT ENV SEED FILE.csv [--steps 100000] [--seconds 500] [--precision bf16]
 
@@ -18,7 +18,6 @@ from softac import Model, evaluate_policy
 from softac.agents.registry import find_agent
 
 EVERY, EPISODES = 5_000, 5
-COMMON: dict[str, Any] = {"learning_starts": 5_000}
 TARGET = {"target_network": True}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "sac": ("sac", {}),
@@ -31,6 +30,15 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "target-entropy": ("crossq", TARGET | {"target_entropy": "full"}),
     "target-delay-1": ("crossq", TARGET | {"policy_delay": 1}),
     "target-gamma-0.995": ("crossq", TARGET | {"gamma": 0.995}),
+    # Adam's steps beside what is learned: with rows of norm 1, smaller steps or larger values.
+    "one-1e-4": ("crossq", {"target_network": False, "learning_rate": 1e-4}),
+    "one-scale-30": ("crossq", {"target_network": False, "value_scale": 30.0, "ent_coef": "auto_0.1"}),
+    "one-3e-4-delay-1": ("crossq", {"target_network": False, "learning_rate": 3e-4, "policy_delay": 1}),
+    "target-scale-30": ("crossq", TARGET | {"value_scale": 30.0, "ent_coef": "auto_0.1"}),
+    "target-scale-30-3e-4": (
+        "crossq",
+        TARGET | {"value_scale": 30.0, "ent_coef": "auto_0.1", "learning_rate": 3e-4},
+    ),
     "xqc": ("xqc", {}),
     "xqc-3e-4": ("xqc", {"learning_rate": 3e-4}),
     "xqc-3e-4-entropy": ("xqc", {"learning_rate": 3e-4, "target_entropy": "full"}),
@@ -42,7 +50,7 @@ COLUMNS = ("variant", "env", "seed", "step", "return", "train_return", "seconds"
 def made(variant: str, env: str, seed: int, precision: str, engine: str) -> Model:
     """The model of a variant."""
     algorithm, chosen = VARIANTS[variant]
-    values = COMMON | chosen
+    values = {"learning_starts": 100 if env == "Pendulum-v1" else 5_000} | chosen
     if values.get("target_entropy") == "full":  # -dim(A), as SAC has it
         import gymnasium as gym
 

@@ -53,17 +53,21 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor, statistics: bool = RUNNING) -> Tensor:
         """Normalise by the statistics of the `BATCH`, or by the `RUNNING` ones."""
-        if statistics is RUNNING:
-            centred, variance = x - self.running_mean, self.running_var
-        else:
-            mean = x.mean(-2, keepdim=True)
-            centred = x - mean
-            variance = centred.square().mean(-2, keepdim=True)
+        # Seen from the running mean, mean and mean square come of one pass over the rows, without the cancellation
+        # of large numbers; and with the factor and the constant of each feature, the backward pass is one more.
+        x = x - self.running_mean
+        offset, variance = torch.zeros_like(self.running_mean), self.running_var
+        if statistics is BATCH:
+            offset = x.mean(-2, keepdim=True)
+            variance = (x.square().mean(-2, keepdim=True) - offset.square()).clamp_min(0.0)
             with torch.no_grad():
-                self.running_mean.mul_(DECAY).add_(mean, alpha=1.0 - DECAY)
+                self.running_mean.add_(offset, alpha=1.0 - DECAY)
                 self.running_var.mul_(DECAY).add_(variance, alpha=1.0 - DECAY)
-        per_deviation = (variance + EPSILON).rsqrt()
-        return centred * (self.gain * per_deviation) + self.bias if self.affine else centred * per_deviation
+        factor = (variance + EPSILON).rsqrt()
+        if not self.affine:
+            return x * factor - offset * factor
+        factor = self.gain * factor
+        return x * factor + (self.bias - offset * factor)
 
     def operations(self, x: Operation) -> Operation:
         """What it computes with the running statistics, as a plain operation; not for ensembles."""
