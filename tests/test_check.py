@@ -360,7 +360,7 @@ def at_step_7(value):
     [
         (
             at_step_7(np.array([0.0, np.nan])),
-            "the environment returned an observation with nan in it at step 7 of",
+            "the environment returned an observation with nan in it, at index 1 at step 7 of",
         ),
         (
             at_step_7(np.zeros(3)),

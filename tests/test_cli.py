@@ -152,7 +152,7 @@ def test_underscores_work_in_flags(tmp_path: Path) -> None:
         (["train", "--preset"], "a preset was asked for sac on Pendulum-v1, which has none"),
         (["train", "--buffer-size", "900000000"], "buffer_size"),
         (["resume", "nowhere"], "nowhere is not a folder; expected the folder of a run"),
-        (["eval", "."], "config.json cannot be read"),
+        (["eval", "."], ". has no config.json in it; expected the folder of a run or of a saved model; "),
         (["defaults", "sca"], "unknown algorithm 'sca'; did you mean 'sac'?"),
     ],
 )

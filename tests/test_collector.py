@@ -365,19 +365,21 @@ class Answering(CountingEnv):
         return Answering.answer(*good) if self.t == 2 else good
 
 
+ANSWER = "a finite answer of the declared shape"
+FIVE = "five values: observation, reward, terminated, truncated, info, as in Gymnasium, and in gym since 0.26"
 MISFIT = "returned an observation that does not fit its space: ValueError: "
 WRONG_ANSWERS = {
     "nan in the observation": (
         lambda o, r, e, u, i: (np.array([1.0, np.nan], np.float32), r, e, u, i),
-        "returned an observation with nan in it",
+        "returned an observation with nan in it, at index 1",
     ),
     "an infinite observation": (
         lambda o, r, e, u, i: (np.array([-np.inf, 0.0], np.float32), r, e, u, i),
-        "returned an observation with -inf in it",
+        "returned an observation with -inf in it, at index 0",
     ),
     "beyond float32": (
         lambda o, r, e, u, i: (np.array([1e39, 0.0]), r, e, u, i),
-        "returned an observation with inf in it",
+        "returned an observation with inf in it, at index 0",
     ),
     "a wrong shape": (
         lambda o, r, e, u, i: (np.zeros(3, np.float32), r, e, u, i),
@@ -413,9 +415,9 @@ def test_a_wrong_answer_never_enters_the_replay(case):
     with pytest.raises(EnvironmentFailed) as error:
         repeat(made, 3)
     assert str(error.value).startswith(f"environment 0 {said} at step 2 of episode 0 (seed ")
-    assert str(error.value).endswith(
-        "expected a finite answer of the declared shape; correct the environment, then resume"
-    )
+    of_another_interface = case in ("no tuple", "four values", "a list", "a number for done", "None")
+    assert error.value.expected == f"expected {FIVE if of_another_interface else ANSWER}"
+    assert error.value.remedy == "correct the environment, then resume"
     assert len(replay) == 1
 
 

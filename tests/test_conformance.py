@@ -127,6 +127,25 @@ def test_the_generators_of_the_process_are_left_as_they_were():
     assert torch.equal(torch.get_rng_state(), before[2])
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_setting_the_seed_that_is_set_already_is_noticed(seed):
+    def initialise(self, spec, config, *, generator, device):
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        torch.manual_seed(seed)
+
+    state = torch.get_rng_state()
+    try:
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        torch.manual_seed(seed)
+        assert "drew from the process's own random generators (random, np.random, torch)" in the_fault(
+            broken(__init__=initialise)
+        )
+    finally:
+        torch.set_rng_state(state)
+
+
 def test_no_file_is_left(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)

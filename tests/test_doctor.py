@@ -275,7 +275,7 @@ def test_a_run_in_use(run):
 
 def test_a_folder_that_is_no_run(tmp_path, capsys):
     assert main(["doctor", str(tmp_path)]) == 3
-    assert "config.json cannot be read" in capsys.readouterr().err
+    assert "has no config.json in it; expected the folder of a run" in capsys.readouterr().err
     assert main(["doctor", str(tmp_path / "nothing")]) == 2
     assert "is not a folder; expected the folder of a run" in capsys.readouterr().err
 

@@ -325,3 +325,16 @@ def test_an_ffmpeg_that_stops(script, why, tmp_path, monkeypatch):
     with pytest.raises(DiskError, match=rf"ffmpeg stopped before the film was done \({why}\); .*; see that"):
         write(tmp_path / "f.mp4", frames(40, 200, 200))
     assert [p.name for p in tmp_path.iterdir()] == ["ffmpeg"]
+
+
+def test_no_film_is_written_through_a_link(run, tmp_path, capsys):
+    path = run(DrawnEnv)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (path / "videos").symlink_to(elsewhere)
+    assert main(["enjoy", str(path), "--video"]) == 2
+    assert capsys.readouterr().err == (
+        f"softac: {path / 'videos'} is a link; expected a file or folder of its own, since it is written to and "
+        "old things in it are deleted; put what it leads to in its place\n"
+    )
+    assert list(elsewhere.iterdir()) == []

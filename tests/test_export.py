@@ -23,7 +23,7 @@ from softac import DQN, SAC, Model
 from softac.agents.registry import AGENTS
 from softac.agents.sac import SACAgent
 from softac.envs.borders import draw, leaves, part_of
-from softac.envs.spaces import item
+from softac.envs.flat import item
 from softac.errors import ConfigError, NumericalError
 from softac.nets.operations import Operation, affine, argmax, observation, part, relu
 from softac.ship import policy as numpy_runtime

@@ -1,6 +1,7 @@
 """Every target and loss against numbers worked out by hand, and its gradient in each argument."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from softac.equations.losses import (
     temperature_loss,
     value_loss,
 )
+from softac.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -198,9 +200,9 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_shapes_that_would_broadcast_are_refused(mistake):
     call, shapes = MISTAKES[mistake]
-    with pytest.raises(ValueError, match="tensors of shapes") as error:
+    with pytest.raises(ConfigError) as error:
         call()
-    assert str(error.value) == (
-        f"tensors of shapes {shapes} were given where one shape was expected; "
-        "squeeze or index them so that every per-sample quantity is [B]"
-    )
+    assert re.findall(r"\([\d, ]*\)", error.value.given) == re.findall(r"\([\d, ]*\)", shapes)
+    assert error.value.given.startswith("shapes differ: ")
+    assert error.value.expected == "expected one shape, [B]"
+    assert error.value.remedy == "squeeze or index them until they agree"

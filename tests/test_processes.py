@@ -239,7 +239,7 @@ def test_a_constructor_that_does_worse(fault: str, said: str) -> None:
 
 SAID = {
     "raise": "raised RuntimeError: the model exploded in step",
-    "nan": "returned an observation with nan in it",
+    "nan": "returned an observation with nan in it, at index 1",
     "hang": "did not answer within 1 s in step",
     "hang in C": "did not answer within 1 s in step",
     "segfault": "ended its process (SIGSEGV) in step",

@@ -98,7 +98,9 @@ BAD_OBSERVATIONS = {
     "uint8 image": (
         box(0, 255, (64, 48, 3), np.uint8),
         "observations are images (64, 48, 3) of uint8; expected vectors, which the fully connected networks here "
-        "can read; encode the image into features with a wrapper such as gymnasium.wrappers.TransformObservation",
+        "can read; encode the image into features with a wrapper such as "
+        "gymnasium.wrappers.TransformObservation, or read its pixels as a plain vector with "
+        "gymnasium.wrappers.FlattenObservation",
     ),
     "Text": (spaces.Text(5), NO_VECTOR.format("Text")),
     "Sequence": (spaces.Sequence(unit_box(1)), NO_VECTOR.format("Sequence")),
@@ -161,8 +163,8 @@ def test_observations_that_are_refused(kind):
 
 
 def test_a_refusal_names_the_part():
-    space = spaces.Dict(camera=spaces.Tuple([box(0, 255, (8, 8), np.uint8)]), speed=unit_box(1))
-    with pytest.raises(ConfigError, match=r"^observations\['camera'\]\[0\] are images \(8, 8\) of uint8; "):
+    space = spaces.Dict(camera=spaces.Tuple([box(0, 255, (40, 40), np.uint8)]), speed=unit_box(1))
+    with pytest.raises(ConfigError, match=r"^observations\['camera'\]\[0\] are images \(40, 40\) of uint8; "):
         SAC(SpaceEnv(observation_space=space))
 
 

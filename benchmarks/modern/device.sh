@@ -26,7 +26,7 @@ gather() {
   tail -qn 3 "$work"/tune/*.txt >"$OUT/tuning.txt" 2>/dev/null
 }
 left() { echo $((SECONDS_ALL - SECONDS)); }
-trap 'gather; rm -rf "$work"' EXIT
+trap gather EXIT
 
 log "$(nproc --all) cores, $($PYTHON -c 'import torch; print(torch.__version__, torch.cuda.is_available() and torch.cuda.get_device_name())')"
 grep -m1 'model name' /proc/cpuinfo | tee -a "$OUT/log.txt"
@@ -91,4 +91,5 @@ while [ "${#pids[@]}" -gt 0 ] && [ "$(left)" -gt 10 ] && [ -n "$(jobs -rp)" ]; d
 done
 log "stopping"
 for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null; done
-wait
+gather
+rm -rf "$work"

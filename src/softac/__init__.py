@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from softac.algorithms import SACDiscrete as SACDiscrete
     from softac.algorithms import SACMixture as SACMixture
     from softac.examine.conformance import check_agent as check_agent
+    from softac.examine.environment import check_env as check_env
     from softac.model import Model as Model
     from softac.model import evaluate_policy as evaluate_policy
 
@@ -41,12 +42,14 @@ __all__ = [
     "SACMixture",
     "__version__",
     "check_agent",
+    "check_env",
     "evaluate_policy",
 ]
 
 ROOMS = {
     "Model": "softac.model",
     "check_agent": "softac.examine.conformance",
+    "check_env": "softac.examine.environment",
     "evaluate_policy": "softac.model",
 }
 

@@ -7,6 +7,7 @@ from softac.agents.registry import AGENTS, algorithm_name
 from softac.envs.make import EnvLike
 from softac.errors import ConfigError
 from softac.model import Model
+from softac.run.habits import missing, refuse_policy
 
 
 class NamedModel(Model):
@@ -14,8 +15,12 @@ class NamedModel(Model):
 
     agent_class: ClassVar[type[Any]]
 
-    def __init__(self, env: EnvLike, **arguments: Any) -> None:
+    def __init__(self, env: EnvLike, *others: Any, **arguments: Any) -> None:
+        refuse_policy(type(self).__name__, env, others)
         super().__init__(self.agent_class, env, **arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(missing(type(self).__name__, name), name=name, obj=self)
 
     @classmethod
     def _require_own(cls, found: type[Any], path: Path) -> None:

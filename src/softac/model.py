@@ -14,10 +14,9 @@ from softac.agents.registry import algorithm_name, find_agent
 from softac.config import make_config
 from softac.envs import EnvSource, Spaces, VectorEnv
 from softac.envs.make import EnvLike
-from softac.errors import ConfigError
 from softac.learning.engine import require_engine
-from softac.run import stored
-from softac.run.config import RecordConfig, RunConfig, exchanged
+from softac.run import habits, stored
+from softac.run.config import RecordConfig, RunConfig, exchanged, whole_steps
 from softac.run.evaluate import Returns, act, evaluate, observations
 from softac.run.lifecycle import Attending, Lifecycle
 from softac.run.numerics import numerics, usual_threads
@@ -72,6 +71,7 @@ class Model:
         trust_module: bool = False,
         **config: Any,
     ) -> None:
+        habits.refuse_made(config, agent_class, algorithm_name(agent_class))
         settings = {"seed": seed, "n_envs": n_envs, "device": device, "engine": engine, "precision": precision}
         worlds = {"env_workers": env_workers, "env_timeout": env_timeout, "on_env_failure": on_env_failure}
         run = make_config(RunConfig, settings | worlds | {"overlap": overlap})
@@ -112,6 +112,10 @@ class Model:
         self.life = Lifecycle(algorithm_name(agent_class), self.agent, envs, source, spaces, run, threads)
         self._prediction_noise = generator(Purpose.PREDICTION, run.seed)
 
+    def __repr__(self) -> str:
+        """`SAC on Pendulum-v1, seed 0: 10,000 steps`."""
+        return f"{type(self).__name__} on {self.source.name}, seed {self.run.seed}: {self.num_timesteps:,} steps"
+
     @property
     def run(self) -> RunConfig:
         """How the run is made; its engine is "auto" until the first `learn`."""
@@ -141,6 +145,7 @@ class Model:
         eval_freq: int = 5_000,
         n_eval_episodes: int = 10,
         save_freq: int = 10_000,
+        **others: Any,
     ) -> Self:
         """Train for exactly `total_timesteps` further environment steps.
 
@@ -153,6 +158,7 @@ class Model:
             eval_freq: environment steps between evaluations; 0: only at the end.
             n_eval_episodes: episodes per evaluation; 0: no evaluation.
             save_freq: environment steps between checkpoints; 0: only at the end.
+            others: none; what Stable-Baselines3 has is answered with the line to write here.
 
         Raises:
             ConfigError: an argument that cannot work, or a replay that does not fit in memory.
@@ -162,14 +168,10 @@ class Model:
         """
         frequencies = {"eval_freq": eval_freq, "n_eval_episodes": n_eval_episodes, "save_freq": save_freq}
         record = make_config(RecordConfig, frequencies)
-        if not isinstance(total_timesteps, int) or total_timesteps < 1:
-            raise ConfigError(
-                f"total_timesteps={total_timesteps!r} was given",
-                "expected a whole number of environment steps, at least 1",
-                "give 100_000, say",
-            )
+        habits.refuse_learnt(others)
+        habits.require_callback(callback)
         folder = None if run_dir is None else Path(run_dir)
-        return self.train(self.num_timesteps + total_timesteps, record, folder, callback=callback)
+        return self.train(self.num_timesteps + whole_steps(total_timesteps), record, folder, callback=callback)
 
     def train(
         self,
@@ -289,9 +291,7 @@ class Model:
         with ExitStack() as stack:
             if envs is not None and source.repeatable:
                 stack.callback(envs.close)
-            model._assemble(
-                said.agent_class, said.hyperparameters, run, said.spaces, source, envs, threads=said.threads
-            )
+            model._assemble(said.agent_class, said.hyperparameters, run, said.spaces, source, envs, said.threads)
             model.life.go_on_from(snapshot, home)
             stack.pop_all()
         model.life.no_env = no_env
@@ -326,5 +326,5 @@ def evaluate_policy(
         ConfigError: the environment has other spaces than the model, or is the one it trains in.
         EnvironmentFailed: the environment raised or returned what it must not.
     """
-    returns = model.evaluate(env, n_eval_episodes, deterministic=deterministic, seed=seed)
+    returns = habits.model(model).evaluate(env, n_eval_episodes, deterministic=deterministic, seed=seed)
     return returns.mean, returns.std

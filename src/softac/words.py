@@ -1,6 +1,7 @@
 """Numbers, durations and lists in words."""
 
 from collections.abc import Iterable, Sequence
+from traceback import extract_tb
 
 from softac.errors import one_line
 
@@ -62,5 +63,9 @@ def clean(value: object, longest: int = LONGEST) -> str:
 
 
 def described(error: BaseException, longest: int = 300) -> str:
-    """The kind and the text of an error of somebody else's, as one line."""
-    return one_line(f"{type(error).__name__}: {error}", longest)
+    """The kind and the text of an error of somebody else's, as one line; without a text, where it was raised."""
+    text = str(error).strip()
+    if not text and (frames := extract_tb(error.__traceback__)):
+        last = frames[-1]
+        text = f"{last.filename}, line {last.lineno}" + (f": {last.line}" if last.line else "")
+    return one_line(f"{type(error).__name__}: {text}", longest)

@@ -499,9 +499,12 @@ REFUSALS = {
     ),
     "terminal shape": (
         lambda: FiniteMDP(HALF, ZERO, 0.9, [True]),
-        r"terminal has shape \(1,\) and dtype bool; .* one boolean for each of the 2 states; make a mask",
+        r"terminal is \[True\]; it must be one boolean for each of the 2 states; write a list of False, with True",
     ),
-    "terminal dtype": (lambda: FiniteMDP(HALF, ZERO, 0.9, [0, 1]), r"terminal has shape \(2,\) and dtype int64"),
+    "terminal dtype": (
+        lambda: FiniteMDP(HALF, ZERO, 0.9, [0, 2]),
+        r"terminal is \[0, 2\]; it must be one boolean for",
+    ),
     "terminal reward": (
         lambda: FiniteMDP(HALF, spoiled(ZERO, (1, 0), 2.0), 0.9, [False, True]),
         r"r\[1, 0\] \(state 1, action 0\) is 2 in a terminal state; .*; put the reward on the transitions",
@@ -571,7 +574,7 @@ REFUSALS = {
     ),
     "no steps": (
         lambda: simulate(GOOD, np.full((2, 2), 0.5), 0, 1, np.random.default_rng(0)),
-        r"n_steps is 0 and n_episodes is 1; both must be at least 1; ask",
+        r"n_steps is 0; expected a whole number, at least 1; give 1, say",
     ),
     "start state": (
         lambda: simulate(GOOD, np.full((2, 2), 0.5), 1, 1, np.random.default_rng(0), start=2),

@@ -17,6 +17,7 @@ from softac.errors import ConfigError, DiskError
 from softac.model import Model
 from softac.run.config import RunConfig
 from softac.run.evaluate import evaluate
+from softac.run.folder import require_no_link
 from softac.run.numerics import numerics
 from softac.run.signals import StopSignals
 from softac.types import FloatArray
@@ -149,6 +150,7 @@ def _episodes(text: str | None, default: int) -> int:
 
 def _default_path(run_dir: Path, step: int) -> Path:
     folder = run_dir / VIDEOS
+    require_no_link(folder)
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:

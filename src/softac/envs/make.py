@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import DependencyNotInstalled, UnregisteredEnv
 
+from softac.envs.foreign import home_of, refusal
 from softac.envs.rendering import EGL_PACKAGES, has_display, has_egl
 from softac.envs.vector import InProcessVectorEnv
 from softac.errors import ConfigError, EnvironmentFailed, missing_extra, nearest
@@ -22,6 +24,9 @@ EnvLike = str | Env | Callable[..., Env]
 
 # Registered ids whose arguments name what is imported.
 IMPORTERS = ("GymV21Environment-v0", "GymV26Environment-v0")
+
+# A vector environment can be called, as any object of a class with __call__.
+FOREIGN = (gym.vector.VectorEnv, list, tuple, EnvSpec)
 
 log = logging.getLogger("softac.mujoco")
 
@@ -50,7 +55,8 @@ def make_env(
     kwargs = dict(env_kwargs or {})
     if render_mode is not None:
         kwargs["render_mode"] = render_mode
-    _require_single(env)
+    if not isinstance(env, str | gym.Env) and (isinstance(env, FOREIGN) or not callable(env)):
+        raise refusal(env, "was given")
     if isinstance(env, gym.Env):
         if kwargs:
             raise ConfigError(
@@ -62,17 +68,6 @@ def make_env(
     if isinstance(env, str):
         _require_registered(env, trust_module)
     return _made(env, kwargs)
-
-
-def _require_single(env: Any) -> None:
-    """Refuse several environments in one."""
-    if isinstance(env, gym.vector.VectorEnv):
-        raise ConfigError(
-            f"a vector environment ({type(env).__name__}) was given",
-            "expected an id, a function or a single environment, which softac steps itself so that every episode "
-            "has its own seed and ends exactly where it ends",
-            "pass the single environment's id and n_envs",
-        )
 
 
 def _made(env: str | Callable[..., Env], kwargs: dict[str, Any]) -> Env:
@@ -93,11 +88,7 @@ def _made(env: str | Callable[..., Env], kwargs: dict[str, Any]) -> Env:
             "check --env-kwargs and the environment",
         ) from error
     if not isinstance(made, gym.Env):
-        raise ConfigError(
-            f"{_name(env)} returned a {type(made).__name__}",
-            "expected a gymnasium.Env",
-            "return one",
-        )
+        raise refusal(made, f"was returned by {_name(env)}")
     return made
 
 
@@ -156,9 +147,9 @@ def _require_registered(env_id: str, trust_module: bool) -> None:
     if module:
         if not trust_module:
             raise ConfigError(
-                f"{env_id!r} would import the module {module!r} because a file says so",
-                "expected an id without a module",
-                f"name it yourself with --env {env_id} if you trust it",
+                f"{env_id!r} would import the module {module!r}",
+                "expected an id without a module, or the word of whoever typed it, which a file cannot give",
+                f"name it yourself if you trust it: {env_id!r} with trust_module=True, or --env {env_id}",
             )
         # A module in the folder one stands in, which an installed command would not find.
         sys.path.append(str(Path.cwd()))
@@ -174,18 +165,23 @@ def _require_registered(env_id: str, trust_module: bool) -> None:
             sys.path.pop()
     if name in IMPORTERS and not trust_module:
         raise ConfigError(
-            f"{name!r} would import an environment of another library because a file says so",
-            "expected an id that Gymnasium runs itself",
-            f"name it yourself with --env {name} if you trust the file",
+            f"{name!r} would import an environment of another library",
+            "expected an id that Gymnasium runs itself, or the word of whoever typed it, which a file cannot give",
+            f"name it yourself if you trust it: {name!r} with trust_module=True, or --env {name}",
         )
     try:
         spec = gym.spec(name)
     except (UnregisteredEnv, gym.error.Error) as error:
-        hint = nearest(name, gym.registry)
+        if home := home_of(name):
+            raise ConfigError(
+                f"the environment {env_id!r} is not registered",
+                f"expected its package to be imported, which registers it: {home}",
+                f"write {home}:{name}, and in Python trust_module=True, or import {home} before",
+            ) from None
         raise ConfigError(
-            f"unknown environment {env_id!r}{hint or f' ({clean(error)})'}",
+            f"unknown environment {env_id!r}{nearest(name, gym.registry) or f' ({clean(error)})'}",
             "expected a Gymnasium id such as Pendulum-v1, or module:Env-v0 for one of your own",
-            "correct the id",
+            "correct the id; where a package registers it when it is imported, write package:Env-v0",
         ) from None
     if "mujoco" in str(spec.entry_point):
         _quiet_mujoco()

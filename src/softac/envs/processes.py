@@ -238,8 +238,14 @@ class ProcessVectorEnv:
         match message:
             case {"kind": "log", "name": str(name), "level": int(level), "text": str(text)}:
                 logging.getLogger(name).log(level, "%s", text)
-            case {"kind": "fault", "index": int(i), "text": str(text), "traceback": trace} if i in self._asked:
-                self._faults[i] = EnvFault(text)
+            case {
+                "kind": "fault",
+                "index": int(i),
+                "text": str(text),
+                "expected": str(expected),
+                "traceback": trace,
+            } if i in self._asked:
+                self._faults[i] = EnvFault(text, expected)
                 self._faults[i].__cause__ = Remote(trace)
             case {"kind": "making"}:
                 pass

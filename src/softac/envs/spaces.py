@@ -1,8 +1,4 @@
-"""Spaces: what can be learned on, how observations are flattened and actions rescaled.
-
-Flattening order: a Box in C order; a Dict by sorted key; a Tuple by position; Discrete and
-MultiDiscrete as one-hot vectors; MultiBinary as zeros and ones. All become float32.
-"""
+"""Spaces: how an agent sees observations, how its actions reach the environment, and both in a file."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -12,14 +8,14 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from softac.envs.flat import flat_size, flatten, item
+from softac.envs.learnable import check_observation_space, checked_action_space
+from softac.envs.leaves import coordinates, inside, leaves
+from softac.envs.misfit import acted, misfit, seen
 from softac.errors import CheckpointError, ConfigError
 from softac.types import EnvSpec, FloatArray
 
-# Beyond this a bound says "any number": the policy covers the whole range from its first step.
-LARGEST_BOUND = 1e6
-MOST_ACTIONS = 1_000_000
 DEPTH_LIMIT = 8
-NOTHING = np.zeros(0, np.float32)
 
 
 class Spaces:
@@ -35,10 +31,10 @@ class Spaces:
     """
 
     def __init__(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
-        _check_observation_space(observation_space, "observations")
+        check_observation_space(observation_space, "observations")
         self.observation_space = observation_space
-        self.action_space = _checked_action_space(action_space)
-        obs_dim = _flat_size(observation_space)
+        self.action_space = checked_action_space(action_space)
+        obs_dim = flat_size(observation_space)
         if isinstance(self.action_space, spaces.Discrete):
             self.low = self.high = np.zeros(0)
             self.spec = EnvSpec(obs_dim, 1, int(self.action_space.n))
@@ -53,7 +49,7 @@ class Spaces:
         Raises:
             ValueError: the observation does not have the shape of the space.
         """
-        return _flatten(self.observation_space, obs)
+        return flatten(self.observation_space, obs)
 
     def flatten_batch(self, obs: Any) -> tuple[FloatArray, bool]:
         """One observation or a batch of them as `[B, obs_dim]`, and whether it was a batch.
@@ -61,11 +57,63 @@ class Spaces:
         Raises:
             ValueError: it is neither.
         """
-        space, part = _first_leaf(self.observation_space, obs)
-        if np.ndim(part) == len(space.shape or ()):
-            return self.flatten(obs)[None], False
-        size = len(part)
-        return np.stack([self.flatten(item(self.observation_space, obs, i)) for i in range(size)]), True
+        if called := self._returned_by(obs):
+            raise ValueError(called)
+        space = self.observation_space
+        try:
+            parts = [(part, inside(obs, path)) for _, path, part in leaves(space)]
+            deeper = [value for part, value in parts if np.ndim(value) != len(part.shape or ())]
+            batched = 2 * len(deeper) > len(parts)  # else the odd part is wrong
+            each = [item(space, obs, i) for i in range(len(deeper[0]))] if batched else [obs]
+        except Exception:  # it may be any object, and raise anything when looked at
+            raise ValueError(self.misfit(obs)) from None
+        if not each:
+            raise ValueError("a batch of none")
+        return np.stack([self._flattened(one) for one in each]), batched
+
+    def _flattened(self, obs: Any) -> FloatArray:
+        try:
+            flat = self.flatten(obs)
+        except Exception:  # as above
+            raise ValueError(self.misfit(obs)) from None
+        if wrong := self.infinite(flat):
+            raise ValueError(wrong)
+        return flat
+
+    def _returned_by(self, obs: Any) -> str:
+        """In words, that this is all that `reset` or `step` returned, and not the observation in it; "" if not."""
+        if not isinstance(obs, tuple) or len(obs) not in (2, 5) or not isinstance(obs[-1], dict):
+            return ""
+        if isinstance(self.observation_space, spaces.Tuple) and len(self.observation_space) == len(obs):
+            return ""
+        if len(obs) == 2:
+            return "observation and info, as reset returns them; write obs, info = env.reset() and pass obs"
+        return "all that step returns; write obs, reward, terminated, truncated, info = env.step(...) and pass obs"
+
+    def misfit(self, obs: Any) -> str:
+        """In words, what an observation that cannot be flattened has wrong, and in which part of it."""
+        return misfit(self.observation_space, obs) or "it does not fit"
+
+    def infinite(self, flat: FloatArray) -> str:
+        """In words, the first number of a flattened observation that is not finite; "" if all are."""
+        wrong = np.flatnonzero(~np.isfinite(flat))
+        if not wrong.size:
+            return ""
+        names = coordinates(self.observation_space)[0]
+        return f"{flat[wrong[0]]} in it, at {'index ' if names[0] == '0' else ''}{names[wrong[0]]}"
+
+    def difference(self, other: "Spaces") -> str:
+        """In words, where `other` is not what these are, as far as an agent sees it; "" if nowhere.
+
+        The bounds and the precision of observations do not count: all numbers are read as float32. Those of
+        actions do, since a policy in [-1, 1] is mapped onto them.
+        """
+        here, there = (dict(seen(part.observation_space)) for part in (self, other))
+        for name in [*here, *there]:
+            if here.get(name) != there.get(name):
+                return f"{name} is {there.get(name, 'missing')} and was {here.get(name, 'not there')}"
+        mine, its = (acted(part.action_space) for part in (self, other))
+        return "" if mine == its else f"actions are {its} and were {mine}"
 
     def to_env(self, action: FloatArray) -> Any:
         """An action `[A]` of the agent as the environment takes it.
@@ -109,146 +157,22 @@ class Spaces:
             ) from None
 
 
-def _check_observation_space(space: gym.Space[Any], where: str) -> None:
-    match space:
-        case spaces.Dict() | spaces.Tuple():
-            parts = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
-            for key, part in parts:
-                _check_observation_space(part, f"{where}[{key!r}]")
-        case spaces.Box() if len(space.shape) >= 3 or (len(space.shape) == 2 and space.dtype == np.uint8):
+def spaces_of(env: gym.Env[Any, Any]) -> Spaces:
+    """The spaces of an environment.
+
+    Raises:
+        ConfigError: no algorithm here can learn on one of them.
+    """
+    space, inner = env.action_space, env
+    while isinstance(inner, gym.Wrapper):
+        if isinstance(inner, gym.wrappers.ClipAction) and isinstance(space, spaces.Box) and not space.is_bounded():
             raise ConfigError(
-                f"{where} are images {space.shape} of {space.dtype}",
-                "expected vectors, which the fully connected networks here can read",
-                "encode the image into features with a wrapper such as gymnasium.wrappers.TransformObservation",
+                "the environment is wrapped in ClipAction, which declares actions without bounds",
+                "expected the bounds of the environment itself: softac maps actions onto them and cuts them there",
+                "leave gymnasium.wrappers.ClipAction away",
             )
-        case spaces.Box() | spaces.Discrete() | spaces.MultiDiscrete() | spaces.MultiBinary():
-            pass
-        case _:
-            raise ConfigError(
-                f"{where} are of kind {type(space).__name__}",
-                "expected Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of them",
-                "turn them into a Box with gymnasium.wrappers.TransformObservation",
-            )
-    if where == "observations" and _flat_size(space) == 0:
-        raise ConfigError(
-            "observations are empty",
-            "expected at least one number",
-            "add one to the environment",
-        )
-
-
-def _checked_action_space(space: gym.Space[Any]) -> spaces.Box | spaces.Discrete:
-    if isinstance(space, spaces.Discrete):
-        if space.n > MOST_ACTIONS:
-            raise ConfigError(
-                f"there are {space.n:,} discrete actions",
-                f"expected at most {MOST_ACTIONS:,}, each with a value of its own",
-                "choose among fewer, or declare a Box",
-            )
-        return space
-    if not isinstance(space, spaces.Box):
-        hint = (
-            "number all combinations as one Discrete"
-            if isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary)
-            else "flatten them"
-        )
-        raise ConfigError(
-            f"actions are of kind {type(space).__name__}",
-            "expected a Box of finite bounds (continuous actions) or Discrete",
-            f"{hint} with a gymnasium.ActionWrapper",
-        )
-    if not np.issubdtype(space.dtype, np.floating):
-        raise ConfigError(
-            f"actions are a Box of {space.dtype}",
-            "expected floating-point actions",
-            "declare the space with dtype=np.float32, or Discrete for a method with discrete actions",
-        )
-    if space.low.size == 0:
-        raise ConfigError(
-            "the action space is empty",
-            "expected at least one dimension",
-            "add one",
-        )
-    largest = float(np.maximum(np.abs(space.low), np.abs(space.high)).max())
-    if not largest <= LARGEST_BOUND:
-        raise ConfigError(
-            f"actions are bounded by {largest:g}",
-            f"expected finite bounds of at most {LARGEST_BOUND:g}, since the policy explores all of them",
-            "declare useful bounds, or wrap the environment in gymnasium.wrappers.TransformAction with a bounded "
-            "Box",
-        )
-    return space
-
-
-def _flat_size(space: gym.Space[Any]) -> int:
-    match space:
-        case spaces.Dict():
-            return sum(_flat_size(s) for s in space.spaces.values())
-        case spaces.Tuple():
-            return sum(_flat_size(s) for s in space.spaces)
-        case spaces.Discrete():
-            return int(space.n)
-        case spaces.MultiDiscrete():
-            return int(space.nvec.sum())
-        case _:
-            return int(np.prod(space.shape or (), dtype=np.int64))
-
-
-def _flatten(space: gym.Space[Any], obs: Any) -> FloatArray:
-    match space:
-        case spaces.Box() | spaces.MultiBinary():
-            # A copy: environments may write their next observation into the same array.
-            with np.errstate(over="ignore"):
-                array = np.array(obs, np.float32)
-            if array.shape != space.shape:
-                raise ValueError(f"an observation of shape {array.shape} where the space says {space.shape}")
-            return array.ravel()
-        case spaces.Dict():
-            parts = sorted(space.spaces.items())
-            return np.concatenate([NOTHING, *(_flatten(part, obs[key]) for key, part in parts)])
-        case spaces.Tuple():
-            return np.concatenate([NOTHING, *(_flatten(s, o) for s, o in zip(space.spaces, obs, strict=True))])
-        case spaces.Discrete():
-            return _one_hot(int(obs) - int(space.start), int(space.n))
-        case spaces.MultiDiscrete():
-            start = np.asarray(space.start)
-            values = (np.asarray(obs) - start).ravel()
-            return np.concatenate(
-                [_one_hot(int(v), int(n)) for v, n in zip(values, space.nvec.ravel(), strict=True)]
-            )
-        case _:
-            raise TypeError(type(space).__name__)
-
-
-def _first_leaf(space: gym.Space[Any], obs: Any) -> tuple[gym.Space[Any], Any]:
-    match space:
-        case spaces.Dict():
-            key = next(k for k, part in space.spaces.items() if _flat_size(part))
-            return _first_leaf(space[key], obs[key])
-        case spaces.Tuple():
-            i = next(i for i, part in enumerate(space.spaces) if _flat_size(part))
-            return _first_leaf(space[i], obs[i])
-        case _:
-            return space, obs
-
-
-def item(space: gym.Space[Any], batch: Any, i: int) -> Any:
-    """The `i`-th observation of a batch."""
-    match space:
-        case spaces.Dict():
-            return {key: item(part, batch[key], i) for key, part in space.spaces.items()}
-        case spaces.Tuple():
-            return tuple(item(part, b, i) for part, b in zip(space.spaces, batch, strict=True))
-        case _:
-            return batch[i]
-
-
-def _one_hot(value: int, n: int) -> FloatArray:
-    if not 0 <= value < n:
-        raise ValueError(f"the category {value}, not one of {n}")
-    encoded = np.zeros(n, np.float32)
-    encoded[value] = 1.0
-    return encoded
+        inner = inner.env
+    return Spaces(env.observation_space, space)
 
 
 def _to_json(space: gym.Space[Any]) -> dict[str, Any]:

@@ -13,18 +13,31 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 
-from softac.envs.spaces import Spaces
+from softac.envs.spaces import Spaces, spaces_of
 from softac.errors import SoftacError
 from softac.types import FloatArray
 from softac.words import described
 
+OBSERVATION = "a finite observation of the declared shape"
+ANSWER = "a finite answer of the declared shape"
+FIVE = "five values: observation, reward, terminated, truncated, info"
+SINCE = "as in Gymnasium, and in gym since 0.26"
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 log = logging.getLogger("softac.envs")
 
 
 class EnvFault(Exception):  # noqa: N818
-    """What an environment did wrong; whoever stepped it knows where and when, and says so."""
+    """What an environment did wrong; whoever stepped it knows where and when, and says so.
+
+    Args:
+        text: what it did.
+        expected: what it should have done.
+    """
+
+    def __init__(self, text: str, expected: str = ANSWER) -> None:
+        super().__init__(text)
+        self.expected = expected
 
 
 @dataclass(frozen=True)
@@ -92,7 +105,7 @@ class InProcessVectorEnv:
         try:
             for _ in range(num_envs):
                 self.envs.append(make())
-            self.spaces = Spaces(self.envs[0].observation_space, self.envs[0].action_space)
+            self.spaces = spaces_of(self.envs[0])
         except BaseException:
             self.close()
             raise
@@ -102,10 +115,11 @@ class InProcessVectorEnv:
         try:
             answer: Any = self.envs[index].reset(seed=seed)
         except Exception as error:
-            raise EnvFault(f"raised {described(error)} in reset") from error
+            raise EnvFault(f"raised {described(error)} in reset", OBSERVATION) from error
         if not isinstance(answer, tuple) or len(answer) != 2:
-            raise EnvFault(f"returned {_size(answer)} from reset, not 2 values")
-        return self._checked(answer[0])
+            wanted = f"two values, observation and info, {SINCE}"
+            raise EnvFault(f"returned {_size(answer)} from reset, not 2 values", wanted)
+        return self._checked(answer[0], OBSERVATION)
 
     def step(self, first: int, actions: FloatArray) -> Iterator[Step]:
         """Advance environments first, first + 1, ... by one action `[A]` in [-1, 1] each."""
@@ -133,26 +147,41 @@ class InProcessVectorEnv:
 
     def _read(self, answer: Any) -> Step:
         if not isinstance(answer, tuple) or len(answer) != 5:
-            raise EnvFault(f"returned {_size(answer)} from step, not 5")
+            raise EnvFault(f"returned {_size(answer)} from step, not 5", f"{FIVE}, {SINCE}")
         obs, reward, terminated, truncated, _ = answer
         if not (isinstance(terminated, bool | np.bool_) and isinstance(truncated, bool | np.bool_)):
-            raise EnvFault(f"returned terminated={terminated!r}, truncated={truncated!r}, not booleans")
+            flags = f"terminated={terminated!r:.40}, truncated={truncated!r:.40}"
+            raise EnvFault(f"returned {flags}, not booleans", f"{FIVE}, {SINCE}")
         try:
-            reward = float(reward)
+            reward = _number(reward)
         except (TypeError, ValueError, OverflowError):
             raise EnvFault(f"returned the reward {reward!r:.100}, not a number") from None
         if not abs(reward) <= FLOAT32_MAX:
             raise EnvFault(f"returned the reward {reward}, not a finite float32")
         return Step(self._checked(obs), reward, bool(terminated), bool(truncated))
 
-    def _checked(self, obs: Any) -> FloatArray:
+    def _checked(self, obs: Any, expected: str = ANSWER) -> FloatArray:
         try:
             flat = self.spaces.flatten(obs)
         except Exception as error:  # an observation may be any object, and raise anything when looked at
-            raise EnvFault(f"returned an observation that does not fit its space: {described(error)}") from None
+            wrong = self._misfit(obs, error)
+            raise EnvFault(f"returned an observation that does not fit its space: {wrong}", expected) from None
         if not np.isfinite(flat).all():
-            raise EnvFault(f"returned an observation with {flat[~np.isfinite(flat)][0]} in it")
+            raise EnvFault(f"returned an observation with {self.spaces.infinite(flat)}", expected)
         return flat
+
+    def _misfit(self, obs: Any, error: Exception) -> str:
+        try:
+            return self.spaces.misfit(obs)
+        except Exception:  # as above
+            return described(error)
+
+
+def _number(reward: Any) -> float:
+    """A number, or what holds one; a text is neither."""
+    if isinstance(reward, str | bytes):
+        raise TypeError("a text")
+    return float(reward.item() if hasattr(reward, "item") else reward)
 
 
 def _close(env: gym.Env[Any, Any]) -> None:

@@ -146,7 +146,13 @@ class _Worker:
             try:
                 self._answer(i, asked)
             except EnvFault as fault:
-                self._send("fault", index=i, text=str(fault)[:LONGEST_TEXT], traceback=_traceback(fault))
+                self._send(
+                    "fault",
+                    index=i,
+                    text=str(fault)[:LONGEST_TEXT],
+                    expected=fault.expected,
+                    traceback=_traceback(fault),
+                )
                 block.state[i] = State.FAILED
             else:
                 block.state[i] = State.ANSWERED

@@ -10,22 +10,27 @@ All tensors are batch first: parameters and actions are `[..., D]`, log-densitie
     IndexedCategorical  the same, as a row of one number       sample, log_prob, mode, entropy
 
 The noise is an argument of both ways to sample. From `rsample` the action is differentiable in the
-parameters. From `sample` it is a constant, and the gradient of its log-density is the score.
+parameters. From `sample` it is a constant, and the gradient of its log-density is the score. Lists and
+arrays of NumPy are taken as well as tensors.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from softac.equations.inputs import Numbers, tensor
+from softac.errors import ConfigError
+
 LOG_2 = math.log(2.0)
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
 
-def log_one_minus_tanh_squared(u: Tensor) -> Tensor:
+def log_one_minus_tanh_squared(u: Numbers) -> Tensor:
     """log(1 - tanh(u)^2), the log-derivative of tanh, elementwise and exact to rounding.
 
     Computed as 2 (log 2 - u - softplus(-2u)). The form log(1 - a^2 + 1e-6) found in many codes
@@ -33,11 +38,12 @@ def log_one_minus_tanh_squared(u: Tensor) -> Tensor:
 
     Source: arXiv:1812.05905, appendix C, eq. 21, in a stable arrangement.
     """
+    u = tensor(u, "u")
     return 2.0 * (LOG_2 - u - softplus(-2.0 * u))
 
 
 def change_of_variables(
-    bijection: Callable[[Tensor], Tensor], u: Tensor, log_prob: Tensor
+    bijection: Callable[[Tensor], Tensor], u: Numbers, log_prob: Numbers
 ) -> tuple[Tensor, Tensor]:
     """Density of a = f(u) for an elementwise bijection f: log p_a(a) = log p_u(u) - sum_i log |f'(u_i)|.
 
@@ -55,6 +61,7 @@ def change_of_variables(
 
     Source: arXiv:1812.05905, appendix C, eq. 20, with the determinant where the text says Jacobian.
     """
+    u, log_prob = tensor(u, "u"), tensor(log_prob, "log_prob")
     a, pull_back = torch.func.vjp(bijection, u)[:2]
     (slope,) = pull_back(torch.ones_like(u))
     return a, log_prob - slope.abs().log().sum(-1)
@@ -72,19 +79,23 @@ class Gaussian:
     mean: Tensor
     log_std: Tensor
 
-    def rsample(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def __post_init__(self) -> None:
+        _take(self, "mean", "log_std")
+
+    def rsample(self, noise: Numbers) -> tuple[Tensor, Tensor]:
         """Map standard normal `noise [..., D]` to an action `[..., D]` and its log-density `[...]`."""
+        noise = tensor(noise, "noise")
         action = self.mean + self.log_std.exp() * noise
         return action, (-0.5 * noise.square() - self.log_std - HALF_LOG_2PI).sum(-1)
 
-    def sample(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def sample(self, noise: Numbers) -> tuple[Tensor, Tensor]:
         """The same sample held constant, and its log-density, whose gradient is the score."""
-        action = (self.mean + self.log_std.exp() * noise).detach()
+        action = (self.mean + self.log_std.exp() * tensor(noise, "noise")).detach()
         return action, self.log_prob(action)
 
-    def log_prob(self, action: Tensor) -> Tensor:
+    def log_prob(self, action: Numbers) -> Tensor:
         """Log-density `[...]` of given actions `[..., D]`; above 0 where the density exceeds 1."""
-        return _log_normal(action, self.mean, self.log_std)
+        return _log_normal(tensor(action, "action"), self.mean, self.log_std)
 
     def mode(self) -> Tensor:
         """The mean `[..., D]`."""
@@ -109,7 +120,10 @@ class SquashedGaussian:
     mean: Tensor
     log_std: Tensor
 
-    def rsample(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def __post_init__(self) -> None:
+        _take(self, "mean", "log_std")
+
+    def rsample(self, noise: Numbers) -> tuple[Tensor, Tensor]:
         """Map standard normal `noise` to an action and its log-density, differentiably.
 
         Args:
@@ -119,23 +133,24 @@ class SquashedGaussian:
             The action `[..., D]` in [-1, 1] and log pi(action) `[...]`. The density is evaluated
             on the sample before the tanh, so it stays exact where float32 tanh rounds to 1.
         """
+        noise = tensor(noise, "noise")
         u = self.mean + self.log_std.exp() * noise
         log_normal = -0.5 * noise.square() - self.log_std - HALF_LOG_2PI
         return u.tanh(), (log_normal - log_one_minus_tanh_squared(u)).sum(-1)
 
-    def action(self, noise: Tensor) -> Tensor:
+    def action(self, noise: Numbers) -> Tensor:
         """The action of `rsample` alone, for acting: the same bits, without its log-density."""
-        return (self.mean + self.log_std.exp() * noise).tanh()
+        return (self.mean + self.log_std.exp() * tensor(noise, "noise")).tanh()
 
-    def sample(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def sample(self, noise: Numbers) -> tuple[Tensor, Tensor]:
         """The same sample held constant, and its log-density, whose gradient is the score.
 
         The density is evaluated before the tanh, as in `rsample`.
         """
-        u = (self.mean + self.log_std.exp() * noise).detach()
+        u = (self.mean + self.log_std.exp() * tensor(noise, "noise")).detach()
         return u.tanh(), _log_normal(u, self.mean, self.log_std) - log_one_minus_tanh_squared(u).sum(-1)
 
-    def log_prob(self, action: Tensor) -> Tensor:
+    def log_prob(self, action: Numbers) -> Tensor:
         """Log-density `[...]` of given actions `[..., D]` in [-1, 1].
 
         tanh cannot be inverted where it has rounded to 1, so |action| is clamped to the largest
@@ -171,7 +186,10 @@ class SquashedMixture:
     means: Tensor
     log_stds: Tensor
 
-    def rsample(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def __post_init__(self) -> None:
+        _take(self, "logits", "means", "log_stds")
+
+    def rsample(self, noise: Numbers) -> tuple[Tensor, Tensor]:
         """Draw from every component at once, differentiably in the means and stds.
 
         Args:
@@ -182,10 +200,10 @@ class SquashedMixture:
             E[f] under the policy is the sum over k of w_k f(action_k), which is differentiable in the logits
             as well; a single draw from the mixture is not.
         """
-        u = self.means + self.log_stds.exp() * noise
+        u = self.means + self.log_stds.exp() * tensor(noise, "noise")
         return u.tanh(), self._log_prob_before_tanh(u, extra_axis=True)
 
-    def sample(self, noise: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    def sample(self, noise: Numbers, uniform: Numbers) -> tuple[Tensor, Tensor]:
         """Draw one action, a constant; the gradient of its log-density is the score.
 
         Args:
@@ -195,14 +213,14 @@ class SquashedMixture:
         Returns:
             The action `[..., D]` and the mixture's log-density there, `[...]`.
         """
-        chosen = _gumbel_argmax(self.logits, uniform)[..., None, None]
+        chosen = _gumbel_argmax(self.logits, tensor(uniform, "uniform"))[..., None, None]
         index = chosen.expand(*chosen.shape[:-1], self.means.shape[-1])
         mean = self.means.gather(-2, index).squeeze(-2)
         log_std = self.log_stds.gather(-2, index).squeeze(-2)
-        u = (mean + log_std.exp() * noise).detach()
+        u = (mean + log_std.exp() * tensor(noise, "noise")).detach()
         return u.tanh(), self._log_prob_before_tanh(u, extra_axis=False)
 
-    def log_prob(self, action: Tensor) -> Tensor:
+    def log_prob(self, action: Numbers) -> Tensor:
         """Log-density `[...]` of given actions `[..., D]`, clamped at the ends as in `SquashedGaussian`."""
         return self._log_prob_before_tanh(_atanh(action), extra_axis=False)
 
@@ -241,13 +259,16 @@ class Deterministic:
 
     action: Tensor
 
-    def rsample(self, noise: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002 - the face of the others
+    def __post_init__(self) -> None:
+        _take(self, "action")
+
+    def rsample(self, noise: Numbers) -> tuple[Tensor, Tensor]:  # noqa: ARG002 - the face of the others
         """The action `[..., D]` and log-probability 0 `[...]`, whatever the noise."""
         return self.action, torch.zeros_like(self.action[..., 0])
 
-    def log_prob(self, action: Tensor) -> Tensor:
+    def log_prob(self, action: Numbers) -> Tensor:
         """0 where `action [..., D]` is exactly the action, minus infinity elsewhere, `[...]`."""
-        same = (action == self.action).all(-1)
+        same = (tensor(action, "action") == self.action).all(-1)
         return torch.zeros_like(self.action[..., 0]).masked_fill(~same, -math.inf)
 
     def mode(self) -> Tensor:
@@ -265,21 +286,24 @@ class Categorical:
 
     logits: Tensor
 
+    def __post_init__(self) -> None:
+        _take(self, "logits")
+
     def log_probs(self) -> Tensor:
         """Log-probabilities of all actions, `[..., A]`."""
         return self.logits.log_softmax(-1)
 
-    def sample(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    def sample(self, uniform: Numbers) -> tuple[Tensor, Tensor]:
         """Map `uniform [..., A]`, drawn from U(0, 1), to an action `[...]` (int64) and its log-probability.
 
         Adds Gumbel noise -log(-log uniform) to the logits and takes the largest.
         """
-        action = _gumbel_argmax(self.logits, uniform)
+        action = _gumbel_argmax(self.logits, tensor(uniform, "uniform"))
         return action, self.log_prob(action)
 
-    def log_prob(self, action: Tensor) -> Tensor:
+    def log_prob(self, action: Numbers) -> Tensor:
         """Log-probability `[...]` of given actions `[...]` (integers)."""
-        return self.log_probs().gather(-1, action.long().unsqueeze(-1)).squeeze(-1)
+        return self.log_probs().gather(-1, _index(action, self.logits.shape[-1]).unsqueeze(-1)).squeeze(-1)
 
     def mode(self) -> Tensor:
         """The most probable action `[...]` (int64)."""
@@ -304,14 +328,17 @@ class IndexedCategorical:
 
     logits: Tensor
 
-    def sample(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def __post_init__(self) -> None:
+        _take(self, "logits")
+
+    def sample(self, noise: Numbers) -> tuple[Tensor, Tensor]:
         """Map `noise [..., A]`, drawn from U(0, 1), to an action `[..., 1]` and its log-probability `[...]`."""
         action, log_prob = Categorical(self.logits).sample(noise)
         return action.unsqueeze(-1).to(self.logits.dtype), log_prob
 
-    def log_prob(self, action: Tensor) -> Tensor:
+    def log_prob(self, action: Numbers) -> Tensor:
         """Log-probability `[...]` of given actions `[..., 1]`."""
-        return Categorical(self.logits).log_prob(action.squeeze(-1))
+        return Categorical(self.logits).log_prob(tensor(action, "action").squeeze(-1))
 
     def mode(self) -> Tensor:
         """The most probable action `[..., 1]`."""
@@ -327,7 +354,28 @@ def _log_normal(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     return (-0.5 * standardised.square() - log_std - HALF_LOG_2PI).sum(-1)
 
 
-def _atanh(action: Tensor) -> Tensor:
+def _take(distribution: Any, *names: str) -> None:
+    """Let the fields of these names be tensors."""
+    for name in names:
+        value = getattr(distribution, name)
+        if not isinstance(value, Tensor):
+            object.__setattr__(distribution, name, tensor(value, name))
+
+
+def _index(action: Numbers, n: int) -> Tensor:
+    """Actions as indices. A tensor is trusted: to look into it would stop the device."""
+    index = tensor(action, "action")
+    if not isinstance(action, Tensor) and not bool(((index >= 0) & (index < n) & (index == index.floor())).all()):
+        raise ConfigError(
+            f"action is {action!r:.100}",
+            f"expected whole numbers from 0 to {n - 1}",
+            "count actions from 0",
+        )
+    return index.long()
+
+
+def _atanh(action: Numbers) -> Tensor:
+    action = tensor(action, "action")
     largest = 1.0 - torch.finfo(action.dtype).eps / 2.0
     return action.clamp(-largest, largest).atanh()
 

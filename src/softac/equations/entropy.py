@@ -2,25 +2,26 @@
 
 One definition throughout: entropy is the expected information, -sum p log p, with 0 log 0 = 0. The base is
 named: 2 for bits, math.e for nats. Differential entropies are in nats, as in the agents; they depend on the
-unit of the variable and can be negative.
+unit of the variable and can be negative. Lists and arrays of NumPy are taken as well as tensors.
 """
 
 import heapq
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from softac.equations.distributions import HALF_LOG_2PI, log_one_minus_tanh_squared
+from softac.equations.inputs import Numbers, broadcast, scalar, tensor
 from softac.errors import ConfigError
 
 
-def information(p: Tensor | float, base: float = 2.0) -> Tensor:
+def information(p: Numbers, base: float = 2.0) -> Tensor:
     """How much an event of probability `p` tells, log 1 / p, elementwise; infinite at p = 0.
 
     Args:
-        p: probabilities in [0, 1], any shape; a float is taken in float64.
+        p: probabilities in [0, 1], any shape.
         base: 2 for bits, math.e for nats.
 
     Raises:
@@ -28,12 +29,10 @@ def information(p: Tensor | float, base: float = 2.0) -> Tensor:
 
     Source: Shannon 1948, section 6.
     """
-    p = torch.as_tensor(p, dtype=None if isinstance(p, Tensor) else torch.float64)
-    _check_probabilities(p, "p")
-    return -p.log() / _log_base(base)
+    return -_probabilities(p, "p").log() / _log_base(base)
 
 
-def entropy(p: Tensor, base: float = 2.0) -> Tensor:
+def entropy(p: Numbers, base: float = 2.0) -> Tensor:
     """H(p) = -sum_i p_i log p_i, `[..., K]` -> `[...]`, with 0 log 0 = 0.
 
     Between 0, all weight on one answer, and log K, all K answers equally likely.
@@ -43,36 +42,35 @@ def entropy(p: Tensor, base: float = 2.0) -> Tensor:
 
     Source: Shannon 1948, section 6.
     """
-    _check_distribution(p, "p")
-    nats: Tensor = torch.special.entr(p).sum(-1)
+    nats: Tensor = torch.special.entr(_distribution(p, "p")).sum(-1)
     return nats / _log_base(base)
 
 
-def cross_entropy(p: Tensor, q: Tensor, base: float = 2.0) -> Tensor:
+def cross_entropy(p: Tensor, q: Numbers, base: float = 2.0) -> Tensor:
     """-sum_i p_i log q_i, `[..., K]` -> `[...]`: the length of messages from p in a code made for q.
 
     Raises:
         ConfigError: naming the entry, if q is 0 where p is positive (the length is infinite there); if a row
             is not a distribution.
     """
-    _check_pair(p, q)
+    p, q = _pair(p, q)
     nats: Tensor = -torch.special.xlogy(p, q).sum(-1)
     return nats / _log_base(base)
 
 
-def kl(p: Tensor, q: Tensor, base: float = 2.0) -> Tensor:
+def kl(p: Tensor, q: Numbers, base: float = 2.0) -> Tensor:
     """KL(p || q) = sum_i p_i log(p_i / q_i), `[..., K]` -> `[...]`; >= 0, and 0 only for p = q.
 
     Raises:
         ConfigError: naming the entry, if q is 0 where p is positive (the divergence is infinite); if a row
             is not a distribution.
     """
-    _check_pair(p, q)
+    p, q = _pair(p, q)
     nats: Tensor = (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum(-1)
     return nats / _log_base(base)
 
 
-def expected_code_length(p: Tensor) -> Tensor:
+def expected_code_length(p: Numbers) -> Tensor:
     """Expected length in bits of the best prefix code for `p [K]`, a scalar: Huffman's.
 
     It is the least number of yes-or-no questions, on average, that tells which of K answers is the case,
@@ -85,13 +83,14 @@ def expected_code_length(p: Tensor) -> Tensor:
 
     Source: Huffman 1952.
     """
+    p = tensor(p, "p")
     if p.ndim != 1:
         raise ConfigError(
             f"p has shape {tuple(p.shape)}",
             "a code is made for one distribution [K]",
             "call once for each row",
         )
-    _check_distribution(p, "p")
+    p = _distribution(p, "p")
     groups = [float(x) for x in p.tolist() if x > 0.0]
     heapq.heapify(groups)
     length = 0.0
@@ -102,7 +101,7 @@ def expected_code_length(p: Tensor) -> Tensor:
     return torch.tensor(length, dtype=p.dtype)
 
 
-def gaussian_entropy(std: Tensor) -> Tensor:
+def gaussian_entropy(std: Numbers) -> Tensor:
     """Differential entropy in nats of N(., diag(std^2)): sum_i (1/2 + log(2 pi) / 2 + log std_i).
 
     Args:
@@ -115,11 +114,10 @@ def gaussian_entropy(std: Tensor) -> Tensor:
     Raises:
         ConfigError: for a std that is not positive.
     """
-    _check_std(std)
-    return (0.5 + HALF_LOG_2PI + std.log()).sum(-1)
+    return (0.5 + HALF_LOG_2PI + _deviations(std).log()).sum(-1)
 
 
-def squashed_gaussian_entropy(mean: Tensor, std: Tensor) -> Tensor:
+def squashed_gaussian_entropy(mean: Numbers, std: Numbers) -> Tensor:
     """Differential entropy in nats of tanh(u), u ~ N(mean, diag(std^2)), by quadrature.
 
     H(tanh u) = H(u) + sum_i E[log(1 - tanh^2 u_i)], since the entropy of an invertible map adds the expected
@@ -137,7 +135,7 @@ def squashed_gaussian_entropy(mean: Tensor, std: Tensor) -> Tensor:
     Raises:
         ConfigError: for a std that is not positive.
     """
-    _check_std(std)
+    mean, std = broadcast(mean=mean, std=_deviations(std))
     noise = torch.linspace(-10.0, 10.0, 2001, dtype=torch.float64, device=mean.device)
     weight = torch.exp(-0.5 * noise.square() - HALF_LOG_2PI) * (noise[1] - noise[0])
     u = mean.double().unsqueeze(-1) + std.double().unsqueeze(-1) * noise
@@ -145,7 +143,7 @@ def squashed_gaussian_entropy(mean: Tensor, std: Tensor) -> Tensor:
     return (gaussian_entropy(std.double()) + expected_slope.sum(-1)).to(mean.dtype)
 
 
-def mixture_entropy(means: Tensor, std: float, divergence: Literal["kl", "bhattacharyya"] = "kl") -> Tensor:
+def mixture_entropy(means: Numbers, std: Numbers, divergence: Literal["kl", "bhattacharyya"] = "kl") -> Tensor:
     """Bound in nats on the differential entropy of the mixture of K equally likely N(mean_k, std^2 I).
 
     H_D = D/2 log(2 pi e std^2) - mean_i log (1/K sum_j exp(-D_ij)). With D_ij the KL divergence between two
@@ -176,6 +174,7 @@ def mixture_entropy(means: Tensor, std: float, divergence: Literal["kl", "bhatta
             "it must be 'kl' or 'bhattacharyya'",
             "pick 'kl' for the upper bound on the entropy, 'bhattacharyya' for the lower one",
         )
+    means, std = _components(means), float(scalar(std, "std"))
     if not std > 0.0:
         raise ConfigError(
             f"std is {std:g}",
@@ -188,7 +187,19 @@ def mixture_entropy(means: Tensor, std: float, divergence: Literal["kl", "bhatta
     return dim * (0.5 + HALF_LOG_2PI + math.log(std)) - log_overlap.mean(-1)
 
 
-def _log_base(base: float) -> float:
+def _components(means: Numbers) -> Tensor:
+    means = tensor(means, "means")
+    if means.ndim < 2:
+        raise ConfigError(
+            f"means has shape {tuple(means.shape)}",
+            "expected [..., K, D]: K components of D coordinates",
+            "write the mean of each component as a row",
+        )
+    return means
+
+
+def _log_base(base: Any) -> float:
+    base = float(scalar(base, "base"))
     if not base > 1.0:
         raise ConfigError(
             f"base is {base}",
@@ -198,22 +209,23 @@ def _log_base(base: float) -> float:
     return math.log(base)
 
 
-def _check_std(std: Tensor) -> None:
+def _deviations(std: Numbers) -> Tensor:
+    """Standard deviations, all of them positive."""
+    std = tensor(std, "std")
     if not bool((std > 0.0).all()):
         raise ConfigError(
             f"std has the entry {float(std.min()):g}",
             "standard deviations must be > 0",
             "a deterministic variable has no differential entropy, it tends to minus infinity",
         )
+    return std
 
 
-def _check_probabilities(p: Tensor, name: str) -> None:
+def _probabilities(p: Numbers, name: str) -> Tensor:
+    """Numbers in [0, 1]; whole ones, 0 and 1, in float64."""
+    p = tensor(p, name)
     if not p.is_floating_point():
-        raise ConfigError(
-            f"{name} has dtype {p.dtype}",
-            "probabilities must be floating-point",
-            "convert with .double()",
-        )
+        p = p.double()
     wrong = ~((p >= 0.0) & (p <= 1.0 + 8.0 * torch.finfo(p.dtype).eps))
     if bool(wrong.any()):
         where = _first(wrong)
@@ -222,10 +234,18 @@ def _check_probabilities(p: Tensor, name: str) -> None:
             "a probability must be in [0, 1]",
             "pass probabilities, not logits or counts",
         )
+    return p
 
 
-def _check_distribution(p: Tensor, name: str) -> None:
-    _check_probabilities(p, name)
+def _distribution(p: Numbers, name: str) -> Tensor:
+    """Rows of probabilities that sum to 1."""
+    p = _probabilities(p, name)
+    if p.ndim == 0 or p.shape[-1] == 0:
+        raise ConfigError(
+            f"{name} has shape {tuple(p.shape)}",
+            "expected a probability for each answer, [..., K]",
+            f"write {name} and 1 - {name} where there are two answers",
+        )
     sums = p.sum(-1)
     wrong = (sums - 1.0).abs() > p.shape[-1] * 8.0 * torch.finfo(p.dtype).eps
     if bool(wrong.any()):
@@ -235,11 +255,19 @@ def _check_distribution(p: Tensor, name: str) -> None:
             "a row of probabilities must sum to 1",
             "divide it by its sum",
         )
+    return p
 
 
-def _check_pair(p: Tensor, q: Tensor) -> None:
-    _check_distribution(p, "p")
-    _check_distribution(q, "q")
+def _pair(p: Numbers, q: Numbers) -> tuple[Tensor, Tensor]:
+    """Two rows of probabilities for the same answers, q positive wherever p is."""
+    p, q = _distribution(p, "p"), _distribution(q, "q")
+    if p.shape[-1] != q.shape[-1]:
+        raise ConfigError(
+            f"p has {p.shape[-1]} answers and q has {q.shape[-1]}",
+            "expected as many in both",
+            "give those that one of them lacks the probability 0",
+        )
+    p, q = broadcast(p=p, q=q)
     missing = (q == 0.0) & (p > 0.0)
     if bool(missing.any()):
         where = _first(missing)
@@ -250,6 +278,7 @@ def _check_pair(p: Tensor, q: Tensor) -> None:
             "the divergence is infinite when q leaves out what p can do",
             "give q some probability there, or exchange the two",
         )
+    return p, q
 
 
 def _first(mask: Tensor) -> list[int]:

@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from softac.equations.inputs import Numbers, broadcast, scalar, tensor
 from softac.errors import ConfigError
 
 Baseline = Literal["none", "mean", "optimal"]
@@ -29,7 +30,7 @@ class Gradient(NamedTuple):
     std: Tensor
 
 
-def pathwise_gradient(q: Callable[[Tensor], Tensor], mean: Tensor, std: Tensor, noise: Tensor) -> Gradient:
+def pathwise_gradient(q: Callable[[Tensor], Tensor], mean: Numbers, std: Numbers, noise: Numbers) -> Gradient:
     """Differentiate q along the path from the noise to the action: the reparameterization trick.
 
     The noise is sampled, and constant in the derivative; mean and std are what is differentiated.
@@ -45,6 +46,7 @@ def pathwise_gradient(q: Callable[[Tensor], Tensor], mean: Tensor, std: Tensor, 
 
     Source: arXiv:1812.05905, eq. 10, the part that flows through the action.
     """
+    mean, std, noise = _inputs(mean, std, noise)
     action = (mean + std * noise).detach().requires_grad_()
     (slope,) = torch.autograd.grad(q(action).sum(), action)
     return Gradient(slope, slope * noise)
@@ -52,10 +54,10 @@ def pathwise_gradient(q: Callable[[Tensor], Tensor], mean: Tensor, std: Tensor, 
 
 def score_function_gradient(
     q: Callable[[Tensor], Tensor],
-    mean: Tensor,
-    std: Tensor,
-    noise: Tensor,
-    baseline: Gradient | Tensor | float = 0.0,
+    mean: Numbers,
+    std: Numbers,
+    noise: Numbers,
+    baseline: Gradient | Numbers = 0.0,
 ) -> Gradient:
     """Weigh the score, the gradient of log N(a; mean, std), by q: the likelihood-ratio trick, REINFORCE.
 
@@ -73,21 +75,24 @@ def score_function_gradient(
 
     Source: Williams 1992.
     """
+    mean, std, noise = _inputs(mean, std, noise)
     with torch.no_grad():
         value = q(mean + std * noise).unsqueeze(-1)
-    for_mean, for_std = baseline if isinstance(baseline, Gradient) else (baseline, baseline)
+    both = baseline if isinstance(baseline, Gradient) else (baseline, baseline)
+    for_mean, for_std = (tensor(b, "baseline") for b in both)
     score = _score(noise, std)
     return Gradient((value - for_mean) * score.mean, (value - for_std) * score.std)
 
 
-def mean_baseline(q: Callable[[Tensor], Tensor], mean: Tensor, std: Tensor, noise: Tensor) -> Gradient:
+def mean_baseline(q: Callable[[Tensor], Tensor], mean: Numbers, std: Numbers, noise: Numbers) -> Gradient:
     """Estimate E[q], the usual baseline, from `noise [B, D]`; the same number for every parameter, `[D]`."""
+    mean, std, noise = _inputs(mean, std, noise)
     with torch.no_grad():
         average = q(mean + std * noise).mean().expand_as(mean)
     return Gradient(average, average)
 
 
-def optimal_baseline(q: Callable[[Tensor], Tensor], mean: Tensor, std: Tensor, noise: Tensor) -> Gradient:
+def optimal_baseline(q: Callable[[Tensor], Tensor], mean: Numbers, std: Numbers, noise: Numbers) -> Gradient:
     """Estimate E[q score^2] / E[score^2] from `noise [B, D]`, for each parameter, `[D]`.
 
     There the derivative of E[(q - b)^2 score^2] with respect to b vanishes, so no constant baseline does
@@ -95,13 +100,14 @@ def optimal_baseline(q: Callable[[Tensor], Tensor], mean: Tensor, std: Tensor, n
 
     Source: Greensmith, Bartlett & Baxter 2004, theorem 8, for constant baselines.
     """
+    mean, std, noise = _inputs(mean, std, noise)
     with torch.no_grad():
         value = q(mean + std * noise).unsqueeze(-1)
         score = _score(noise, std)
         return Gradient(*((value * s.square()).mean(0) / s.square().mean(0) for s in score))
 
 
-def quadratic_pathwise_variance(curvature: float, offset: Tensor, std: Tensor) -> Gradient:
+def quadratic_pathwise_variance(curvature: Numbers, offset: Numbers, std: Numbers) -> Gradient:
     """Exact variances of `pathwise_gradient` for q(a) = -k/2 ||a - c||^2, `[D]`.
 
     With x = delta + std noise the estimates are -k x and -k x noise. In the second, delta noise and
@@ -114,12 +120,13 @@ def quadratic_pathwise_variance(curvature: float, offset: Tensor, std: Tensor) -
         offset: `[D]`, delta = mean - c.
         std: `[D]`, > 0; the coordinates may differ.
     """
-    k2 = curvature**2
+    k2 = float(scalar(curvature, "curvature")) ** 2
+    offset, std = _deviations("offset", offset, std)
     return Gradient(k2 * std.square(), k2 * (offset.square() + 2.0 * std.square()))
 
 
 def quadratic_score_function_variance(
-    curvature: float, offset: Tensor, std: Tensor, baseline: Baseline = "mean"
+    curvature: Numbers, offset: Numbers, std: Numbers, baseline: Baseline = "mean"
 ) -> Gradient:
     """Exact variances of `score_function_gradient` for q(a) = -k/2 ||a - c||^2, `[D]`.
 
@@ -145,7 +152,9 @@ def quadratic_score_function_variance(
     Raises:
         ConfigError: for another baseline.
     """
-    k, delta2, var = curvature, offset.square(), std.square()
+    k = float(scalar(curvature, "curvature"))
+    offset, std = _deviations("offset", offset, std)
+    delta2, var = offset.square(), std.square()
     v = k**2 * (delta2 * var + var.square() / 2.0)
     rest = (v.sum() - v) / var
     expected_q = -k / 2.0 * (delta2 + var).sum()
@@ -161,7 +170,7 @@ def quadratic_score_function_variance(
     )
 
 
-def sine_pathwise_variance(frequency: float, mean: Tensor, std: Tensor) -> Gradient:
+def sine_pathwise_variance(frequency: Numbers, mean: Numbers, std: Numbers) -> Gradient:
     """Exact variances of `pathwise_gradient` for q(a) = sin(w a) in one dimension, elementwise.
 
     With t = w std, from E[exp(i t e)] = exp(-t^2 / 2) and its derivatives in t:
@@ -178,7 +187,9 @@ def sine_pathwise_variance(frequency: float, mean: Tensor, std: Tensor) -> Gradi
         mean: any shape.
         std: same shape, > 0.
     """
-    w, t = frequency, frequency * std
+    w = float(scalar(frequency, "frequency"))
+    mean, std = _deviations("mean", mean, std)
+    t = w * std
     second = torch.cos(2.0 * w * mean) * torch.exp(-2.0 * t.square())
     slope = _sine_derivative(w, mean, std)
     return Gradient(
@@ -188,7 +199,7 @@ def sine_pathwise_variance(frequency: float, mean: Tensor, std: Tensor) -> Gradi
 
 
 def sine_score_function_variance(
-    frequency: float, mean: Tensor, std: Tensor, baseline: Baseline = "none"
+    frequency: Numbers, mean: Numbers, std: Numbers, baseline: Baseline = "none"
 ) -> Gradient:
     """Exact variances of `score_function_gradient` for q(a) = sin(w a) in one dimension, elementwise.
 
@@ -206,7 +217,9 @@ def sine_score_function_variance(
     Raises:
         ConfigError: for another baseline.
     """
-    w, t = frequency, frequency * std
+    w = float(scalar(frequency, "frequency"))
+    mean, std = _deviations("mean", mean, std)
+    t = w * std
     slope = _sine_derivative(w, mean, std)
     q = torch.sin(w * mean) * torch.exp(-t.square() / 2.0)
     q_e2 = Gradient(q * _second_moment(t), q * _second_moment_of_square(t))
@@ -225,6 +238,32 @@ def sine_score_function_variance(
         (q2_e2.mean - 2.0 * b.mean * q_e2.mean + b.mean.square()) / std.square() - slope.mean.square(),
         (q2_e2.std - 2.0 * b.std * q_e2.std + 2.0 * b.std.square()) / std.square() - slope.std.square(),
     )
+
+
+def _inputs(mean: Numbers, std: Numbers, noise: Numbers) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and std `[D]`, std positive, and noise `[B, D]`."""
+    mean, std = _deviations("mean", mean, std)
+    noise = tensor(noise, "noise")
+    if noise.ndim < 2:
+        raise ConfigError(
+            f"noise has shape {tuple(noise.shape)}",
+            "expected [B, D], a row for each sample",
+            "write one sample as a list in a list",
+        )
+    mean, std, noise = broadcast(mean=mean, std=std, noise=noise)
+    return mean, std, noise
+
+
+def _deviations(name: str, first: Numbers, std: Numbers) -> tuple[Tensor, Tensor]:
+    """What has this name, and standard deviations that are positive."""
+    first, std = broadcast(**{name: first, "std": std})
+    if not bool((std > 0.0).all()):
+        raise ConfigError(
+            f"std has the entry {float(std.min()):g}",
+            "standard deviations must be > 0",
+            "a deterministic variable has no score, and no path either",
+        )
+    return first, std
 
 
 def _second_moment(t: Tensor) -> Tensor:

@@ -16,16 +16,17 @@ lets anything of the next episode through.
 import torch
 from torch import Tensor
 
-from softac.equations.losses import _same_shape, td_target
+from softac.equations.inputs import Numbers, same_shape, scalar, tensor
+from softac.equations.losses import td_target
 
 
 def gae(
-    reward: Tensor,
-    discount: Tensor,
-    value: Tensor,
-    next_value: Tensor,
-    continues: Tensor,
-    gae_lambda: float,
+    reward: Numbers,
+    discount: Numbers,
+    value: Numbers,
+    next_value: Numbers,
+    continues: Numbers,
+    gae_lambda: Numbers,
 ) -> Tensor:
     """A_t = delta_t + discount_t lambda continues_t A_{t+1}: the generalised advantage estimate, `[T, N]`.
 
@@ -46,13 +47,15 @@ def gae(
         gae_lambda: in [0, 1].
 
     Raises:
-        ValueError: if the shapes differ.
+        ConfigError: if the shapes differ.
 
     Source: arXiv:1506.02438, eq. 16, as a recursion; lambda = 0 and 1 are its eqs. 17 and 18.
     """
-    _same_shape(reward, discount, value, next_value, continues, expected="[T, N]")
+    reward, discount, value, next_value, continues = same_shape(
+        "[T, N]", reward=reward, discount=discount, value=value, next_value=next_value, continues=continues
+    )
     delta = td_target(reward, discount, next_value) - value
-    weight = gae_lambda * discount * continues
+    weight = scalar(gae_lambda, "gae_lambda") * discount * continues
     advantage = torch.zeros_like(delta[0])
     advantages = []
     for delta_t, weight_t in zip(reversed(delta.unbind()), reversed(weight.unbind()), strict=True):
@@ -61,7 +64,7 @@ def gae(
     return torch.stack(advantages[::-1])
 
 
-def reward_to_go(reward: Tensor, discount: Tensor, continues: Tensor, last_value: Tensor) -> Tensor:
+def reward_to_go(reward: Numbers, discount: Numbers, continues: Numbers, last_value: Numbers) -> Tensor:
     """G_t = r_t + discount_t (G_{t+1} if the episode continues in the rollout, else last_value_t), `[T, N]`.
 
     With `last_value` zero everywhere it is the Monte-Carlo return of what the rollout holds, complete where
@@ -74,11 +77,13 @@ def reward_to_go(reward: Tensor, discount: Tensor, continues: Tensor, last_value
         last_value: `[T, N]`, read only where the episode ended and in the last row.
 
     Raises:
-        ValueError: if the shapes differ.
+        ConfigError: if the shapes differ.
 
     Source: Sutton and Barto (2018), eq. 3.9.
     """
-    _same_shape(reward, discount, continues, last_value, expected="[T, N]")
+    reward, discount, continues, last_value = same_shape(
+        "[T, N]", reward=reward, discount=discount, continues=continues, last_value=last_value
+    )
     rows = zip(*(reversed(x.unbind()) for x in (reward, discount, continues > 0.0, last_value)), strict=True)
     returns: list[Tensor] = []
     for reward_t, discount_t, continues_t, last_value_t in rows:
@@ -87,25 +92,28 @@ def reward_to_go(reward: Tensor, discount: Tensor, continues: Tensor, last_value
     return torch.stack(returns[::-1])
 
 
-def finished(continues: Tensor) -> Tensor:
+def finished(continues: Numbers) -> Tensor:
     """Whether the episode of step t ended within the rollout, so that its return is complete; `[T, N]`, bool.
 
     Args:
         continues: `[T, N]`, 0.0 where the episode ended, else 1.0.
     """
+    continues = tensor(continues, "continues")
     return continues.flip(0).cumprod(0).flip(0) == 0.0
 
 
-def normalized(advantage: Tensor) -> Tensor:
+def normalized(advantage: Numbers) -> Tensor:
     """The advantages with mean 0 and standard deviation 1, same shape; all 0 where they are all equal."""
+    advantage = tensor(advantage, "advantage")
     return (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
 
 
-def explained_variance(value: Tensor, target: Tensor) -> Tensor:
+def explained_variance(value: Numbers, target: Numbers) -> Tensor:
     """1 - Var[target - value] / Var[target], a scalar: 1 is a perfect V, 0 no better than a constant.
 
     Both `[B]`. Where the targets do not vary it is 0.
     """
+    value, target = same_shape("[B]", value=value, target=target)
     variance = target.var(correction=0)
     ratio = (target - value).var(correction=0) / variance.clamp_min(1e-12)
     return torch.where(variance > 1e-12, 1.0 - ratio, 0.0)

@@ -6,7 +6,7 @@ from typing import Any
 import gymnasium as gym
 
 from softac.envs.make import EnvLike, EnvSource
-from softac.envs.spaces import Spaces
+from softac.envs.spaces import spaces_of
 from softac.envs.vector import EnvFault, InProcessVectorEnv
 from softac.errors import ConfigError
 from softac.examine import verdicts
@@ -63,7 +63,7 @@ def _examine(
     env: gym.Env[Any, Any], source: EnvSource, steps: int, generators: Callable[[], list[str]]
 ) -> list[Finding]:
     try:
-        seen = Spaces(env.observation_space, env.action_space)
+        seen = spaces_of(env)
     except ConfigError as error:
         return [Finding("problem", error.given, error.remedy, error.expected, exit_code=2)]
     findings = [verdicts.observation_space(seen), *verdicts.action_space(seen)]

@@ -8,22 +8,29 @@ from typing import Any
 import numpy as np
 import torch
 
+UNLIKELY = 3_141_592_653  # a seed that nobody sets: who sets the one that is set already is not seen to move
+
 
 @contextmanager
 def process_generators() -> Iterator[Callable[[], list[str]]]:
-    """Inside, asking says which of the process's own generators have moved; after it they have not."""
-    before = random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state()  # noqa: NPY002
+    """Inside they stand where nobody puts them, and asking says which have moved; afterwards where they were."""
+    before = _states()
+    _put(
+        random.Random(UNLIKELY).getstate(),  # noqa: S311 - not to draw from
+        np.random.RandomState(UNLIKELY).get_state(legacy=False),
+        torch.Generator().manual_seed(UNLIKELY).get_state(),
+    )
+    begun = _states()
 
     def moved() -> list[str]:
-        numpy_now: Any = np.random.get_state(legacy=False)  # noqa: NPY002
-        numpy_then: Any = before[1]
-        same_keys = np.array_equal(numpy_now["state"]["key"], numpy_then["state"]["key"])
+        now = _states()
+        same_numpy = np.array_equal(now[1]["state"]["key"], begun[1]["state"]["key"])
         return [
             name
             for name, same in (
-                ("random", random.getstate() == before[0]),
-                ("np.random", same_keys and numpy_now["state"]["pos"] == numpy_then["state"]["pos"]),
-                ("torch", torch.equal(torch.get_rng_state(), before[2])),
+                ("random", now[0] == begun[0]),
+                ("np.random", same_numpy and now[1]["state"]["pos"] == begun[1]["state"]["pos"]),
+                ("torch", torch.equal(now[2], begun[2])),
             )
             if not same
         ]
@@ -31,6 +38,14 @@ def process_generators() -> Iterator[Callable[[], list[str]]]:
     try:
         yield moved
     finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])  # noqa: NPY002
-        torch.set_rng_state(before[2])
+        _put(*before)
+
+
+def _states() -> tuple[Any, Any, torch.Tensor]:
+    return random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state()  # noqa: NPY002
+
+
+def _put(of_random: Any, of_numpy: Any, of_torch: torch.Tensor) -> None:
+    random.setstate(of_random)
+    np.random.set_state(of_numpy)  # noqa: NPY002
+    torch.set_rng_state(of_torch)

@@ -232,7 +232,7 @@ class Collector:
         except EnvFault as fault:
             raise EnvironmentFailed(
                 f"environment {i} {fault} at the start of episode {index} (seed {seed})",
-                "expected a finite observation of the declared shape",
+                f"expected {fault.expected}",
                 f"correct its reset(seed={seed}), then resume",
             ) from fault
         return Episode(index, seed, obs, NStep(self.gamma, self.n_steps), seen=time.monotonic())
@@ -248,7 +248,7 @@ class Collector:
         return EnvironmentFailed(
             f"environment {self.cursor} {fault} at step {len(episode.actions) + 1} of episode {episode.index} "
             f"(seed {episode.seed}, action {np.array2string(action, precision=4)})",
-            "expected a finite answer of the declared shape",
+            f"expected {fault.expected}",
             "correct the environment, then resume",
         )
 

@@ -3,10 +3,14 @@
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from softac.config import STRICT, make_config
+from softac.errors import ConfigError
+
+MOST_STEPS = 10**12
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -75,3 +79,19 @@ class RecordConfig:
     save_freq: Annotated[
         int, Field(ge=0, description="environment steps between checkpoints; 0: only at the end")
     ] = 10_000
+
+
+def whole_steps(given: Any) -> int:
+    """A number of environment steps: 100_000, or 1e5.
+
+    Raises:
+        ConfigError: it is no whole number, or less than 1.
+    """
+    number = isinstance(given, int | float | np.integer | np.floating) and not isinstance(given, bool)
+    if not number or not 1 <= given <= MOST_STEPS or given != int(given):
+        raise ConfigError(
+            f"total_timesteps={given!r:.100} was given",
+            "expected a whole number of environment steps, at least 1",
+            "give 100_000, say",
+        )
+    return int(given)

@@ -134,7 +134,7 @@ def _play(envs: VectorEnv, choose: Choose, seed: int, stop: Callable[[], bool]) 
     except EnvFault as fault:
         raise EnvironmentFailed(
             f"the evaluation environment {fault} at step {length + 1} of the episode with seed {seed}",
-            "expected a finite answer of the declared shape",
+            f"expected {fault.expected}",
             "correct the environment",
         ) from fault
     return total, length

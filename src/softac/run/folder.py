@@ -23,6 +23,7 @@ from softac.run.checkpoint import CHECKPOINTS as CHECKPOINTS
 from softac.run.checkpoint import fingerprint, parse_json
 from softac.run.config import EXCHANGEABLE
 from softac.run.waiting import how_threads_wait
+from softac.run.whereabouts import require_described
 
 CONFIG, LOCK = "config.json", ".lock"
 REPLAY, BEST, CRASH = "replay", "best", "crash"
@@ -47,13 +48,7 @@ class RunFolder:
         try:
             # Nothing is written or deleted through links: in a folder from a stranger they lead somewhere else.
             for name in (LOCK, CHECKPOINTS, REPLAY, BEST, CRASH):
-                if (path / name).is_symlink():
-                    raise ConfigError(
-                        f"{path / name} is a link",
-                        "expected a file or folder of its own, since it is written to and old things in it are "
-                        "deleted",
-                        "put what it leads to in its place",
-                    )
+                require_no_link(path / name)
             self._made = [p for p in (path, *path.parents) if not p.exists()]
             path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
@@ -109,6 +104,20 @@ def _lock_patiently(lock: int) -> None:
             return
 
 
+def require_no_link(path: Path) -> None:
+    """Refuse to write through a link.
+
+    Raises:
+        ConfigError: there is one in this place.
+    """
+    if path.is_symlink():
+        raise ConfigError(
+            f"{path} is a link",
+            "expected a file or folder of its own, since it is written to and old things in it are deleted",
+            "put what it leads to in its place",
+        )
+
+
 def in_use(path: Path) -> bool:
     """Whether a process holds the run folder; the only way to ask, since a look must not stop one that starts."""
     try:
@@ -160,6 +169,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is missing, damaged, or of another format.
     """
+    require_described(path, CONFIG)
     data = read_regular(path / CONFIG, 2**20)
     config = parse_json(data, path / CONFIG)
     if not isinstance(config, dict) or config.get("format") != FORMAT:

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from softac.config import make_config
 from softac.envs import EnvSource, InProcessVectorEnv, Spaces, VectorEnv, open_envs
 from softac.envs.make import EnvLike
-from softac.errors import ConfigError, DiskError, EnvironmentFailed, NumericalError, one_line
+from softac.errors import ConfigError, DiskError, EnvironmentFailed, NumericalError, SoftacError, one_line
 from softac.files import exists, remove
 from softac.learning.engine import Engine, choose_engine
 from softac.replay import require_memory
@@ -154,11 +154,7 @@ class Lifecycle:
             training = self.begun(until)
             eval_envs = None
             if folder is not None and record.n_eval_episodes > 0 and self.source.repeatable:
-                # In a process of its own as the others, where it cannot take the run with it either.
-                workers, timeout = min(1, self.run.env_workers), self.run.env_timeout
-                eval_envs = stack.enter_context(
-                    closing(open_envs(self.source, 1, workers=workers, timeout=timeout))
-                )
+                eval_envs = stack.enter_context(closing(self._envs_to_evaluate_in()))
             if folder is not None:
                 stack.enter_context(RunFolder(folder))
             self._choose_engine(training, until, by.get("engine"))
@@ -180,6 +176,18 @@ class Lifecycle:
             finally:
                 # Also after an error: the same model may go on in the same folder.
                 self.home = recorder.home
+
+    def _envs_to_evaluate_in(self) -> VectorEnv:
+        # In a process of its own as the others, where it cannot take the run with it either.
+        workers, timeout = min(1, self.run.env_workers), self.run.env_timeout
+        try:
+            return open_envs(self.source, 1, workers=workers, timeout=timeout)
+        except SoftacError as error:
+            raise type(error)(
+                f"a second environment, to evaluate in, is needed: {error.given}",
+                error.expected,
+                f"{error.remedy}, or train without evaluations: n_eval_episodes=0 (--n-eval-episodes 0)",
+            ) from error
 
     def save(self, folder: Path) -> None:
         """Write everything that is needed to go on; see `Model.save`."""

@@ -152,6 +152,7 @@ class Description:
         Raises:
             SoftacError: those that were given cannot be made, or have other spaces.
         """
+        trust_module = trust_module and env is not None  # the word of the caller is not that of the file
         same = env is None or (isinstance(env, str) and env == self.env_id)
         source = EnvSource(self.env_id if env is None else env, self.env_kwargs if same else {}, trust_module)
         try:
@@ -259,9 +260,9 @@ def require_same_spaces(source: EnvSource, given: Spaces, expected: Spaces) -> N
     Raises:
         ConfigError: they differ.
     """
-    if given.to_json() != expected.to_json():
+    if different := expected.difference(given):
         raise ConfigError(
-            f"{source.name} has other spaces than the environment of this model",
-            f"expected {expected.observation_space} and {expected.action_space}",
-            "pass one that has",
+            f"{source.name} has other spaces than the environment of this model: {different}",
+            "expected what it was trained with",
+            "pass one that has the same",
         )

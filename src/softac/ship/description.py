@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from softac._version import __version__
 from softac.agents.registry import algorithm_name
 from softac.envs.borders import ActionForm, Leaf, action_form, draw, leaves, part_of
-from softac.envs.spaces import item
+from softac.envs.flat import item
 from softac.errors import ConfigError
 from softac.model import Model
 from softac.nets.operations import Operation, in_order, observation

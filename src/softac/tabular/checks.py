@@ -24,30 +24,72 @@ def rounding_floor(gamma: float) -> float:
     return 16.0 * float(np.finfo(np.float64).eps) / (1.0 - gamma)
 
 
-def check_gamma(gamma: float) -> float:
+def as_numbers(value: ArrayLike, name: str) -> Array:
+    """Return a number, a list, an array or a tensor as float64, or raise ConfigError."""
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind in "fiub":
+            return array.astype(np.float64)
+    except (RuntimeError, TypeError, ValueError):  # rows of different lengths, a tensor with a gradient
+        pass
+    raise ConfigError(
+        f"{name} is {value!r:.100}",
+        "expected numbers: an array, or lists whose rows have one length",
+        "convert it with numpy.asarray(..., dtype=float)",
+    )
+
+
+def as_number(value: ArrayLike, name: str) -> float:
+    """Return one number as a float, or raise ConfigError."""
+    array = as_numbers(value, name)
+    if array.size != 1:
+        raise ConfigError(
+            f"{name} has shape {array.shape}",
+            "expected one number",
+            "call once for each",
+        )
+    return float(array.ravel()[0])
+
+
+def as_whole(value: ArrayLike, name: str, least: int = 0) -> int:
+    """Return a whole number of at least `least`, or raise ConfigError."""
+    number = as_number(value, name)
+    if not (number >= least and number.is_integer()):
+        raise ConfigError(
+            f"{name} is {number:g}",
+            f"expected a whole number, at least {least}",
+            f"give {max(least, 1)}, say",
+        )
+    return int(number)
+
+
+def check_gamma(gamma: ArrayLike) -> float:
     """Return `gamma` as a float in [0, 1), or raise ConfigError."""
+    gamma = as_number(gamma, "gamma")
     if not 0.0 <= gamma < 1.0:  # also false for NaN
         raise ConfigError(
             f"gamma is {gamma}",
             "it must be in [0, 1), else the values of a continuing task are not finite",
             "use 0.99, say, or make states terminal",
         )
-    return float(gamma)
+    return gamma
 
 
-def check_alpha(alpha: float) -> float:
+def check_alpha(alpha: ArrayLike) -> float:
     """Return `alpha` as a finite float >= 0, or raise ConfigError."""
+    alpha = as_number(alpha, "alpha")
     if not (math.isfinite(alpha) and alpha >= 0.0):
         raise ConfigError(
             f"alpha is {alpha}",
             "the temperature must be a finite number >= 0",
             "alpha = 0 gives the ordinary, greedy problem",
         )
-    return float(alpha)
+    return alpha
 
 
-def check_tol(tol: float, gamma: float) -> float:
+def check_tol(tol: ArrayLike, gamma: float) -> float:
     """Return `tol` when sweeps at this `gamma` can reach it, or raise ConfigError."""
+    tol = as_number(tol, "tol")
     floor = rounding_floor(gamma)
     if not floor <= tol < 1.0:
         raise ConfigError(
@@ -56,12 +98,12 @@ def check_tol(tol: float, gamma: float) -> float:
             "float64 rounding of each sweep is amplified by 1 / (1 - gamma)",
             f"ask for {floor:.1g} or more, or lower gamma",
         )
-    return float(tol)
+    return tol
 
 
 def check_table(table: ArrayLike, shape: tuple[int, int], name: str) -> Array:
     """Return a finite float64 table of `shape` [S, A], or raise ConfigError naming state and action."""
-    array = np.asarray(table, dtype=np.float64)
+    array = as_numbers(table, name)
     if array.shape != shape:
         raise ConfigError(
             f"{name} has shape {array.shape}",
@@ -86,7 +128,7 @@ def check_finite(array: Array, name: str) -> None:
 
 def check_policy(pi: ArrayLike, shape: tuple[int, ...], name: str = "pi") -> Array:
     """Return `pi` as float64 rows of probabilities of `shape` [..., A], or raise ConfigError."""
-    array = np.asarray(pi, dtype=np.float64)
+    array = as_numbers(pi, name)
     if array.shape != shape:
         raise ConfigError(
             f"{name} has shape {array.shape}",
@@ -120,6 +162,17 @@ def check_row_sums(sums: Array, terms: int, name: str) -> None:
             "a row of probabilities must sum to 1",
             "divide the row by its sum, in float64",
         )
+
+
+def check_generator(generator: Any) -> np.random.Generator:
+    """Return a generator of NumPy, or raise ConfigError."""
+    if not isinstance(generator, np.random.Generator):
+        raise ConfigError(
+            f"generator is {generator!r:.100}",
+            "expected a generator of NumPy, so that the same seed draws the same",
+            "write numpy.random.default_rng(0)",
+        )
+    return generator
 
 
 def first_index(mask: NDArray[np.bool_]) -> tuple[int, ...]:

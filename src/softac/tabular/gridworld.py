@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from softac.errors import ConfigError
+from softac.tabular.checks import as_number
 from softac.tabular.mdp import FiniteMDP
 
 # One step up, right, down, left, as (row, column): the order of a gridworld's four actions.
@@ -34,13 +35,13 @@ LAYOUTS = {
 
 
 def gridworld(
-    layout: Sequence[str],
-    gamma: float,
+    layout: str | Sequence[str],
+    gamma: ArrayLike,
     *,
-    goal_reward: float = 1.0,
-    pit_reward: float = -1.0,
-    step_reward: float = 0.0,
-    slip: float = 0.0,
+    goal_reward: ArrayLike = 1.0,
+    pit_reward: ArrayLike = -1.0,
+    step_reward: ArrayLike = 0.0,
+    slip: ArrayLike = 0.0,
 ) -> FiniteMDP:
     """An MDP from rows of text: `.` free, `#` wall, `S` start, `G` goal, `X` pit; always sparse.
 
@@ -48,7 +49,7 @@ def gridworld(
     right, down, left. A move into a wall or off the grid stays. Goals and pits are terminal.
 
     Args:
-        layout: rows of equal length.
+        layout: rows of equal length, as a list or as one text of several lines.
         gamma: discount in [0, 1).
         goal_reward: paid on entering a goal, in addition to `step_reward`.
         pit_reward: paid on entering a pit, in addition to `step_reward`.
@@ -58,7 +59,7 @@ def gridworld(
     Raises:
         ConfigError: for rows of unequal length, unknown letters, no free cell, slip outside [0, 1].
     """
-    letters = _letters(layout)
+    letters, slip = _letters(layout), as_number(slip, "slip")
     if not 0.0 <= slip <= 1.0:
         raise ConfigError(
             f"slip is {slip}",
@@ -70,9 +71,10 @@ def gridworld(
     reached = _reached(letters, cells)
     S, A = reached.shape
     P = _moves(reached, slip)
-    entering = np.where(kind == "G", goal_reward, 0.0) + np.where(kind == "X", pit_reward, 0.0)
+    goal, pit = as_number(goal_reward, "goal_reward"), as_number(pit_reward, "pit_reward")
+    entering = np.where(kind == "G", goal, 0.0) + np.where(kind == "X", pit, 0.0)
     terminal = (kind == "G") | (kind == "X")
-    r = step_reward + np.asarray(P @ entering).reshape(S, A)
+    r = as_number(step_reward, "step_reward") + np.asarray(P @ entering).reshape(S, A)
     r[terminal] = 0.0
     P = sparse.csr_array(sparse.diags_array(np.repeat(~terminal, A).astype(np.float64)) @ P)
     starts = kind == "S"
@@ -96,12 +98,20 @@ def _moves(reached: NDArray[np.int32], slip: float) -> sparse.csr_array:
     return sparse.csr_array((weights.ravel(), columns.ravel(), starts), shape=(S * A, S))
 
 
-def grid_cells(layout: Sequence[str]) -> NDArray[np.intp]:
+def grid_cells(layout: str | Sequence[str]) -> NDArray[np.intp]:
     """Row and column of each state of `gridworld(layout, ...)`, `[S, 2]`."""
     return np.argwhere(_letters(layout) != "#")
 
 
-def _letters(layout: Sequence[str]) -> NDArray[np.str_]:
+def _letters(layout: str | Sequence[str]) -> NDArray[np.str_]:
+    rows = layout.split() if isinstance(layout, str) else layout
+    if not isinstance(rows, list | tuple) or not all(isinstance(row, str) for row in rows):
+        raise ConfigError(
+            f"the layout is {layout!r:.100}",
+            "expected rows of the letters .#SGX",
+            'write a list of texts like "S..G", or one text of several lines',
+        )
+    layout = rows
     if not layout or not layout[0]:
         raise ConfigError(
             "the layout is empty",

@@ -10,10 +10,14 @@ from scipy import sparse
 from softac.errors import ConfigError
 from softac.tabular.checks import (
     Array,
+    as_numbers,
+    as_whole,
     at,
     check_distribution,
     check_finite,
     check_gamma,
+    check_generator,
+    check_policy,
     check_row_sums,
     check_table,
     first_index,
@@ -52,11 +56,11 @@ class FiniteMDP:
         self,
         P: ArrayLike | sparse.sparray | sparse.spmatrix,
         r: ArrayLike,
-        gamma: float,
+        gamma: ArrayLike,
         terminal: ArrayLike | None = None,
         start: ArrayLike | None = None,
     ) -> None:
-        rewards = np.array(r, dtype=np.float64)
+        rewards = as_numbers(r, "r").copy()
         if rewards.ndim != 2 or 0 in rewards.shape:
             raise ConfigError(
                 f"r has shape {rewards.shape}",
@@ -87,11 +91,19 @@ class FiniteMDP:
 
     def expected_next(self, V: ArrayLike) -> Array:
         """E[V(s') given s, a] as a table `[S, A]`, for values `V [S]`; 0 after a terminal state."""
+        values = as_numbers(V, "V")
+        if values.shape != (self.n_states,):
+            raise ConfigError(
+                f"V has shape {values.shape}",
+                f"expected one value for each of the {self.n_states} states",
+                "give a list of them",
+            )
         rows = self.P if isinstance(self.P, sparse.csr_array) else self.P.reshape(-1, self.n_states)
-        return np.asarray(rows @ np.asarray(V, dtype=np.float64)).reshape(self.r.shape)
+        return np.asarray(rows @ values).reshape(self.r.shape)
 
-    def under_policy(self, pi: Array) -> Array | sparse.csr_array:
+    def under_policy(self, pi: ArrayLike) -> Array | sparse.csr_array:
         """The Markov chain `[S, S]` that a policy `pi [S, A]` makes of this MDP, sparse if P is."""
+        pi = check_policy(pi, self.r.shape)
         if not isinstance(self.P, sparse.csr_array):
             return np.asarray(np.einsum("sa,sat->st", pi, self.P))
         S, A = self.r.shape
@@ -103,6 +115,10 @@ class FiniteMDP:
 
     def successors(self, state: int, action: int) -> tuple[NDArray[np.intp], Array]:
         """The next states with positive probability, and these probabilities."""
+        for name, index, n in (("state", state, self.n_states), ("action", action, self.n_actions)):
+            if not as_whole(index, name) < n:
+                raise ConfigError(f"{name} is {index}", f"expected 0 to {n - 1}", "name one of them")
+        state, action = int(state), int(action)
         if isinstance(self.P, sparse.csr_array):
             row = state * self.n_actions + action
             span = slice(self.P.indptr[row], self.P.indptr[row + 1])
@@ -120,8 +136,20 @@ class FiniteMDP:
         )
 
 
+def check_mdp(mdp: Any) -> None:
+    """Raise ConfigError where something else than a `FiniteMDP` was given."""
+    if not isinstance(mdp, FiniteMDP):
+        raise ConfigError(
+            f"mdp is {mdp!r:.100}",
+            "expected a softac.tabular.FiniteMDP",
+            "make one of P, r and gamma, or with softac.tabular.gridworld",
+        )
+
+
 def random_mdp(n_states: int, n_actions: int, gamma: float, generator: np.random.Generator) -> FiniteMDP:
     """A dense MDP with transition rows uniform on the simplex and standard normal rewards."""
+    n_states, n_actions = as_whole(n_states, "n_states", 1), as_whole(n_actions, "n_actions", 1)
+    generator = check_generator(generator)
     P = generator.exponential(size=(n_states, n_actions, n_states))
     P /= P.sum(-1, keepdims=True)
     return FiniteMDP(P, generator.standard_normal((n_states, n_actions)), gamma)
@@ -129,12 +157,13 @@ def random_mdp(n_states: int, n_actions: int, gamma: float, generator: np.random
 
 def _check_terminal(terminal: ArrayLike | None, r: Array) -> NDArray[np.bool_]:
     S = r.shape[0]
-    ends = np.zeros(S, dtype=np.bool_) if terminal is None else np.array(terminal)
-    if ends.shape != (S,) or ends.dtype != np.bool_:
+    given = np.zeros(S) if terminal is None else as_numbers(terminal, "terminal")
+    ends: NDArray[np.bool_] = given == 1.0
+    if ends.shape != (S,) or not (ends | (given == 0.0)).all():
         raise ConfigError(
-            f"terminal has shape {ends.shape} and dtype {ends.dtype}",
+            f"terminal is {terminal!r:.100}",
             f"it must be one boolean for each of the {S} states",
-            "make a mask of zeros and set the terminal states to True",
+            "write a list of False, with True for each terminal state",
         )
     paid = (r != 0.0) & ends[:, None]
     if paid.any():
@@ -148,7 +177,7 @@ def _check_terminal(terminal: ArrayLike | None, r: Array) -> NDArray[np.bool_]:
 
 
 def _check_dense(P: Any, S: int, A: int, terminal: NDArray[np.bool_]) -> Array:
-    table = np.array(P, dtype=np.float64)
+    table = as_numbers(P, "P").copy()
     if table.shape != (S, A, S):
         raise ConfigError(
             f"P has shape {table.shape}",
@@ -219,7 +248,7 @@ def _check_start(start: ArrayLike | None, terminal: NDArray[np.bool_]) -> Array:
     if start is None:
         goes_on = ~terminal if not terminal.all() else ~np.zeros(S, dtype=np.bool_)
         return np.asarray(goes_on / goes_on.sum())
-    first = check_table(np.atleast_2d(np.array(start, dtype=np.float64)).T, (S, 1), "start")[:, 0].copy()
+    first = check_table(np.atleast_2d(as_numbers(start, "start")).T, (S, 1), "start")[:, 0].copy()
     if (first < 0.0).any() or abs(first.sum() - 1.0) > 1e-9:
         raise ConfigError(
             f"start sums to {first.sum():.12g} with smallest entry {first.min():g}",

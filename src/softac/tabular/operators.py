@@ -11,14 +11,23 @@ from numpy.typing import ArrayLike
 from scipy.special import xlogy
 
 from softac.errors import ConfigError, NumericalError
-from softac.tabular.checks import Array, at, check_alpha, check_finite, check_policy, check_table, first_index
-from softac.tabular.mdp import FiniteMDP
+from softac.tabular.checks import (
+    Array,
+    as_numbers,
+    at,
+    check_alpha,
+    check_finite,
+    check_policy,
+    check_table,
+    first_index,
+)
+from softac.tabular.mdp import FiniteMDP, check_mdp
 
 # Rows handled at a time in sweeps over large tables: the temporaries then stay in the processor's cache.
 BLOCK = 8192
 
 
-def log_partition_function(Q: ArrayLike, alpha: float) -> Array:
+def log_partition_function(Q: ArrayLike, alpha: ArrayLike) -> Array:
     """The logarithm of Z(s) = sum_a exp(Q(s, a) / alpha), `[S]`, finite wherever Q / alpha is.
 
     Raises:
@@ -27,7 +36,7 @@ def log_partition_function(Q: ArrayLike, alpha: float) -> Array:
     Source: arXiv:1812.05905, eq. 4; the normaliser of the improved policy.
     """
     Q = _check_q(Q)
-    if check_alpha(alpha) == 0.0:
+    if (alpha := check_alpha(alpha)) == 0.0:
         raise ConfigError(
             "alpha is 0",
             "the partition function sum exp(Q / alpha) needs alpha > 0",
@@ -37,7 +46,7 @@ def log_partition_function(Q: ArrayLike, alpha: float) -> Array:
     return np.asarray(top / alpha + np.log(sum_actions(_shifted_exponentials(Q, top, alpha))))
 
 
-def partition_function(Q: ArrayLike, alpha: float) -> Array:
+def partition_function(Q: ArrayLike, alpha: ArrayLike) -> Array:
     """Z(s) = sum_a exp(Q(s, a) / alpha), `[S]`. `log_partition_function` is the stable one.
 
     Raises:
@@ -58,7 +67,7 @@ def partition_function(Q: ArrayLike, alpha: float) -> Array:
     return np.asarray(Z)
 
 
-def soft_value(Q: ArrayLike, alpha: float) -> Array:
+def soft_value(Q: ArrayLike, alpha: ArrayLike) -> Array:
     """V(s) = alpha log sum_a exp(Q(s, a) / alpha), `[S]`; max Q at alpha = 0.
 
     It is the most any policy can make of Q, and lies between max Q and max Q + alpha log A.
@@ -69,7 +78,7 @@ def soft_value(Q: ArrayLike, alpha: float) -> Array:
     return _soft_value(Q, alpha)
 
 
-def soft_policy_improvement(Q: ArrayLike, alpha: float) -> Array:
+def soft_policy_improvement(Q: ArrayLike, alpha: ArrayLike) -> Array:
     """pi(a given s) = exp(Q(s, a) / alpha) / Z(s), `[S, A]`: the improved policy over all policies.
 
     At alpha = 0 it is the limit: equal shares for the actions whose Q is exactly the largest.
@@ -80,7 +89,7 @@ def soft_policy_improvement(Q: ArrayLike, alpha: float) -> Array:
     return _improve(Q, alpha)
 
 
-def information_projection(Q: ArrayLike, alpha: float, candidates: ArrayLike) -> Array:
+def information_projection(Q: ArrayLike, alpha: ArrayLike, candidates: ArrayLike) -> Array:
     """The member of a restricted class that is nearest to exp(Q / alpha) / Z, chosen state by state.
 
     Args:
@@ -100,7 +109,7 @@ def information_projection(Q: ArrayLike, alpha: float, candidates: ArrayLike) ->
     return _project(Q, alpha, check_candidates(candidates, Q.shape))
 
 
-def policy_value(Q: ArrayLike, pi: ArrayLike, alpha: float) -> Array:
+def policy_value(Q: ArrayLike, pi: ArrayLike, alpha: ArrayLike) -> Array:
     """V(s) = E_{a ~ pi}[Q(s, a) - alpha log pi(a given s)], `[S]`, with 0 log 0 = 0.
 
     Equals alpha log Z - alpha KL(pi || exp(Q / alpha) / Z). Terminal states are the caller's to zero.
@@ -111,18 +120,18 @@ def policy_value(Q: ArrayLike, pi: ArrayLike, alpha: float) -> Array:
     return _policy_value(Q, check_policy(pi, Q.shape), alpha)
 
 
-def policy_kl(pi: ArrayLike, Q: ArrayLike, alpha: float) -> Array:
+def policy_kl(pi: ArrayLike, Q: ArrayLike, alpha: ArrayLike) -> Array:
     """KL(pi || exp(Q / alpha) / Z) in nats, `[S]`: what Lemma 2's improvement step minimises; alpha > 0.
 
     The target stays in log form, so the divergence is finite even where the target underflows to 0.
     """
-    Q = _check_q(Q)
+    Q, alpha = _check_q(Q), check_alpha(alpha)
     pi = check_policy(pi, Q.shape)
     log_target = Q / alpha - log_partition_function(Q, alpha)[..., None]
     return np.asarray((xlogy(pi, pi) - pi * log_target).sum(-1))
 
 
-def stationarity_residual(Q: ArrayLike, pi: ArrayLike, alpha: float) -> Array:
+def stationarity_residual(Q: ArrayLike, pi: ArrayLike, alpha: ArrayLike) -> Array:
     """How far pi is from a stationary point of the Lagrangian, `[S, A]`, in units of Q.
 
     The maximum of sum_a pi(a) (Q(a) - alpha log pi(a)) under sum_a pi(a) = 1 has
@@ -146,7 +155,7 @@ def stationarity_residual(Q: ArrayLike, pi: ArrayLike, alpha: float) -> Array:
     return np.asarray(slope - (pi * slope).sum(-1, keepdims=True))
 
 
-def soft_bellman_backup(mdp: FiniteMDP, Q: ArrayLike, pi: ArrayLike, alpha: float) -> Array:
+def soft_bellman_backup(mdp: FiniteMDP, Q: ArrayLike, pi: ArrayLike, alpha: ArrayLike) -> Array:
     """(T^pi Q)(s, a) = r(s, a) + gamma E_{s'}[V(s')] with V(s) = E_pi[Q - alpha log pi], `[S, A]`.
 
     A gamma-contraction in the largest absolute entry, whatever alpha (Lemma 1). It is policy evaluation with
@@ -155,16 +164,18 @@ def soft_bellman_backup(mdp: FiniteMDP, Q: ArrayLike, pi: ArrayLike, alpha: floa
 
     Source: arXiv:1812.05905, eqs. 2 and 3.
     """
+    check_mdp(mdp)
     Q = check_table(Q, mdp.r.shape, "Q")
     pi = check_policy(pi, mdp.r.shape)
     return back_up(mdp, _policy_value(Q, pi, check_alpha(alpha)))
 
 
-def soft_optimality_backup(mdp: FiniteMDP, Q: ArrayLike, alpha: float) -> Array:
+def soft_optimality_backup(mdp: FiniteMDP, Q: ArrayLike, alpha: ArrayLike) -> Array:
     """(T* Q)(s, a) = r(s, a) + gamma E_{s'}[alpha log sum_b exp(Q(s', b) / alpha)], `[S, A]`.
 
     Also a gamma-contraction: the gradient of alpha log sum exp is a probability vector.
     """
+    check_mdp(mdp)
     Q = check_table(Q, mdp.r.shape, "Q")
     return back_up(mdp, _soft_value(Q, check_alpha(alpha)))
 
@@ -179,7 +190,7 @@ def back_up(mdp: FiniteMDP, V: Array) -> Array:
 
 def check_candidates(candidates: ArrayLike, shape: tuple[int, ...]) -> Array:
     """Return a restricted class as `[K, S, A]` (a view for `[K, A]`), or raise ConfigError."""
-    array = np.asarray(candidates, dtype=np.float64)
+    array = as_numbers(candidates, "candidates")
     if array.ndim == 2:
         array = array[:, None, :]
     if array.ndim != 3 or len(array) == 0 or array.shape[2] != shape[1] or array.shape[1] not in (1, shape[0]):
@@ -204,7 +215,7 @@ def _largest_action(Q: Array) -> Array:
 
 
 def _check_q(Q: ArrayLike) -> Array:
-    array = np.asarray(Q, dtype=np.float64)
+    array = as_numbers(Q, "Q")
     if array.ndim == 0 or array.shape[-1] == 0:
         raise ConfigError(
             f"Q has shape {array.shape}",

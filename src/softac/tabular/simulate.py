@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from softac.errors import ConfigError
-from softac.tabular.checks import Array, check_alpha, check_policy
-from softac.tabular.mdp import FiniteMDP
+from softac.tabular.checks import Array, as_whole, check_alpha, check_generator, check_policy
+from softac.tabular.mdp import FiniteMDP, check_mdp
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +41,10 @@ def simulate(
     The first states are drawn from `mdp.start`, or are all `start`. Time and memory grow with the number of
     transitions of the MDP once, and with `n_steps * n_episodes`.
     """
-    pi = check_policy(pi, mdp.r.shape)
-    if n_steps < 1 or n_episodes < 1:
-        raise ConfigError(
-            f"n_steps is {n_steps} and n_episodes is {n_episodes}",
-            "both must be at least 1",
-            "ask for one step of one episode",
-        )
-    if start is not None and not 0 <= start < mdp.n_states:
+    check_mdp(mdp)
+    pi, generator = check_policy(pi, mdp.r.shape), check_generator(generator)
+    shape = (as_whole(n_episodes, "n_episodes", 1), as_whole(n_steps, "n_steps", 1))
+    if start is not None and not as_whole(start, "start") < mdp.n_states:
         raise ConfigError(
             f"start is {start}",
             f"the states are 0 to {mdp.n_states - 1}",
@@ -56,14 +52,13 @@ def simulate(
         )
     draw_action = _RowSampler(pi)
     draw_next = _RowSampler(mdp.P if isinstance(mdp.P, sparse.csr_array) else mdp.P.reshape(-1, mdp.n_states))
-    shape = (n_episodes, n_steps)
-    states = np.empty((n_episodes, n_steps + 1), dtype=np.intp)
+    states = np.empty((shape[0], shape[1] + 1), dtype=np.intp)
     actions = np.empty(shape, dtype=np.intp)
     if start is None:
-        states[:, 0] = generator.choice(mdp.n_states, size=n_episodes, p=mdp.start)
+        states[:, 0] = generator.choice(mdp.n_states, size=shape[0], p=mdp.start)
     else:
         states[:, 0] = start
-    for t in range(n_steps):
+    for t in range(shape[1]):
         s = states[:, t]
         a = draw_action(s, generator)
         going = ~mdp.terminal[s]
@@ -74,13 +69,20 @@ def simulate(
     return Episodes(states, actions, mdp.r[before, actions], ~mdp.terminal[before])
 
 
-def soft_returns(mdp: FiniteMDP, episodes: Episodes, pi: ArrayLike, alpha: float) -> Array:
+def soft_returns(mdp: FiniteMDP, episodes: Episodes, pi: ArrayLike, alpha: ArrayLike) -> Array:
     """sum_t gamma^t (r_t - alpha log pi(a_t given s_t)) of each episode, `[N]`.
 
     A one-sample estimate of V^pi at the first state, cut off after T steps: the rest is at most gamma^T of
     the largest |V|. Steps after a terminal state add nothing.
     """
+    check_mdp(mdp)
     pi, alpha = check_policy(pi, mdp.r.shape), check_alpha(alpha)
+    if not isinstance(episodes, Episodes):
+        raise ConfigError(
+            f"episodes is {episodes!r:.100}",
+            "expected what softac.tabular.simulate returns",
+            "call it first",
+        )
     taken = pi[episodes.states[:, :-1], episodes.actions]
     steps = np.where(episodes.alive, episodes.rewards - alpha * np.log(taken), 0.0)
     return np.asarray(steps @ mdp.gamma ** np.arange(steps.shape[1]))

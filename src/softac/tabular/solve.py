@@ -10,7 +10,7 @@ from scipy.sparse.linalg import splu
 from scipy.special import xlogy
 
 from softac.tabular.checks import Array, check_alpha, check_policy, check_tol, rounding_floor
-from softac.tabular.mdp import FiniteMDP
+from softac.tabular.mdp import FiniteMDP, check_mdp
 from softac.tabular.operators import (
     _improve,
     _policy_value,
@@ -56,7 +56,7 @@ class Solution:
     iterations: int
 
 
-def soft_policy_evaluation(mdp: FiniteMDP, pi: ArrayLike, alpha: float, tol: float = 1e-10) -> Evaluation:
+def soft_policy_evaluation(mdp: FiniteMDP, pi: ArrayLike, alpha: ArrayLike, tol: ArrayLike = 1e-10) -> Evaluation:
     """Q^pi by repeated soft Bellman backups from Q = 0 (Lemma 1).
 
     Args:
@@ -74,6 +74,7 @@ def soft_policy_evaluation(mdp: FiniteMDP, pi: ArrayLike, alpha: float, tol: flo
 
     Source: arXiv:1812.05905, Lemma 1.
     """
+    check_mdp(mdp)
     alpha, tol = check_alpha(alpha), check_tol(tol, mdp.gamma)
     policy = check_policy(pi, mdp.r.shape)
     bonus = -alpha * xlogy(policy, policy).sum(-1)
@@ -87,7 +88,7 @@ def soft_policy_evaluation(mdp: FiniteMDP, pi: ArrayLike, alpha: float, tol: flo
     return Evaluation(Q, V, len(residuals), np.array(residuals))
 
 
-def soft_policy_evaluation_linear(mdp: FiniteMDP, pi: ArrayLike, alpha: float) -> Evaluation:
+def soft_policy_evaluation_linear(mdp: FiniteMDP, pi: ArrayLike, alpha: ArrayLike) -> Evaluation:
     """Q^pi by one linear solve, (I - gamma P_pi) V = r_pi + alpha H(pi), then Q = r + gamma E[V].
 
     Exact up to rounding, about 1e-16 / (1 - gamma) relative. A sparse MDP is solved by a sparse LU, whose
@@ -98,13 +99,14 @@ def soft_policy_evaluation_linear(mdp: FiniteMDP, pi: ArrayLike, alpha: float) -
 
     Source: the fixed point of `soft_bellman_backup`, an affine map.
     """
+    check_mdp(mdp)
     alpha = check_alpha(alpha)
     V = _solve_values(mdp, check_policy(pi, mdp.r.shape), alpha)
     return Evaluation(back_up(mdp, V), V, 0, np.zeros(0))
 
 
 def soft_policy_iteration(
-    mdp: FiniteMDP, alpha: float, tol: float = 1e-10, candidates: ArrayLike | None = None
+    mdp: FiniteMDP, alpha: ArrayLike, tol: ArrayLike = 1e-10, candidates: ArrayLike | None = None
 ) -> Solution:
     """Alternate exact evaluation and improvement until no policy of the class is better (Theorem 1).
 
@@ -123,6 +125,7 @@ def soft_policy_iteration(
 
     Source: arXiv:1812.05905, Theorem 1.
     """
+    check_mdp(mdp)
     alpha, tol = check_alpha(alpha), check_tol(tol, mdp.gamma)
     offered = None if candidates is None else check_candidates(candidates, mdp.r.shape)
     pi = np.full_like(mdp.r, 1.0 / mdp.n_actions) if offered is None else offered[0]
@@ -139,7 +142,7 @@ def soft_policy_iteration(
             return Solution(_uniform_at_end(mdp, pi), Q, V, iterations)
 
 
-def soft_value_iteration(mdp: FiniteMDP, alpha: float, tol: float = 1e-10) -> Solution:
+def soft_value_iteration(mdp: FiniteMDP, alpha: ArrayLike, tol: ArrayLike = 1e-10) -> Solution:
     """Q* by repeated soft optimality backups from Q = 0; the policy is exp(Q / alpha) / Z.
 
     Args:
@@ -152,6 +155,7 @@ def soft_value_iteration(mdp: FiniteMDP, alpha: float, tol: float = 1e-10) -> So
     Raises:
         ConfigError: for a negative alpha or a tolerance below rounding.
     """
+    check_mdp(mdp)
     alpha, tol = check_alpha(alpha), check_tol(tol, mdp.gamma)
     Q, sweeps = np.zeros_like(mdp.r), 0
     for _ in range(_sweep_limit(tol, mdp.gamma)):

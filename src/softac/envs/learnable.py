@@ -1,0 +1,110 @@
+"""Which spaces can be learned on, and what to do about the others."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from softac.envs.flat import flat_size
+from softac.errors import ConfigError
+
+# Beyond this a bound says "any number": the policy covers the whole range from its first step.
+LARGEST_BOUND = 1e6
+MOST_ACTIONS = 1_000_000
+SMALLEST_IMAGE, MOST_CHANNELS = 32, 16  # pixels a side; a stack of four RGB pictures has 12 channels
+
+
+def is_image(space: gym.Space[Any]) -> bool:
+    """Whether a space looks like a picture, or a stack of pictures; everything else is a vector of numbers.
+
+    A picture is a Box of all the values of uint8, with two sides of at least 32, and before or behind them at most
+    16 channels, if any; one dimension more makes a stack. So the memory of a console (4, 128), the codes of a grid
+    (7, 7, 3), boards, which have fewer values, and grids of floats are vectors.
+    """
+    if not isinstance(space, spaces.Box) or space.dtype != np.uint8 or space.low.any() or (space.high < 255).any():
+        return False
+    shape = space.shape[1:] if len(space.shape) == 4 else space.shape
+    if len(shape) == 3:
+        shape = shape[:2] if shape[2] <= MOST_CHANNELS else shape[1:] if shape[0] <= MOST_CHANNELS else ()
+    return len(shape) == 2 and min(shape) >= SMALLEST_IMAGE
+
+
+def check_observation_space(space: gym.Space[Any], where: str = "observations") -> None:
+    """Raise ConfigError for a space, or a part of it, that no algorithm here can read."""
+    match space:
+        case spaces.Dict() | spaces.Tuple():
+            parts = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
+            for key, part in parts:
+                if isinstance(space, spaces.Dict) and not isinstance(key, str):
+                    raise ConfigError(
+                        f"{where} have the key {key!r}",
+                        "expected texts as keys, which have an order and can be written into files",
+                        "rename it with gymnasium.wrappers.TransformObservation",
+                    )
+                check_observation_space(part, f"{where}[{key!r}]")
+        case spaces.Box() if is_image(space):
+            raise ConfigError(
+                f"{where} are images {space.shape} of {space.dtype}",
+                "expected vectors, which the fully connected networks here can read",
+                "encode the image into features with a wrapper such as gymnasium.wrappers.TransformObservation, "
+                "or read its pixels as a plain vector with gymnasium.wrappers.FlattenObservation",
+            )
+        case spaces.Box() | spaces.Discrete() | spaces.MultiDiscrete() | spaces.MultiBinary():
+            pass
+        case _:
+            raise ConfigError(
+                f"{where} are of kind {type(space).__name__}",
+                "expected Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of them",
+                "turn them into a Box with gymnasium.wrappers.TransformObservation",
+            )
+    if where == "observations" and flat_size(space) == 0:
+        raise ConfigError(
+            "observations are empty",
+            "expected at least one number",
+            "add one to the environment",
+        )
+
+
+def checked_action_space(space: gym.Space[Any]) -> spaces.Box | spaces.Discrete:
+    """The space, if some algorithm here can act in it; else ConfigError."""
+    if isinstance(space, spaces.Discrete):
+        if space.n > MOST_ACTIONS:
+            raise ConfigError(
+                f"there are {space.n:,} discrete actions",
+                f"expected at most {MOST_ACTIONS:,}, each with a value of its own",
+                "choose among fewer, or declare a Box",
+            )
+        return space
+    if not isinstance(space, spaces.Box):
+        hint = (
+            "number all combinations as one Discrete"
+            if isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary)
+            else "flatten them"
+        )
+        raise ConfigError(
+            f"actions are of kind {type(space).__name__}",
+            "expected a Box of finite bounds (continuous actions) or Discrete",
+            f"{hint} with a gymnasium.ActionWrapper",
+        )
+    if not np.issubdtype(space.dtype, np.floating):
+        raise ConfigError(
+            f"actions are a Box of {space.dtype}",
+            "expected floating-point actions",
+            "declare the space with dtype=np.float32, or Discrete for a method with discrete actions",
+        )
+    if space.low.size == 0:
+        raise ConfigError(
+            "the action space is empty",
+            "expected at least one dimension",
+            "add one",
+        )
+    largest = float(np.maximum(np.abs(space.low), np.abs(space.high)).max())
+    if not largest <= LARGEST_BOUND:
+        raise ConfigError(
+            f"actions are bounded by {largest:g}",
+            f"expected finite bounds of at most {LARGEST_BOUND:g}, since the policy explores all of them",
+            "declare useful bounds, or wrap the environment in gymnasium.wrappers.TransformAction with a bounded "
+            "Box",
+        )
+    return space
