@@ -33,18 +33,20 @@ log = logging.getLogger("softac")
 class Means:
     """Means of the metrics since the last reset.
 
-    What updates report is kept as it is and summed when somebody asks, so that an update waits for no device.
+    What updates report is copied and summed when somebody asks, so that an update waits for no device.
     Not every update need report the same names: a delayed actor has a loss every second time.
     """
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
-        self._waiting: list[Metrics] = []
+        self._waiting: list[tuple[tuple[str, ...], Tensor]] = []
 
     def add(self, metrics: Metrics) -> None:
-        """Take the metrics of one update, all 0-D tensors."""
-        self._waiting.append(metrics)
+        """Take the metrics of one update, all 0-D tensors, as they are now."""
+        if not metrics:
+            return
+        self._waiting.append((tuple(metrics), torch.stack(list(metrics.values()))))
         if len(self._waiting) == MOST_WAITING:
             self._sum()
 
@@ -76,11 +78,9 @@ class Means:
 
     def _sum(self) -> None:
         # One after the other, so that the sums do not depend on when they were asked for.
-        values = iter(
-            torch.stack([v for m in self._waiting for v in m.values()]).tolist() if self._waiting else []
-        )
-        for metrics in self._waiting:
-            for name in metrics:
+        values = iter(torch.cat([values for _, values in self._waiting]).tolist() if self._waiting else [])
+        for names, _ in self._waiting:
+            for name in names:
                 self.sums[name] = self.sums.get(name, 0.0) + next(values)
                 self.counts[name] = self.counts.get(name, 0) + 1
         self._waiting = []
