@@ -14,7 +14,8 @@ from pydantic.dataclasses import dataclass
 from softac import Model, check_agent, evaluate_policy
 from softac import config as ranges
 from softac.equations.losses import q_loss, td_target
-from softac.learning.learner import Learner, copy_state_, live_tensors, polyak_
+from softac.learning.learner import Learner, polyak_
+from softac.learning.state import live_tensors
 from softac.nets import EnsembleCritic, SquashedGaussianActor
 
 
@@ -78,13 +79,7 @@ class AWAC:
         polyak_(self.target_critic.parameters(), self.critic.parameters, self.config.tau)
         return {"train/critic_loss": critic_loss.detach(), "train/actor_loss": actor_loss.detach()}
 
-    def state_dict(self):
-        return {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
-
-    def load_state_dict(self, state):
-        copy_state_(self._tensors(), state)
-
-    def _tensors(self):
+    def tensors(self):
         return live_tensors(actor=self.actor, critic=self.critic, target_critic=self.target_critic)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from softac.agents.registry import find_agent
 from softac.config import make_config
+from softac.learning.state import state_of
 from softac.types import EnvSpec
 
 CONTINUOUS = EnvSpec(obs_dim=3, action_dim=2)
@@ -34,7 +35,7 @@ class Plain:
 
     def __init__(self, agent, *learners: str) -> None:
         self.config = c = agent.config
-        self.tensors = {k: v for k, v in agent.state_dict().items() if not k.startswith("optim.")}
+        self.tensors = {k: v for k, v in state_of(agent).items() if not k.startswith("optim.")}
         own = {
             "actor": getattr(c, "actor_learning_rate", None),
             "critic": getattr(c, "critic_learning_rate", None),
@@ -105,7 +106,7 @@ class Plain:
 def assert_same_state(agent, plain: Plain) -> None:
     """All tensors agree: parameters, targets, moments and counters."""
     expected = plain.state_dict()
-    found = agent.state_dict()
+    found = state_of(agent)
     assert found.keys() == expected.keys()
     for name, tensor in found.items():
         if name == "n_updates" or name.endswith(".step"):

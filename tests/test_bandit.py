@@ -62,7 +62,7 @@ def arrive(**config) -> np.ndarray:
         model.learn(10)
         with torch.no_grad():
             policy = model.agent.actor(torch.ones(1, 1))
-        seen.append([policy.mean.item(), policy.log_std.item(), model.agent.alpha().log().item()])
+        seen.append([policy.mean.item(), policy.log_std.item(), model.agent.temperature.alpha().log().item()])
     return np.mean(seen, axis=0)
 
 

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from softac.agents.registry import AGENTS
 from softac.learning.cohort import Cohort
 from softac.learning.engine import Engine
+from softac.learning.state import load_state_, state_of
 from softac.nets.layers import round_hidden_products
 from softac.types import EnvSpec, Transition
 from test_engine import CONTINUOUS, CPU, DISCRETE, NO_CUDA, OFF_POLICY, OPTIONS
@@ -70,9 +71,9 @@ def assert_parity(name: str, device: torch.device = CPU, *, recorded: bool = Fal
             for key, value in expected.items():
                 message = lambda text, key=key: f"{key} of {seed} in {turn}: {text}"  # noqa: E731, B023
                 torch.testing.assert_close(found[seed][turn][key], value, rtol=2e-5, atol=2e-6, msg=message)
-        state = agent.state_dict()
-        assert state.keys() == reference.state_dict().keys()
-        for key, value in reference.state_dict().items():
+        state = state_of(agent)
+        assert state.keys() == state_of(reference).keys()
+        for key, value in state_of(reference).items():
             torch.testing.assert_close(state[key], value, rtol=2e-5, atol=5e-6, msg=lambda t, k=key: f"{k}: {t}")
 
 
@@ -103,7 +104,7 @@ def test_rounded_products_are_rounded_together() -> None:
 
 def states(cohort: Cohort) -> list[bytes]:
     """The bits of each agent."""
-    return [b"".join(t.numpy().tobytes() for t in agent.state_dict().values()) for agent in cohort.agents]
+    return [b"".join(t.numpy().tobytes() for t in state_of(agent).values()) for agent in cohort.agents]
 
 
 def test_who_has_left_stays_as_it_is_and_the_others_get_the_same_bits() -> None:
@@ -141,7 +142,7 @@ def test_different_kinds_of_update_at_the_same_time() -> None:
     for seed, (reference, agent) in enumerate(zip(alone, cohort.agents, strict=True)):
         for turn in range(seed, seed + 4):
             reference.update_(*arguments(reference, seed, turn))
-        torch.testing.assert_close(agent.state_dict(), reference.state_dict(), rtol=2e-5, atol=5e-6)
+        torch.testing.assert_close(state_of(agent), state_of(reference), rtol=2e-5, atol=5e-6)
 
 
 def test_an_update_that_fails_half_way_changes_no_other_agent() -> None:
@@ -160,16 +161,16 @@ def test_an_update_that_fails_half_way_changes_no_other_agent() -> None:
 
     side_by_side(lambda: update(cohort, 0, 0, range(1)), fails)
     alone.update_(*arguments(alone, 0, 0))
-    torch.testing.assert_close(agents[0].state_dict(), alone.state_dict(), rtol=2e-5, atol=5e-6)
+    torch.testing.assert_close(state_of(agents[0]), state_of(alone), rtol=2e-5, atol=5e-6)
 
 
 def test_a_state_that_is_loaded_is_loaded_into_the_stack() -> None:
     alone, cohort = make("sac", 7), Cohort([make("sac", seed) for seed in range(2)])
-    cohort.agents[1].load_state_dict(alone.state_dict())
+    load_state_(cohort.agents[1], state_of(alone))
     side_by_side(lambda: update(cohort, 0, 0, range(2)), lambda: update(cohort, 1, 7, range(2)))
     for turn in range(2):
         alone.update_(*arguments(alone, 7, turn))
-    torch.testing.assert_close(cohort.agents[1].state_dict(), alone.state_dict(), rtol=2e-5, atol=5e-6)
+    torch.testing.assert_close(state_of(cohort.agents[1]), state_of(alone), rtol=2e-5, atol=5e-6)
 
 
 def test_every_agent_hears_of_an_error() -> None:

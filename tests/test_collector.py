@@ -13,6 +13,7 @@ from softac import SAC, Model
 from softac.agents.sac import SACAgent
 from softac.envs import InProcessVectorEnv, Step
 from softac.errors import EnvironmentFailed
+from softac.learning.state import state_of
 from softac.replay import Replay
 from softac.run.collector import Collector
 from softac.run.episode import NStep
@@ -172,8 +173,8 @@ def test_where_budgets_end_changes_nothing(n_envs, cuts, n_steps):
     parts = [b - a for a, b in zip([0, *ends], ends, strict=False)]
     whole, parted = learned([50]), learned(parts)
     assert all(map(torch.equal, rows(whole), rows(parted)))
-    expected = whole.agent.state_dict()
-    assert all(torch.equal(value, expected[name]) for name, value in parted.agent.state_dict().items())
+    expected = state_of(whole.agent)
+    assert all(torch.equal(value, expected[name]) for name, value in state_of(parted.agent).items())
 
 
 def test_each_episode_has_the_seed_of_its_environment_and_number():

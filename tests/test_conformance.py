@@ -30,7 +30,6 @@ from softac.errors import ConfigError
 from softac.examine.reach import leaves
 from softac.examine.rehearsal import elsewhere
 from softac.examine.trial import Fault, Trial
-from softac.learning.learner import copy_state_
 from softac.nets.layers import Linear
 from softac.replay import Replay
 from softac.types import EnvSpec
@@ -97,7 +96,7 @@ def test_other_hyperparameters_pass_too(name, config):
 def test_what_the_report_says():
     whats = [f.what.removeprefix("continuous actions: ") for f in check_agent(TD3Agent, **SMALL)]
     assert whats[:6] == [
-        "members: all 9; it serves continuous actions and learns from a replay",
+        "members: all 8; it serves continuous actions and learns from a replay",
         "configuration: TD3Config, 17 fields, frozen, plain data",
         "construction draws from its generator alone (859 numbers to act and learn with)",
         "act_noise draws from its generator alone: [B, ...] is (3, 3) for B = 3",
@@ -164,11 +163,9 @@ def test_what_holds_on_another_device_holds_on_the_cpu():
 
 
 def test_what_fails_on_another_device():
-    def load(self, state):
-        SACAgent.load_state_dict(self, state | {"n_updates": self.n_updates})
-
-    with pytest.raises(Fault, match="on cpu, load_state_dict left n_updates as it was; expected what was loaded"):
-        list(elsewhere(Trial(broken(load_state_dict=load), SMALL, "continuous", torch.device("cpu"))))
+    copied = with_tensors(lambda live: live | {"n_updates": live["n_updates"].clone()})
+    with pytest.raises(Fault, match="on cpu, a state that was loaded left n_updates as it was; expected what was"):
+        list(elsewhere(Trial(copied, SMALL, "continuous", torch.device("cpu"))))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -229,6 +226,9 @@ class Plain:
         for p in self.net.parameters():
             nn.init.uniform_(p, -0.1, 0.1, generator=generator)
         self.optimizer = torch.optim.Adam(self.net.parameters())
+        for p in self.net.parameters():  # PyTorch makes its moments at the first step
+            zeros = {"exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+            self.optimizer.state[p] = {"step": torch.zeros(()), **zeros}
 
     def act(self, obs, noise):
         with torch.inference_mode():
@@ -248,24 +248,10 @@ class Plain:
         self.optimizer.step()
         return {"train/loss": loss.detach()}
 
-    def state_dict(self):
-        moments = self.optimizer.state_dict()["state"]
-        zero = {"step": torch.zeros(())}
-        state = {name: p.detach().clone() for name, p in self.net.named_parameters()}
-        for i, (name, p) in enumerate(self.net.named_parameters()):
-            zeros = zero | {"exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
-            state |= {f"optim.{name}.{key}": t.clone() for key, t in moments.get(i, zeros).items()}
-        return {name: tensor.detach() for name, tensor in state.items()}
-
-    def load_state_dict(self, state):
-        copy_state_(self.state_dict(), state)
-        names = [name for name, _ in self.net.named_parameters()]
-        self.net.load_state_dict({name: state[name] for name in names})
-        kept = {
-            i: {key: state[f"optim.{name}.{key}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")}
-            for i, name in enumerate(names)
-        }
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": kept})
+    def tensors(self):
+        named = list(self.net.named_parameters())
+        moments = {f"optim.{n}.{k}": t for n, p in named for k, t in self.optimizer.state[p].items()}
+        return dict(named) | moments
 
 
 def test_an_agent_in_plain_pytorch_passes():
@@ -290,8 +276,7 @@ def test_missing_members():
         act = SACAgent.act
         act_noise = SACAgent.act_noise
         update_ = SACAgent.update_
-        state_dict = SACAgent.state_dict
-        load_state_dict = SACAgent.load_state_dict
+        tensors = SACAgent.tensors
 
     message = the_fault(Mine)
     assert message.startswith(
@@ -665,7 +650,8 @@ def test_an_update_that_depends_on_what_happened_elsewhere():
 
     def update_(self, batch, noise):
         seen.append(1)
-        return SACAgent.update_(self, batch._replace(reward=batch.reward + len(seen)), noise)
+        metrics = SACAgent.update_(self, batch, noise)
+        return metrics | {"train/actor_loss": metrics["train/actor_loss"] + len(seen)}
 
     message = fault(broken(update_=update_))
     assert (
@@ -680,10 +666,10 @@ def test_a_state_that_is_not_finite():
         self.extra.fill_(np.nan)
         return metrics
 
-    def _tensors(self):
-        return SACAgent._tensors(self) | {"extra": self.extra}
+    def tensors(self):
+        return SACAgent.tensors(self) | {"extra": self.extra}
 
-    lost = broken(update_=update_, _tensors=_tensors, __init__=with_attribute("extra", lambda: torch.zeros(1)))
+    lost = broken(update_=update_, tensors=tensors, __init__=with_attribute("extra", lambda: torch.zeros(1)))
     assert the_fault(lost).startswith("extra is not finite after 5 updates; expected finite numbers for a batch")
 
 
@@ -738,7 +724,7 @@ def test_an_agent_that_does_not_learn():
 
     assert (
         "5 updates changed no parameter; expected an agent that learns; descend on a loss in update_, and put "
-        "what learns into state_dict"
+        "what learns into tensors"
     ) in the_fault(broken(update_=update_))
 
 
@@ -747,23 +733,23 @@ def test_an_agent_that_does_not_learn():
 
 def without(prefix, base=SACAgent):
     """Agents that leave out of their state what begins with `prefix`."""
-    full = base._tensors
+    full = base.tensors
 
-    def _tensors(self):
+    def tensors(self):
         return {name: tensor for name, tensor in full(self).items() if not name.startswith(prefix)}
 
-    return broken(base, _tensors=_tensors)
+    return broken(base, tensors=tensors)
 
 
 def test_a_forgotten_target_network():
     message = the_fault(without("target_critic."))
-    assert message.startswith("an agent restored from its state_dict has another ")
+    assert message.startswith("an agent restored from its tensors has another ")
     assert (
         "after 1 more update (the two differ in agent.target_critic.net.0.weight, agent.target_critic.net.0.bias, "
         "agent.target_critic.net.2.weight and 3 more)"
     ) in message
     assert message.endswith(
-        "expected everything that the agent remembers in state_dict; add what is missing: targets, optimizer "
+        "expected everything that the agent remembers in tensors; add what is missing: targets, optimizer "
         "moments, counters, running means"
     )
 
@@ -783,7 +769,7 @@ def test_a_forgotten_counter():
 
 def test_a_forgotten_network_that_acts():
     message, *others = faults(without("actor."))
-    assert "state_dict holds under names without optim. is not enough to act the same" in message
+    assert "tensors holds under names without optim. is not enough to act the same" in message
     assert ["acts otherwise" in note for note in others] == [True]
 
 
@@ -791,9 +777,9 @@ def test_a_counter_that_matters_later_is_noted():
     # Its target is updated every 2,500 times; what was forgotten shows in no short run.
     notes = [f for f in check_agent(without("n_updates", DQNAgent), **SMALL) if f.level == "note"]
     assert notes[0].what == (
-        "discrete actions: agent.n_updates differed after load_state_dict, and nothing came of it"
+        "discrete actions: agent.n_updates differed after a state was loaded, and nothing came of it"
     )
-    assert notes[0].remedy == "put it into state_dict if an update ever reads it; else it is fine"
+    assert notes[0].remedy == "put it into tensors if an update ever reads it; else it is fine"
 
 
 def test_a_counter_that_matters_in_a_run():
@@ -805,121 +791,93 @@ def test_a_counter_that_matters_in_a_run():
     assert len(others) == 1  # in three environments as well
 
 
-def test_a_state_of_views():
-    message = the_fault(broken(state_dict=SACAgent._tensors))
+def with_tensors(change):
+    def tensors(self):
+        return change(SACAgent.tensors(self))
+
+    return broken(tensors=tensors)
+
+
+def test_tensors_that_are_copies():
+    message = fault(with_tensors(lambda live: {name: tensor.clone() for name, tensor in live.items()}))
     assert message.startswith(
-        "state_dict returned actor.net.0.weight as a view of what the agent works with; "
-        "expected copies, which the next update leaves alone; return {name: tensor.detach().clone() for"
+        "tensors returned actor.net.0.weight as a copy; expected what the agent works with, since a state is "
+        "loaded by writing into it; return the tensors themselves: softac.learning.state.live_tensors does"
     )
-
-
-def with_state(change):
-    def state_dict(self):
-        return change(SACAgent.state_dict(self))
-
-    return broken(state_dict=state_dict)
 
 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda s: None, "state_dict returned None; expected a dict of tensors by name"),
-        (lambda s: s | {"n_updates": 3}, "state_dict holds n_updates as a int; expected tensors only"),
+        (lambda s: None, "tensors returned None; expected a dict of tensors by name"),
+        (lambda s: s | {"n_updates": 3}, "tensors holds n_updates as a int; expected tensors only"),
         (lambda s: s | {"x": torch.zeros(1, dtype=torch.complex64)}, "x is torch.complex64; expected a type that"),
         (
             lambda s: s | {"optim.noise": torch.zeros(1)},
-            "state_dict has a optim.noise; expected a name that the run",
-        ),
-        (lambda s: s | {"x": torch.zeros(2, 3).T}, "x is not contiguous; expected plain tensors"),
-        (
-            lambda s: s | dict(zip(("x", "y"), torch.zeros(4).split(2), strict=True)),
-            "state_dict returned x and y in one piece of memory; expected a piece for each",
+            "tensors has a optim.noise; expected a name that the run",
         ),
     ],
 )
 def test_a_state_that_cannot_be_saved(change, text):
-    message = fault(with_state(change))
+    message = fault(with_tensors(change))
     assert message.startswith(text)
 
 
-def test_a_state_with_a_gradient():
-    def state_dict(self):
-        return {name: tensor.clone() for name, tensor in self._tensors().items()} | {
-            "actor.net.0.weight": self.actor.module.net[0].weight.clone()
-        }
+def test_parameters_and_parts_of_other_tensors_are_live_as_well():
+    def tensors(self):
+        parameters = {f"actor.{name}": p for name, p in self.actor.module.named_parameters()}
+        return SACAgent.tensors(self) | parameters | {"halves": self.both[0], "transposed": self.both.T[1:]}
 
-    assert "actor.net.0.weight has a gradient; expected plain tensors" in the_fault(broken(state_dict=state_dict))
+    def initialise(self, *arguments, **keywords):
+        SACAgent.__init__(self, *arguments, **keywords)
+        self.both = torch.zeros(2, 3)
+
+    assert {f.level for f in check_agent(broken(__init__=initialise, tensors=tensors), **SMALL)} <= {"ok", "note"}
+
+
+def test_tensors_that_are_made_later():
+    def tensors(self):
+        return SACAgent.tensors(self) | ({"mean": self.n_updates} if self.n_updates > 0 else {})
+
+    assert fault(broken(tensors=tensors)).startswith(
+        "tensors returned another mean after an update than before; expected names, shapes and types that are the "
+        "same from construction on, since a new agent loads the state; make all of them in __init__"
+    )
 
 
 def test_a_state_in_which_everything_is_of_the_optimizer():
-    def _tensors(self):
-        return {f"optim.{name}": tensor for name, tensor in SACAgent._tensors(self).items()}
-
+    every = with_tensors(lambda live: {f"optim.{name}": tensor for name, tensor in live.items()})
     assert (
-        "state_dict has no name that does not begin with optim.; expected the networks that act under such names; "
+        "tensors has no name that does not begin with optim.; expected the networks that act under such names; "
         "they are what the best checkpoint keeps"
-    ) in the_fault(broken(_tensors=_tensors))
+    ) in the_fault(every)
 
 
-def loading(load):
-    return broken(load_state_dict=load)
+def test_tensors_that_cannot_be_written_into():
+    def initialise(self, *arguments, **keywords):
+        SACAgent.__init__(self, *arguments, **keywords)
+        self.one = torch.zeros(1)
+
+    wide = broken(__init__=initialise, tensors=lambda self: SACAgent.tensors(self) | {"wide": self.one.expand(2)})
+    assert "a state that such an agent saved could not be loaded (RuntimeError: " in fault(wide)
 
 
-def test_loading_that_refuses_nothing():
-    def load(self, state):
-        with torch.no_grad():
-            for name, tensor in self._tensors().items():
-                if name in state and state[name].shape == tensor.shape:
-                    tensor.copy_(state[name])
-
-    assert the_fault(loading(load)).startswith(
-        "load_state_dict took a state without actor.net.0.weight; expected a CheckpointError "
-        "where names or shapes differ; compare them first: softac.learning.learner.copy_state_ does"
-    )
+# --------------------------------------------------------------------------- metrics of their own
 
 
-def test_loading_that_refuses_in_its_own_words():
-    def load(self, state):
-        with torch.no_grad():
-            for name, tensor in self._tensors().items():
-                tensor.copy_(state[name])
+@pytest.mark.parametrize(
+    ("view", "path"),
+    [
+        (lambda self, batch: self.actor.module.net[0].weight.detach()[0, 0], "agent.actor.parameters[0], "),
+        (lambda self, batch: self.temperature.learner.parameters[0].detach(), "agent.temperature.learner."),
+        (lambda self, batch: batch.reward[3], "batch.reward"),
+    ],
+)
+def test_a_metric_that_is_a_view(view, path):
+    def update_(self, batch, noise):
+        return SACAgent.update_(self, batch, noise) | {"train/mine": view(self, batch)}
 
-    assert (
-        "a state without actor.net.0.weight raised KeyError: 'actor.net.0.weight'; expected a CheckpointError"
-        in (the_fault(loading(load)))
-    )
-
-
-def test_loading_that_refuses_too_late():
-    def load(self, state):
-        with torch.no_grad():
-            for name, tensor in self._tensors().items():
-                tensor.copy_(state.get(name, tensor))
-        SACAgent.load_state_dict(self, state)
-
-    assert (
-        "load_state_dict refused a state without actor.net.0.weight after it had changed actor.net.0.bias; "
-        "expected an agent as it was before"
-    ) in the_fault(loading(load))
-
-
-def test_loading_that_keeps_what_it_is_given():
-    def load(self, state):
-        SACAgent.load_state_dict(self, state)
-        self.n_updates = state["n_updates"]
-
-    assert (
-        "updates changed the n_updates that load_state_dict was given; expected an agent that copies what it loads"
-    ) in the_fault(loading(load))
-
-
-def test_loading_that_leaves_something_out():
-    def load(self, state):
-        SACAgent.load_state_dict(self, state | {"n_updates": self.n_updates})
-
-    assert "after load_state_dict, state_dict returns another n_updates; expected what was loaded" in (
-        the_fault(loading(load))
-    )
+    assert f"update_ reports train/mine as a view of {path}" in fault(broken(update_=update_))
 
 
 # --------------------------------------------------------------------------- what an agent must not hold

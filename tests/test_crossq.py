@@ -17,6 +17,7 @@ from softac.agents.crossq import CrossQAgent, CrossQConfig, XQCConfig
 from softac.config import make_config
 from softac.equations.losses import categorical_q_loss, categorical_soft_q_target
 from softac.errors import ConfigError
+from softac.learning.state import state_of
 from softac.nets.normalised import BATCH, RUNNING, BatchNorm, NormalisedCritic, RewardScale, project_
 from softac.types import Moment, Transition
 from test_off_policy_updates import OffPolicy, make_batch, minus_slope
@@ -328,7 +329,7 @@ def test_values_of_a_categorical_critic_are_means():
 
 def test_running_statistics_and_the_reward_scale_are_in_checkpoints_and_acting_uses_them():
     agent = updated(make_agent("crossq", CONTINUOUS, **BASE | TARGETS))
-    state = agent.state_dict()
+    state = state_of(agent)
     kept = [k for k in state if "running_" in k]
     assert len(kept) == 3 * 3 * 2  # actor, critics, targets: three layers of two statistics
     assert not any(k.startswith("optim.") for k in kept)  # acting needs them
@@ -346,7 +347,7 @@ def test_the_actor_step_leaves_the_statistics_of_the_critics_alone():
     agent = make_agent("crossq", CONTINUOUS, **BASE)
     batch, noise = make_batch(torch.Generator().manual_seed(1)), agent.update_noise(16, torch.Generator())
     before = agent.critic.module.net[0].running_mean.clone()
-    agent.improve_(batch.obs, noise.now, agent.alpha())
+    agent.improve_(batch.obs, noise.now, agent.temperature.alpha())
     assert torch.equal(agent.critic.module.net[0].running_mean, before)
 
 
@@ -366,8 +367,8 @@ def test_it_goes_on_from_its_files(model_class, tmp_path):
     halved = model_class("Pendulum-v1", **small).learn(100)
     halved.save(tmp_path / "model")
     resumed = model_class.load(tmp_path / "model").learn(50)
-    for name, tensor in whole.agent.state_dict().items():
-        assert torch.equal(tensor, resumed.agent.state_dict()[name]), name
+    for name, tensor in state_of(whole.agent).items():
+        assert torch.equal(tensor, state_of(resumed.agent)[name]), name
     obs = torch.zeros(3).numpy()
     (first, _), (second, _) = whole.predict(obs, deterministic=True), resumed.predict(obs, deterministic=True)
     assert (first == second).all()

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from softac import SAC
+from softac.learning.state import state_of
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
@@ -15,8 +16,8 @@ def test_a_gpu_follows_the_cpu_within_rounding() -> None:
     arguments = {"seed": 0, "net_arch": [32, 32], "batch_size": 32, "learning_starts": 50}
     cpu = SAC("Pendulum-v1", device="cpu", **arguments).learn(60)
     gpu = SAC("Pendulum-v1", device="cuda", **arguments).learn(60)
-    for name, tensor in cpu.agent.state_dict().items():
-        torch.testing.assert_close(gpu.agent.state_dict()[name].cpu(), tensor, rtol=1e-3, atol=1e-4)
+    for name, tensor in state_of(cpu.agent).items():
+        torch.testing.assert_close(state_of(gpu.agent)[name].cpu(), tensor, rtol=1e-3, atol=1e-4)
 
 
 def test_a_model_saved_on_a_gpu_goes_on_from_its_files(tmp_path: Path) -> None:

@@ -23,12 +23,12 @@ from softac.errors import ConfigError
 from softac.learning.engine import (
     PAYS_FROM,
     Engine,
-    Recording,
     choose_engine,
-    prepare_compiler,
     what_compiling_lacks,
 )
+from softac.learning.graphs import Recording, prepare_compiler
 from softac.learning.learner import Learner
+from softac.learning.state import state_of
 from softac.nets.layers import Linear, mlp, round_hidden_products
 from softac.run.numerics import WORTH_A_THREAD, usual_threads
 from softac.types import EnvSpec, Transition
@@ -79,8 +79,8 @@ def assert_parity(name: str, engine: str, device: torch.device = CPU, **options:
         for key, value in expected.items():
             torch.testing.assert_close(found[key], value, rtol=2e-5, atol=2e-6, msg=lambda t, k=key: f"{k}: {t}")
             assert not found[key].requires_grad
-        state = other.state_dict()
-        for key, value in reference.state_dict().items():
+        state = state_of(other)
+        for key, value in state_of(reference).items():
             torch.testing.assert_close(state[key], value, rtol=2e-5, atol=5e-6, msg=lambda t, k=key: f"{k}: {t}")
 
 
@@ -327,8 +327,8 @@ def test_delayed_updates_resume_between_their_turns(tmp_path: Path) -> None:
     for leg in (20, 1, 1, 11):
         legs.save(tmp_path / "model")
         legs = TD3.load(tmp_path / "model").learn(leg) if legs.num_timesteps else legs.learn(leg)
-    state = legs.agent.state_dict()
-    assert all(torch.equal(state[name], tensor) for name, tensor in whole.agent.state_dict().items())
+    state = state_of(legs.agent)
+    assert all(torch.equal(state[name], tensor) for name, tensor in state_of(whole.agent).items())
 
 
 def test_the_compiler_keeps_its_files_in_the_users_own_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,7 +373,7 @@ def test_a_rounded_product_is_that_of_rounded_factors() -> None:
 
 def test_in_bf16_parameters_moments_targets_and_log_probabilities_stay_float32() -> None:
     model = tiny("Pendulum-v1", precision="bf16", net_arch=[16, 16]).learn(40)
-    assert {t.dtype for n, t in model.agent.state_dict().items() if n != "n_updates"} == {torch.float32}
+    assert {t.dtype for n, t in state_of(model.agent).items() if n != "n_updates"} == {torch.float32}
     agent_: Any = model.agent
     policy = agent_.actor(torch.zeros(4, 3))
     assert policy.mean.dtype == policy.log_std.dtype == torch.float32

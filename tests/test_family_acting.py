@@ -13,6 +13,7 @@ from plain import CONTINUOUS, DISCRETE, make_agent
 from probes import SMALL, CountingEnv, SpaceEnv, unit_box
 from softac import PPO, Model
 from softac.agents.ddpg import DDPGAgent
+from softac.learning.state import state_of
 from softac.types import Moment, Transition
 
 BOUNDED = ("sac_v", "sac_mixture", "gamid_pg", "ddpg", "td3")
@@ -404,6 +405,6 @@ def test_equal_components_give_no_nan_and_almost_equal_ones_part():
             learner.actor.module.net[-1].bias[1] += offset
         for seed in range(30):
             learner.update_(batch, randn(32, 2, seed=seed))
-        assert all(value.isfinite().all() for value in learner.state_dict().values())
+        assert all(value.isfinite().all() for value in state_of(learner).values())
         apart = distance(learner, batch.obs)
         assert apart == 0.0 if offset == 0.0 else apart > 1e-3

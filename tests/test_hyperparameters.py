@@ -17,6 +17,7 @@ from softac.agents.registry import AGENTS
 from softac.agents.sac import SACConfig
 from softac.config import ELSEWHERE, fields, make_config
 from softac.errors import ConfigError, NumericalError
+from softac.learning.state import state_of
 from softac.replay import Replay
 from softac.run.config import RecordConfig, RunConfig
 
@@ -292,7 +293,7 @@ def test_what_is_accepted_trains_and_stays_finite(config: dict[str, Any]) -> Non
     assert isinstance(memory, Replay)
     assert np.isfinite(memory.explicit_rows(memory.added - len(memory), memory.added)).all()
     assert all(math.isfinite(value) for value in training.means.means().values())
-    for name, tensor in model.agent.state_dict().items():
+    for name, tensor in state_of(model.agent).items():
         assert torch.isfinite(tensor).all(), name
 
 

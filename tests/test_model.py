@@ -11,6 +11,7 @@ from gymnasium import spaces
 from probes import SMALL, AsymmetricEnv, DictEnv, EarlyEndingEnv, SpaceEnv, TruncatingEnv, rows, trained, unit_box
 from softac import DQN, PPO, SAC, Model, evaluate_policy
 from softac.errors import CheckpointError, ConfigError, EnvironmentFailed
+from softac.learning.state import state_of
 from softac.run.numerics import flushes_denormals, numerics
 from softac.run.seeding import Purpose, derive_seed
 from tiny_agents import Remembering
@@ -19,7 +20,7 @@ from tiny_agents import Remembering
 def same(first: SAC, second: SAC) -> bool:
     """Whether two models have the same agent, replay and random streams, bit for bit."""
     tensors = [
-        {**m.agent.state_dict(), **m.training.streams.state_dict(), **rows(m)._asdict()} for m in (first, second)
+        {**state_of(m.agent), **m.training.streams.state_dict(), **rows(m)._asdict()} for m in (first, second)
     ]
     return all(torch.equal(value, tensors[1][name]) for name, value in tensors[0].items())
 
@@ -552,8 +553,8 @@ def test_model_loads_any_algorithm(make, arguments, tmp_path):
     assert type(loaded) is Model
     assert type(loaded.agent) is type(model.agent)
     assert loaded.description() == model.description()
-    expected = model.learn(20).agent.state_dict()
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.learn(20).agent.state_dict().items())
+    expected = state_of(model.learn(20).agent)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in state_of(loaded.learn(20).agent).items())
 
 
 def test_the_class_of_the_algorithm_loads_it(tmp_path):
@@ -667,12 +668,11 @@ class Incomplete:
     [
         (
             Incomplete,
-            "Incomplete has no Config, act_noise, load_state_dict, on_policy, state_dict, update_, update_noise",
+            "Incomplete has no Config, act_noise, on_policy, tensors, update_, update_noise",
         ),
         (
             dict,
-            "dict has no Config, act, act_noise, actions, load_state_dict, on_policy, state_dict, update_, "
-            "update_noise",
+            "dict has no Config, act, act_noise, actions, on_policy, tensors, update_, update_noise",
         ),
     ],
 )
@@ -687,7 +687,7 @@ def test_a_class_that_is_no_agent_is_refused(agent_class, missing, tmp_path):
     assert str(error.value) == text
 
 
-@pytest.mark.parametrize("member", ["Config", "actions", "on_policy", "act", "act_noise", "update_", "state_dict"])
+@pytest.mark.parametrize("member", ["Config", "actions", "on_policy", "act", "act_noise", "update_", "tensors"])
 def test_a_class_that_lacks_one_member_is_refused(member):
     members = {name: value for cls in Remembering.__mro__[-2::-1] for name, value in vars(cls).items()}
     del members[member]

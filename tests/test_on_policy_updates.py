@@ -7,6 +7,7 @@ import torch
 from torch.distributions import Categorical, Normal
 
 from plain import CONTINUOUS, DISCRETE, Plain, assert_same_metrics, assert_same_state, make_agent
+from softac.learning.state import state_of
 from softac.types import Rollout
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -297,7 +298,7 @@ def test_target_kl_ends_the_passes_where_the_policy_has_moved_too_far(actions):
     def passes(target_kl):
         agent = build("ppo", actions, {"target_kl": target_kl})
         steps = agent.update_(rollout, orders)["train/gradient_steps"].item()
-        return steps / 3, agent.state_dict()  # 7, 7 and 4 transitions
+        return steps / 3, state_of(agent)  # 7, 7 and 4 transitions
 
     first, second, third = (kl / 1.5 for kl in plain.kls)
     for k, target_kl in ((1, 0.99 * first), (2, 1.01 * first), (2, 0.99 * second), (3, 1.01 * second)):
@@ -307,7 +308,7 @@ def test_target_kl_ends_the_passes_where_the_policy_has_moved_too_far(actions):
     whole.update_(rollout, orders)
     n_passes, state = passes(1.01 * third)
     assert n_passes == 3
-    assert all(torch.equal(value, state[name]) for name, value in whole.state_dict().items())
+    assert all(torch.equal(value, state[name]) for name, value in state_of(whole).items())
 
 
 @pytest.mark.parametrize("actions", SPECS)

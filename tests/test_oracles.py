@@ -187,7 +187,7 @@ def arrive(model: Model, updates: int, look):
 
 def look_once(agent):
     theta = p.policy_of(agent, 1.0)
-    log_alpha = 0.0 if agent.temperature is None else agent.temperature().item()
+    log_alpha = agent.temperature.alpha().log().item()
     return theta, np.exp(p.log_density(theta)), p.q_of(agent, 1.0), log_alpha
 
 

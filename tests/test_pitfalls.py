@@ -41,6 +41,7 @@ from softac.equations.losses import (
     temperature_loss,
 )
 from softac.errors import CheckpointError, ConfigError
+from softac.learning.state import load_state_, state_of
 from softac.types import EnvSpec, Moment, Transition
 
 SPEC = EnvSpec(obs_dim=2, action_dim=1)
@@ -145,7 +146,7 @@ def test_04_temperature_and_policy_are_detached_from_each_other(alpha_loss):
     fixed = agent(ent_coef=0.5)
     for each in (still, moving, fixed):
         each.update_(batch(), noise())
-    assert moving.alpha() != still.alpha()
+    assert moving.temperature.alpha() != still.temperature.alpha()
     for a, b, c in zip(still.actor.parameters, moving.actor.parameters, fixed.actor.parameters, strict=True):
         assert torch.equal(a, b)
         torch.testing.assert_close(a, c, rtol=1e-5, atol=1e-6)  # exp(log(0.5)) rounds
@@ -156,7 +157,7 @@ def test_04_the_temperature_moves_towards_its_target(alpha_loss):
     for target_entropy, direction in ((50.0, 1), (-50.0, -1)):
         learner = agent(alpha_loss=alpha_loss, target_entropy=target_entropy)
         learner.update_(batch(), noise())
-        assert int((learner.alpha() - 1.0).sign()) == direction
+        assert int((learner.temperature.alpha() - 1.0).sign()) == direction
 
 
 def test_05_entropy_and_learning_do_not_depend_on_the_unit_of_actions():
@@ -172,13 +173,13 @@ def test_05_entropy_and_learning_do_not_depend_on_the_unit_of_actions():
             return (action / self.scale).astype(np.float32)
 
     reference = trained(EarlyEndingEnv, 80)
-    assert reference.agent.target_entropy == -2.0
+    assert reference.agent.temperature.target_entropy == -2.0
     for scale in (0.5, 64.0):  # powers of two: rescaling does not round
         model = trained(lambda s=scale: InUnits(s), 80)
-        assert model.agent.target_entropy == -2.0
+        assert model.agent.temperature.target_entropy == -2.0
         assert all(map(torch.equal, rows(model), rows(reference)))
         assert all(map(torch.equal, model.agent.actor.parameters, reference.agent.actor.parameters))
-        assert model.agent.alpha() == reference.agent.alpha()
+        assert model.agent.temperature.alpha() == reference.agent.temperature.alpha()
 
 
 def test_05b_bounds_are_those_of_each_dimension():
@@ -318,7 +319,7 @@ def test_10_targets_begin_as_copies_and_the_update_counter_is_global():
     assert follows == [False, False, True, False, False, True, False]
     # Update 8 of another process, not its first: the next copy is due at 9.
     resumed = agent(target_update_interval=3, tau=1.0)
-    resumed.load_state_dict(learner.state_dict())
+    load_state_(resumed, state_of(learner))
     pairs = list(zip(resumed.critic.parameters, resumed.target_critic.parameters(), strict=True))
     for expected in (False, True):
         resumed.update_(batch(), noise())
@@ -368,7 +369,7 @@ def test_13_a_saved_agent_lacks_nothing():
     learner = agent()
     for k in range(3):
         learner.update_(batch(seed=k), noise(seed=k))
-    state = learner.state_dict()
+    state = state_of(learner)
     names = {"temperature.log_alpha", "n_updates"}
     names |= {f"optim.temperature.log_alpha.{moment}" for moment in ("exp_avg", "exp_avg_sq", "step")}
     for part in ("net.0.weight", "net.0.bias", "net.4.weight", "net.4.bias"):
@@ -379,11 +380,11 @@ def test_13_a_saved_agent_lacks_nothing():
     # Each of them matters: leave one as it is in a new agent, and the future is another.
     for name in names:
         whole, partial = agent(seed=8), agent(seed=8)
-        whole.load_state_dict(state)
-        partial.load_state_dict({**state, name: partial.state_dict()[name]})
+        load_state_(whole, state)
+        load_state_(partial, {**state, name: state_of(partial)[name]})
         for each in (whole, partial):
             each.update_(batch(seed=9), noise(seed=9))
-        ends = [torch.cat([v.flatten().double() for v in each.state_dict().values()]) for each in (whole, partial)]
+        ends = [torch.cat([v.flatten().double() for v in state_of(each).values()]) for each in (whole, partial)]
         assert not torch.equal(*ends), name
 
 
@@ -400,7 +401,7 @@ def test_13_a_saved_run_holds_every_random_stream():
 
 def test_13_state_of_another_configuration_is_refused():
     with pytest.raises(CheckpointError, match="differ in 4 tensors") as error:
-        agent(ent_coef=0.1).load_state_dict(agent().state_dict())
+        load_state_(agent(ent_coef=0.1), state_of(agent()))
     assert str(error.value) == (
         "the saved agent and this configuration differ in 4 tensors, first 'optim.temperature.log_alpha.exp_avg'; "
         "expected the same names; load it with the configuration it was saved with"
@@ -437,7 +438,7 @@ def test_15_an_update_is_a_function_of_batch_and_noise():
     torch.manual_seed(1)
     second = agent()
     second.update_(batch(), noise())
-    assert all(map(torch.equal, first.state_dict().values(), second.state_dict().values()))
+    assert all(map(torch.equal, state_of(first).values(), state_of(second).values()))
 
 
 def test_16_the_critic_loss_is_half_the_squared_error_also_where_it_is_large():

@@ -25,6 +25,7 @@ from softac import Model, evaluate_policy
 from softac.agents.registry import AGENTS
 from softac.cli.main import main
 from softac.errors import CheckpointError, ConfigError, EnvironmentFailed
+from softac.learning.state import state_of
 from softac.replay import RolloutStorage, require_memory
 from softac.run.config import RecordConfig
 from softac.types import EnvSpec, Row
@@ -174,8 +175,8 @@ def test_budgets_end_anywhere_and_change_nothing(n_envs: int, cuts: list[int]) -
     whole, parted = learned([50]), learned(parts)
     for ours, theirs in zip(agent_of(whole).rollouts, agent_of(parted).rollouts, strict=True):
         assert all(map(torch.equal, ours, theirs))
-    expected = whole.agent.state_dict()
-    assert all(torch.equal(value, expected[name]) for name, value in parted.agent.state_dict().items())
+    expected = state_of(whole.agent)
+    assert all(torch.equal(value, expected[name]) for name, value in state_of(parted.agent).items())
 
 
 def test_an_update_gets_noise_for_every_step_of_the_rollout() -> None:
@@ -226,8 +227,8 @@ def test_stopped_anywhere_a_rollout_never_overflows_and_nothing_is_lost(n_envs: 
             full += training.updates_due()
     model.train(50, RecordConfig())
     assert full > 0
-    expected = whole.agent.state_dict()
-    assert all(torch.equal(value, expected[name]) for name, value in model.agent.state_dict().items())
+    expected = state_of(whole.agent)
+    assert all(torch.equal(value, expected[name]) for name, value in state_of(model.agent).items())
 
 
 ON_POLICY: dict[str, tuple[type[Any], dict[str, Any]]] = {

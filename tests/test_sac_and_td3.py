@@ -9,6 +9,7 @@ import torch
 
 from plain import CONTINUOUS, make_agent
 from softac.agents.sac import Noise
+from softac.learning.state import load_state_, state_of
 from softac.types import Transition
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -23,12 +24,12 @@ def twins(sac_config=None, td3_config=None, **both):
     td3 = make_agent(
         "td3", CONTINUOUS, **both | {"policy_delay": 1, "target_policy_noise": 0.0} | (td3_config or {})
     )
-    state, given = td3.state_dict(), sac.state_dict()
+    state, given = state_of(td3), state_of(sac)
     for name in state:
         if name.split(".")[0] in ("actor", "critic", "target_actor", "target_critic"):
             origin = given[name.replace("target_actor", "actor")]
             state[name] = origin[..., : state[name].shape[-1]]  # of the last layer, the half of the means
-    td3.load_state_dict(state)
+    load_state_(td3, state)
     return sac, td3
 
 
@@ -38,8 +39,8 @@ def apart(sac, td3):
     Adam's first step has the size of the learning rate whatever the gradient; its moment is a share of it.
     """
     found = {}
-    theirs = td3.state_dict()
-    for name, tensor in sac.state_dict().items():
+    theirs = state_of(td3)
+    for name, tensor in state_of(sac).items():
         net = name.removeprefix("optim.").split(".")[0]
         if net in ("actor", "critic", "target_critic") and not name.endswith((".exp_avg_sq", ".step")):
             other = theirs[name]
@@ -73,12 +74,12 @@ def test_sac_without_noise_and_entropy_is_td3_without_smoothing_and_delay(n_crit
             with torch.no_grad():
                 for p in (*learner.critic.parameters, *learner.target_critic.parameters()):
                     p[1] = p[0]
-    before = sac.state_dict()
+    before = state_of(sac)
     for differences in run(sac, td3):
         assert max(differences.values()) < ROUNDING
     # And they have learned something.
     for net in ("actor", "critic", "target_critic"):
-        moved = [(sac.state_dict()[k] - v).abs().max() for k, v in before.items() if k.startswith(net)]
+        moved = [(state_of(sac)[k] - v).abs().max() for k, v in before.items() if k.startswith(net)]
         assert max(moved) > 0.01
 
 

@@ -16,6 +16,7 @@ from torch.distributions.transforms import TanhTransform
 
 from softac.agents.sac import Noise, SACAgent
 from softac.config import make_config
+from softac.learning.state import load_state_, state_of
 from softac.types import EnvSpec, Moment, Transition
 
 SPEC = EnvSpec(obs_dim=3, action_dim=2)
@@ -50,7 +51,7 @@ def make_batch(generator: torch.Generator) -> Transition:
 
 def parameters(agent: SACAgent, *names: str) -> dict[str, torch.Tensor]:
     """Copies of the parameters whose names begin with one of `names` (all without)."""
-    return {k: v for k, v in agent.state_dict().items() if k.startswith(names or ("",)) and "optim." not in k}
+    return {k: v for k, v in state_of(agent).items() if k.startswith(names or ("",)) and "optim." not in k}
 
 
 class PlainSAC:
@@ -201,7 +202,7 @@ def test_updates_agree_with_the_plain_implementation(option):
     for i in range(agent.config.n_critics):
         assert_same(plain.critics[i], agent.critic.module.net, i)
         assert_same(plain.targets[i], agent.target_critic.net, i)
-    assert agent.alpha().item() == pytest.approx(plain.log_alpha.exp().item(), rel=1e-9)
+    assert agent.temperature.alpha().item() == pytest.approx(plain.log_alpha.exp().item(), rel=1e-9)
     assert agent.n_updates == UPDATES
 
 
@@ -213,7 +214,9 @@ def test_each_option_changes_the_result():
         generator = torch.Generator().manual_seed(1)
         for _ in range(UPDATES):
             agent.update_(make_batch(generator), agent.update_noise(BATCH, generator))
-        return torch.cat([*(p.detach().flatten() for p in agent.actor.parameters), agent.alpha()[None]])
+        return torch.cat(
+            [*(p.detach().flatten() for p in agent.actor.parameters), agent.temperature.alpha()[None]]
+        )
 
     defaults = result()
     for option, config in OPTIONS.items():
@@ -249,7 +252,8 @@ def test_a_learner_descends_on_its_own_parameters_only(frozen, moved):
     # A learner with a vanishing step keeps its parameters exactly, whatever the others do: nothing
     # else may write to them. (float32 + 1e-30 is the same float32.)
     agent = make_agent(ent_coef="auto_0.1")
-    getattr(agent, frozen).learning_rate = 1e-30
+    learners = {"actor": agent.actor, "critic": agent.critic, "temperature": agent.temperature.learner}
+    learners[frozen].learning_rate = 1e-30
     before = parameters(agent)
     one_update(agent)
     after = parameters(agent)
@@ -263,7 +267,7 @@ def test_a_learner_descends_on_its_own_parameters_only(frozen, moved):
 def test_updates_leave_no_gradient_behind():
     agent = make_agent()
     one_update(agent)
-    everything = [*agent.actor.parameters, *agent.critic.parameters, *agent.temperature.parameters]
+    everything = [*agent.actor.parameters, *agent.critic.parameters, *agent.temperature.learner.parameters]
     assert all(p.grad is None for p in everything)
     assert not any(p.requires_grad for p in agent.target_critic.parameters())
 
@@ -310,7 +314,7 @@ def test_two_seeds_differ_and_one_repeats():
     def weights(seed):
         agent = make_agent(seed)
         one_update(agent)
-        return torch.cat([p.flatten() for p in agent.state_dict().values()])
+        return torch.cat([p.flatten() for p in state_of(agent).values()])
 
     assert torch.equal(weights(0), weights(0))
     assert not torch.equal(weights(0), weights(1))
@@ -340,19 +344,19 @@ def test_saved_state_goes_on_bit_for_bit():
         one_update(whole, seed)
         one_update(halved, seed)
     resumed = make_agent(seed=9, **config)
-    resumed.load_state_dict(halved.state_dict())
+    load_state_(resumed, state_of(halved))
     for seed in range(4, 9):
         one_update(whole, seed)
         one_update(resumed, seed)
-    expected = whole.state_dict()
-    assert expected.keys() == resumed.state_dict().keys()
-    for name, value in resumed.state_dict().items():
+    expected = state_of(whole)
+    assert expected.keys() == state_of(resumed).keys()
+    for name, value in state_of(resumed).items():
         assert torch.equal(value, expected[name]), name
 
 
-def test_state_dict_is_a_copy():
+def test_a_state_is_a_copy():
     agent = make_agent()
-    saved = agent.state_dict()
+    saved = state_of(agent)
     kept = {k: v.clone() for k, v in saved.items()}
     one_update(agent)
     assert all(torch.equal(saved[k], kept[k]) for k in saved)

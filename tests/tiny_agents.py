@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from softac.config import STRICT
 from softac.equations.losses import q_loss, td_target
-from softac.learning.learner import Learner, copy_state_
+from softac.learning.learner import Learner
 from softac.nets import EnsembleCritic, mlp
 from softac.types import ActionKind, EnvSpec, Metrics, Moment, Rollout, Transition
 
@@ -53,11 +53,8 @@ class Tiny:
         outputs = self.spec.n_actions or self.spec.action_dim
         return mlp((self.spec.obs_dim, 8, outputs), generator=generator)
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        return {name: tensor.detach().clone() for name, tensor in self.net.tensors("net").items()}
-
-    def load_state_dict(self, state: Any) -> None:
-        copy_state_(self.net.tensors("net"), state)
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return self.net.tensors("net")
 
 
 class OnPolicy(Tiny):

@@ -30,6 +30,7 @@ from softac import Model
 from softac.agents.registry import find_agent
 from softac.learning.cohort import Cohort
 from softac.learning.engine import Engine
+from softac.learning.state import load_state_
 from softac.run.config import RecordConfig
 from softac.types import EnvSpec, Transition
 
@@ -57,7 +58,7 @@ def arguments(agent: Any, turn: int, dtype: torch.dtype = torch.float32) -> tupl
 def after_updates(agent: Any, engine: Engine, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     for turn in range(UPDATES):
         engine.update_(*arguments(agent, turn, dtype))
-    return {k: v.double().cpu() for k, v in agent.state_dict().items() if not k.startswith("optim.")}
+    return {k: v.double().cpu() for k, v in agent.tensors().items() if not k.startswith("optim.")}
 
 
 def in_cohort(agents: list[Any], recorded: bool) -> dict[str, Tensor]:
@@ -89,8 +90,8 @@ def in_float64(name: str, device: torch.device) -> dict[str, Tensor]:
         exact = agent_of(name, 0, device)
     finally:
         torch.set_default_dtype(torch.float32)
-    given = agent_of(name, 0, device).state_dict()
-    exact.load_state_dict({k: given[k].to(t.dtype) for k, t in exact.state_dict().items()})
+    given = agent_of(name, 0, device).tensors()
+    load_state_(exact, {k: given[k].to(t.dtype) for k, t in exact.tensors().items()})
     return after_updates(exact, Engine(exact), torch.float64)
 
 

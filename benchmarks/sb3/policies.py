@@ -106,7 +106,10 @@ def ours(model: Model, obs: np.ndarray) -> dict[str, np.ndarray]:
             a = torch.linspace(-1.0, 1.0, len(s))[:, None]
             said |= {"critic": agent.critic(s, a).T, "target": agent.target_critic(s, a).T}
         if hasattr(agent, "temperature"):
-            said |= {"log_std": agent.actor(s).log_std, "log_alpha": agent.temperature().detach()[None]}
+            said |= {
+                "log_std": agent.actor(s).log_std,
+                "log_alpha": agent.temperature.learner.parameters[0].detach()[None],
+            }
     return {part: np.asarray(value) for part, value in said.items()}
 
 

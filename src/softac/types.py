@@ -144,12 +144,12 @@ class Agent(Protocol):
         """Learn from a `Transition`, or from a `Rollout` if on-policy, in place; 0-D tensors to log."""
         ...
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Everything the next update depends on; optimizer state under keys that begin `optim.`."""
-        ...
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything the next update depends on, live: what is written into these tensors is what the agent has.
 
-    def load_state_dict(self, state: Mapping[str, Tensor], /) -> None:
-        """Copy `state` in; raises `CheckpointError` where names or shapes differ."""
+        Their names, shapes and types stay what they are from construction on. What acting does not need, such as
+        an optimizer's state, has a name that begins `optim.`.
+        """
         ...
 
 

@@ -4,47 +4,34 @@ Mnih et al., "Asynchronous Methods for Deep Reinforcement Learning", arXiv:1602.
 with all workers in step; advantages of Schulman et al., arXiv:1506.02438.
 """
 
-from collections.abc import Mapping
-
 import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from softac.config import (
-    STRICT,
-    ActorLearningRate,
-    CriticLearningRate,
-    FixedEntCoef,
-    GaeLambda,
-    Gamma,
-    LearningRate,
-    LogStdInit,
-    MaxGradNorm,
-    NetArch,
-    RolloutLength,
-)
+from softac import config as hp
 from softac.equations.losses import policy_gradient_loss, value_loss
 from softac.equations.returns import explained_variance, gae
-from softac.learning.learner import Learner, copy_state_, live_tensors
+from softac.learning.learner import Learner
+from softac.learning.state import live_tensors
 from softac.nets import StochasticActor, ValueNet, as_operations
 from softac.nets.operations import Operation
 from softac.types import EnvSpec, Metrics, Moment, Rollout
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=hp.STRICT)
 class A2CConfig:
     """Hyperparameters; names and defaults as in Stable-Baselines3, the optimiser Adam."""
 
-    learning_rate: LearningRate = 7e-4
-    actor_learning_rate: ActorLearningRate = None
-    critic_learning_rate: CriticLearningRate = None
-    n_steps: RolloutLength = 5
-    gamma: Gamma = 0.99
-    gae_lambda: GaeLambda = 1.0
-    ent_coef: FixedEntCoef = 0.0
-    max_grad_norm: MaxGradNorm = 0.5
-    net_arch: NetArch = (64, 64)
-    log_std_init: LogStdInit = 0.0
+    learning_rate: hp.LearningRate = 7e-4
+    actor_learning_rate: hp.ActorLearningRate = None
+    critic_learning_rate: hp.CriticLearningRate = None
+    n_steps: hp.RolloutLength = 5
+    gamma: hp.Gamma = 0.99
+    gae_lambda: hp.GaeLambda = 1.0
+    ent_coef: hp.FixedEntCoef = 0.0
+    max_grad_norm: hp.MaxGradNorm = 0.5
+    net_arch: hp.NetArch = (64, 64)
+    log_std_init: hp.LogStdInit = 0.0
 
 
 class A2CAgent:
@@ -119,13 +106,6 @@ class A2CAgent:
             "train/explained_variance": explained_variance(v.detach(), target),
         }
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """Networks and Adam moments."""
-        return {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Copy `state` in; raises `CheckpointError` where names, shapes or dtypes differ."""
-        copy_state_(self._tensors(), state)
-
-    def _tensors(self) -> dict[str, Tensor]:
         return live_tensors(actor=self.actor, critic=self.critic)

@@ -5,7 +5,6 @@ arXiv:2502.07523; and Palenicek et al., arXiv:2509.25174 (XQC), which adds a cat
 network. Both at SAC's size and of one body (`softac.nets.normalised`); to be read beside `softac.agents.sac`.
 """
 
-from collections.abc import Mapping
 from copy import deepcopy
 from typing import NamedTuple
 
@@ -13,48 +12,18 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from softac.config import (
-    STRICT,
-    ActorDelay,
-    ActorLearningRate,
-    AdamBeta1,
-    BatchSize,
-    BufferSize,
-    CriticLearningRate,
-    CriticNetArch,
-    EntCoef,
-    EntCoefLearningRate,
-    Gamma,
-    GradientSteps,
-    HalfTargetEntropy,
-    LearningRate,
-    LearningStarts,
-    NAtoms,
-    NCritics,
-    NetArch,
-    NSteps,
-    TargetNetwork,
-    TargetTau,
-    TrainFreq,
-    ValueScale,
-    VMax,
-    initial_temperature,
-    require_batch_fits,
-    require_batch_statistics,
-    require_discounting,
-    require_support_fits,
-    require_target_network,
-)
+from softac import config as hp
 from softac.equations.losses import (
     categorical_q_loss,
     categorical_soft_q_target,
     policy_loss,
     q_loss,
     soft_q_target,
-    temperature_loss,
 )
-from softac.learning.learner import Learner, copy_state_, live_tensors, polyak_
-from softac.nets import NormalisedActor, NormalisedCritic, RewardScale, Temperature, as_operations
+from softac.learning.learner import Learner, polyak_
+from softac.learning.state import live_tensors
+from softac.learning.temperature import Temperature
+from softac.nets import NormalisedActor, NormalisedCritic, RewardScale, as_operations
 from softac.nets.normalised import BATCH, RUNNING, project_
 from softac.nets.operations import Operation
 from softac.types import EnvSpec, Metrics, Moment, Transition
@@ -62,50 +31,50 @@ from softac.types import EnvSpec, Metrics, Moment, Transition
 USUAL_TAU, USUAL_V_MAX = 0.005, 5.0
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=hp.STRICT)
 class CrossQConfig:
     """Hyperparameters; names as in SAC, defaults from `benchmarks/modern`."""
 
-    learning_rate: LearningRate = 1e-3
-    actor_learning_rate: ActorLearningRate = None
-    critic_learning_rate: CriticLearningRate = None
-    ent_coef_learning_rate: EntCoefLearningRate = None
-    adam_beta_1: AdamBeta1 = 0.5
-    buffer_size: BufferSize = 1_000_000
-    learning_starts: LearningStarts = 100
-    batch_size: BatchSize = 256
-    gamma: Gamma = 0.99
-    train_freq: TrainFreq = 1
-    gradient_steps: GradientSteps = 1
-    policy_delay: ActorDelay = 2
-    n_critics: NCritics = 2
-    n_steps: NSteps = 1
-    target_network: TargetNetwork = False
-    tau: TargetTau = None
-    n_atoms: NAtoms = 1
-    v_max: VMax = None
-    value_scale: ValueScale = 3.0
-    ent_coef: EntCoef = "auto_0.01"
-    target_entropy: HalfTargetEntropy = "auto"
-    net_arch: NetArch = (256, 256)
-    critic_net_arch: CriticNetArch = None
+    learning_rate: hp.LearningRate = 1e-3
+    actor_learning_rate: hp.ActorLearningRate = None
+    critic_learning_rate: hp.CriticLearningRate = None
+    ent_coef_learning_rate: hp.EntCoefLearningRate = None
+    adam_beta_1: hp.AdamBeta1 = 0.5
+    buffer_size: hp.BufferSize = 1_000_000
+    learning_starts: hp.LearningStarts = 100
+    batch_size: hp.BatchSize = 256
+    gamma: hp.Gamma = 0.99
+    train_freq: hp.TrainFreq = 1
+    gradient_steps: hp.GradientSteps = 1
+    policy_delay: hp.ActorDelay = 2
+    n_critics: hp.NCritics = 2
+    n_steps: hp.NSteps = 1
+    target_network: hp.TargetNetwork = False
+    tau: hp.TargetTau = None
+    n_atoms: hp.NAtoms = 1
+    v_max: hp.VMax = None
+    value_scale: hp.ValueScale = 3.0
+    ent_coef: hp.EntCoef = "auto_0.01"
+    target_entropy: hp.HalfTargetEntropy = "auto"
+    net_arch: hp.NetArch = (256, 256)
+    critic_net_arch: hp.CriticNetArch = None
 
     def __post_init__(self) -> None:
         """Refuse what no single field can see."""
-        require_batch_fits(self.batch_size, self.buffer_size)
-        require_batch_statistics(self.batch_size)
-        require_discounting(self.gamma)
-        require_target_network(self.tau, self.target_network)
-        require_support_fits(self.n_atoms, self.v_max, USUAL_V_MAX, self.value_scale)
+        hp.require_batch_fits(self.batch_size, self.buffer_size)
+        hp.require_batch_statistics(self.batch_size)
+        hp.require_discounting(self.gamma)
+        hp.require_target_network(self.tau, self.target_network)
+        hp.require_support_fits(self.n_atoms, self.v_max, USUAL_V_MAX, self.value_scale)
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=hp.STRICT)
 class XQCConfig(CrossQConfig):
     """CrossQ's hyperparameters, with the critic of XQC."""
 
-    target_network: TargetNetwork = True
-    n_atoms: NAtoms = 101
-    value_scale: ValueScale = 2.0
+    target_network: hp.TargetNetwork = True
+    n_atoms: hp.NAtoms = 101
+    value_scale: hp.ValueScale = 2.0
 
 
 class Noise(NamedTuple):
@@ -142,13 +111,8 @@ class CrossQAgent:
         self.actor = Learner(actor, config.actor_learning_rate or rate, beta)
         self.critic = Learner(critic, config.critic_learning_rate or rate, beta)
         self.target_critic = deepcopy(critic).requires_grad_(False) if config.target_network else None
-        self.temperature: Learner | None = None
-        if isinstance(config.ent_coef, str):
-            temperature = Temperature(initial_temperature(config.ent_coef)).to(device)
-            self.temperature = Learner(temperature, config.ent_coef_learning_rate or rate)
-        self.target_entropy = (
-            -0.5 * spec.action_dim if config.target_entropy == "auto" else float(config.target_entropy)
-        )
+        target = -0.5 * spec.action_dim if config.target_entropy == "auto" else float(config.target_entropy)
+        self.temperature = Temperature(config.ent_coef, target, config.ent_coef_learning_rate or rate, device)
         # The replay's rms reward in every step is worth value_scale: its discounted sum, in n-step targets, too.
         self.reward_scale = RewardScale(config.value_scale * (1.0 - config.gamma**config.n_steps)).to(device)
         self.n_updates = torch.zeros((), dtype=torch.int64)
@@ -180,7 +144,7 @@ class CrossQAgent:
     def gradient_step_(self, batch: Transition, noise: Noise, move_actor: bool) -> Metrics:
         """Algorithm 1's gradient step: critics and targets, then actor and temperature if their turn has come."""
         s, a, r, discount, s2 = batch
-        alpha = self.alpha()
+        alpha = self.temperature.alpha()
         self.reward_scale.observe_(r)
         scale = self.reward_scale()
 
@@ -220,37 +184,20 @@ class CrossQAgent:
         self.actor.descend(actor_loss)
         project_(self.actor.module)
 
-        alpha_loss = torch.zeros_like(alpha)
-        if self.temperature is not None:
-            alpha_loss = temperature_loss(self.temperature(), log_pi.detach(), self.target_entropy)
-            self.temperature.descend(alpha_loss)
+        alpha_loss = self.temperature.descend(log_pi)
         return {
             "train/actor_loss": actor_loss.detach(),
-            "train/ent_coef_loss": alpha_loss.detach(),
+            "train/ent_coef_loss": alpha_loss,
             "train/entropy": -log_pi.detach().mean(),
             "train/saturated_actions": (a_pi.detach().abs() > 0.99).float().mean(),
         }
 
-    def alpha(self) -> Tensor:
-        """The temperature now, in scaled rewards: a scalar tensor without gradient."""
-        if self.temperature is None:
-            return torch.full((), float(self.config.ent_coef), device=self.device)
-        alpha: Tensor = self.temperature().detach().exp()
-        return alpha
-
-    def state_dict(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """Networks, running statistics, targets, temperature, reward scale, Adam moments, the update counter."""
-        return {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Copy `state` in; raises `CheckpointError` where names, shapes or dtypes differ."""
-        copy_state_(self._tensors(), state)
-
-    def _tensors(self) -> dict[str, Tensor]:
         return live_tensors(
             actor=self.actor,
             critic=self.critic,
-            temperature=self.temperature,
+            temperature=self.temperature.learner,
             target_critic=self.target_critic,
             reward_scale=self.reward_scale,
             n_updates=self.n_updates,

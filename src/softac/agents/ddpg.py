@@ -3,7 +3,6 @@
 Lillicrap et al., "Continuous control with deep reinforcement learning", arXiv:1509.02971, algorithm 1.
 """
 
-from collections.abc import Mapping
 from copy import deepcopy
 from typing import Annotated, Literal
 
@@ -12,57 +11,41 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from softac.config import (
-    STRICT,
-    ActionNoiseStd,
-    ActorLearningRate,
-    BatchSize,
-    BufferSize,
-    CriticLearningRate,
-    Gamma,
-    GradientSteps,
-    LearningRate,
-    LearningStarts,
-    NetArch,
-    NSteps,
-    Share,
-    Tau,
-    TrainFreq,
-    require_batch_fits,
-)
+from softac import config as hp
 from softac.equations.losses import deterministic_policy_loss, q_loss, td_target
-from softac.learning.learner import Learner, copy_state_, live_tensors, polyak_
+from softac.learning.learner import Learner, polyak_
+from softac.learning.state import live_tensors
 from softac.nets import DeterministicActor, EnsembleCritic, as_operations
 from softac.nets.operations import Operation
 from softac.types import EnvSpec, Metrics, Moment, Transition
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=hp.STRICT)
 class DDPGConfig:
     """Hyperparameters; names and defaults as in Stable-Baselines3, Gaussian noise added."""
 
-    learning_rate: LearningRate = 1e-3
-    actor_learning_rate: ActorLearningRate = None
-    critic_learning_rate: CriticLearningRate = None
-    buffer_size: BufferSize = 1_000_000
-    learning_starts: LearningStarts = 100
-    batch_size: BatchSize = 256
-    tau: Tau = 0.005
-    gamma: Gamma = 0.99
-    train_freq: TrainFreq = 1
-    gradient_steps: GradientSteps = 1
-    n_steps: NSteps = 1
-    net_arch: NetArch = (400, 300)
+    learning_rate: hp.LearningRate = 1e-3
+    actor_learning_rate: hp.ActorLearningRate = None
+    critic_learning_rate: hp.CriticLearningRate = None
+    buffer_size: hp.BufferSize = 1_000_000
+    learning_starts: hp.LearningStarts = 100
+    batch_size: hp.BatchSize = 256
+    tau: hp.Tau = 0.005
+    gamma: hp.Gamma = 0.99
+    train_freq: hp.TrainFreq = 1
+    gradient_steps: hp.GradientSteps = 1
+    n_steps: hp.NSteps = 1
+    net_arch: hp.NetArch = (400, 300)
     action_noise: Annotated[
         Literal["gaussian", "ou"],
         Field(description="independent at each step, or an Ornstein-Uhlenbeck process within each episode"),
     ] = "gaussian"
-    action_noise_std: ActionNoiseStd = 0.1
-    ou_theta: Annotated[Share, Field(description="how fast the Ornstein-Uhlenbeck process returns to 0")] = 0.15
+    action_noise_std: hp.ActionNoiseStd = 0.1
+    ou_theta: Annotated[hp.Share, Field(description="how fast the Ornstein-Uhlenbeck process returns to 0")] = 0.15
 
     def __post_init__(self) -> None:
         """Refuse what no single field can see."""
-        require_batch_fits(self.batch_size, self.buffer_size)
+        hp.require_batch_fits(self.batch_size, self.buffer_size)
 
 
 class DDPGAgent:
@@ -137,15 +120,8 @@ class DDPGAgent:
             "train/target_q_mean": y.mean(),
         }
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """Networks, targets and Adam moments."""
-        return {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Copy `state` in; raises `CheckpointError` where names, shapes or dtypes differ."""
-        copy_state_(self._tensors(), state)
-
-    def _tensors(self) -> dict[str, Tensor]:
         return live_tensors(
             actor=self.actor,
             critic=self.critic,

@@ -4,7 +4,6 @@ Mnih et al., "Human-level control through deep reinforcement learning", Nature 5
 double: van Hasselt et al., arXiv:1509.06461; dueling: Wang et al., arXiv:1511.06581.
 """
 
-from collections.abc import Mapping
 from copy import deepcopy
 from typing import Annotated, cast
 
@@ -13,59 +12,44 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from softac.config import (
-    STRICT,
-    BatchSize,
-    BufferSize,
-    CountOrZero,
-    Gamma,
-    LearningRate,
-    LearningStarts,
-    MaxGradNorm,
-    NetArch,
-    NSteps,
-    Share,
-    TargetUpdateInterval,
-    Tau,
-    TrainFreq,
-    require_batch_fits,
-)
+from softac import config as hp
 from softac.equations.losses import huber_loss, td_target
-from softac.learning.learner import Learner, copy_state_, live_tensors, polyak_
+from softac.learning.learner import Learner, polyak_
+from softac.learning.state import live_tensors
 from softac.nets import DiscreteCritic, as_operations
 from softac.nets.operations import Operation, argmax
 from softac.types import EnvSpec, Metrics, Moment, Transition
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=hp.STRICT)
 class DQNConfig:
     """Hyperparameters as in Stable-Baselines3, counted in updates for each step and in steps."""
 
-    learning_rate: LearningRate = 1e-4
-    buffer_size: BufferSize = 1_000_000
-    learning_starts: LearningStarts = 100
-    batch_size: BatchSize = 32
-    tau: Tau = 1.0
-    gamma: Gamma = 0.99
-    train_freq: TrainFreq = 4
+    learning_rate: hp.LearningRate = 1e-4
+    buffer_size: hp.BufferSize = 1_000_000
+    learning_starts: hp.LearningStarts = 100
+    batch_size: hp.BatchSize = 32
+    tau: hp.Tau = 1.0
+    gamma: hp.Gamma = 0.99
+    train_freq: hp.TrainFreq = 4
     gradient_steps: Annotated[
         float, Field(gt=0.0, le=1e3, description="updates per environment step collected, whatever n_envs is")
     ] = 0.25
-    target_update_interval: TargetUpdateInterval = 2_500
-    n_steps: NSteps = 1
-    max_grad_norm: MaxGradNorm = 10.0
-    net_arch: NetArch = (64, 64)
+    target_update_interval: hp.TargetUpdateInterval = 2_500
+    n_steps: hp.NSteps = 1
+    max_grad_norm: hp.MaxGradNorm = 10.0
+    net_arch: hp.NetArch = (64, 64)
     double: Annotated[bool, Field(description="the online critic chooses, the target rates")] = False
     dueling: Annotated[bool, Field(description="the critic is a value plus advantages")] = False
-    exploration_initial_eps: Annotated[Share, Field(description="share of random actions at step 0")] = 1.0
-    exploration_final_eps: Annotated[Share, Field(description="share of random actions in the end")] = 0.05
+    exploration_initial_eps: Annotated[hp.Share, Field(description="share of random actions at step 0")] = 1.0
+    exploration_final_eps: Annotated[hp.Share, Field(description="share of random actions in the end")] = 0.05
     exploration_steps: Annotated[
-        CountOrZero, Field(description="environment steps over which the share falls, linearly")
+        hp.CountOrZero, Field(description="environment steps over which the share falls, linearly")
     ] = 10_000
 
     def __post_init__(self) -> None:
         """Refuse what no single field can see."""
-        require_batch_fits(self.batch_size, self.buffer_size)
+        hp.require_batch_fits(self.batch_size, self.buffer_size)
 
 
 class DQNAgent:
@@ -148,13 +132,6 @@ class DQNAgent:
             "train/target_q_mean": y.mean(),
         }
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """The network, its target, Adam moments and the update counter."""
-        return {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Copy `state` in; raises `CheckpointError` where names, shapes or dtypes differ."""
-        copy_state_(self._tensors(), state)
-
-    def _tensors(self) -> dict[str, Tensor]:
         return live_tensors(critic=self.critic, target_critic=self.target_critic, n_updates=self.n_updates)

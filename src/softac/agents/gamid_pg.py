@@ -5,7 +5,6 @@
 pairwise estimate of Kolchinsky and Tracey 2017.
 """
 
-from collections.abc import Mapping
 from copy import deepcopy
 from typing import Annotated, NamedTuple
 
@@ -14,69 +13,48 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from softac.config import (
-    STRICT,
-    ActorLearningRate,
-    BatchSize,
-    BufferSize,
-    CriticLearningRate,
-    FixedEntCoef,
-    Gamma,
-    GradientSteps,
-    LearningRate,
-    LearningStarts,
-    NComponents,
-    NCritics,
-    NetArch,
-    NSteps,
-    PolicyDelay,
-    Share,
-    TargetNoiseClip,
-    TargetPolicyNoise,
-    Tau,
-    TrainFreq,
-    require_batch_fits,
-)
+from softac import config as hp
 from softac.equations.entropy import mixture_entropy
 from softac.equations.losses import deterministic_policy_loss, q_loss, td_target
-from softac.learning.learner import Learner, copy_state_, live_tensors, polyak_
+from softac.learning.learner import Learner, polyak_
+from softac.learning.state import live_tensors
 from softac.nets import DeterministicActor, EnsembleCritic, as_operations
 from softac.nets.operations import Operation, choose, concat, minimum
 from softac.types import EnvSpec, Metrics, Moment, Transition
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=hp.STRICT)
 class GamidPGConfig:
     """Hyperparameters; those of `td3` and what belongs to the mixture."""
 
-    learning_rate: LearningRate = 1e-3
-    actor_learning_rate: ActorLearningRate = None
-    critic_learning_rate: CriticLearningRate = None
-    buffer_size: BufferSize = 1_000_000
-    learning_starts: LearningStarts = 100
-    batch_size: BatchSize = 256
-    tau: Tau = 0.005
-    gamma: Gamma = 0.99
-    train_freq: TrainFreq = 1
-    gradient_steps: GradientSteps = 1
-    n_critics: NCritics = 2
-    n_steps: NSteps = 1
-    net_arch: NetArch = (256, 256)
-    policy_delay: PolicyDelay = 2
-    target_policy_noise: TargetPolicyNoise = 0.2
-    target_noise_clip: TargetNoiseClip = 0.5
+    learning_rate: hp.LearningRate = 1e-3
+    actor_learning_rate: hp.ActorLearningRate = None
+    critic_learning_rate: hp.CriticLearningRate = None
+    buffer_size: hp.BufferSize = 1_000_000
+    learning_starts: hp.LearningStarts = 100
+    batch_size: hp.BatchSize = 256
+    tau: hp.Tau = 0.005
+    gamma: hp.Gamma = 0.99
+    train_freq: hp.TrainFreq = 1
+    gradient_steps: hp.GradientSteps = 1
+    n_critics: hp.NCritics = 2
+    n_steps: hp.NSteps = 1
+    net_arch: hp.NetArch = (256, 256)
+    policy_delay: hp.PolicyDelay = 2
+    target_policy_noise: hp.TargetPolicyNoise = 0.2
+    target_noise_clip: hp.TargetNoiseClip = 0.5
     action_noise_std: Annotated[
         float, Field(gt=0.0, le=1e6, description="standard deviation of every component, in [-1, 1] units")
     ] = 0.1
-    n_components: NComponents = 5
-    ent_coef: FixedEntCoef = 0.1
+    n_components: hp.NComponents = 5
+    ent_coef: hp.FixedEntCoef = 0.1
     exploration_eps: Annotated[
-        Share, Field(description="share of actions for which the component is drawn uniformly, not greedily")
+        hp.Share, Field(description="share of actions for which the component is drawn uniformly, not greedily")
     ] = 0.1
 
     def __post_init__(self) -> None:
         """Refuse what no single field can see."""
-        require_batch_fits(self.batch_size, self.buffer_size)
+        hp.require_batch_fits(self.batch_size, self.buffer_size)
 
 
 class Choice(NamedTuple):
@@ -186,15 +164,8 @@ class GamidPGAgent:
             polyak_(self.target_critic.parameters(), self.critic.parameters, config.tau)
         return metrics
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """Networks, targets, Adam moments and the update counter."""
-        return {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Copy `state` in; raises `CheckpointError` where names, shapes or dtypes differ."""
-        copy_state_(self._tensors(), state)
-
-    def _tensors(self) -> dict[str, Tensor]:
         return live_tensors(
             actor=self.actor,
             critic=self.critic,

@@ -4,7 +4,6 @@ Schulman et al., "Proximal Policy Optimization Algorithms", arXiv:1707.06347, al
 clipped objective; advantages of Schulman et al., arXiv:1506.02438.
 """
 
-from collections.abc import Mapping
 from typing import Annotated
 
 import torch
@@ -12,54 +11,41 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from softac.config import (
-    STRICT,
-    ActorLearningRate,
-    Count,
-    CriticLearningRate,
-    FixedEntCoef,
-    GaeLambda,
-    Gamma,
-    LearningRate,
-    LogStdInit,
-    MaxGradNorm,
-    NetArch,
-    NormalizeAdvantage,
-    RolloutLength,
-)
+from softac import config as hp
 from softac.equations.losses import approximate_kl, clipped_surrogate_loss, value_loss
 from softac.equations.returns import explained_variance, gae, normalized
 from softac.errors import ConfigError
-from softac.learning.learner import Learner, copy_state_, live_tensors
+from softac.learning.learner import Learner
+from softac.learning.state import live_tensors
 from softac.nets import StochasticActor, ValueNet, as_operations
 from softac.nets.operations import Operation
 from softac.types import EnvSpec, Metrics, Moment, Rollout
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=hp.STRICT)
 class PPOConfig:
     """Hyperparameters; names and defaults as in Stable-Baselines3."""
 
-    learning_rate: LearningRate = 3e-4
-    actor_learning_rate: ActorLearningRate = None
-    critic_learning_rate: CriticLearningRate = None
-    n_steps: RolloutLength = 2048
-    batch_size: Annotated[Count, Field(description="transitions in each gradient step")] = 64
-    n_epochs: Annotated[Count, Field(le=1_000, description="passes over each rollout")] = 10
-    gamma: Gamma = 0.99
-    gae_lambda: GaeLambda = 0.95
+    learning_rate: hp.LearningRate = 3e-4
+    actor_learning_rate: hp.ActorLearningRate = None
+    critic_learning_rate: hp.CriticLearningRate = None
+    n_steps: hp.RolloutLength = 2048
+    batch_size: Annotated[hp.Count, Field(description="transitions in each gradient step")] = 64
+    n_epochs: Annotated[hp.Count, Field(le=1_000, description="passes over each rollout")] = 10
+    gamma: hp.Gamma = 0.99
+    gae_lambda: hp.GaeLambda = 0.95
     clip_range: Annotated[
         float, Field(gt=0.0, lt=1.0, description="how far the ratio of new to old probability may go from 1")
     ] = 0.2
-    normalize_advantage: NormalizeAdvantage = True
-    ent_coef: FixedEntCoef = 0.0
-    max_grad_norm: MaxGradNorm = 0.5
+    normalize_advantage: hp.NormalizeAdvantage = True
+    ent_coef: hp.FixedEntCoef = 0.0
+    max_grad_norm: hp.MaxGradNorm = 0.5
     target_kl: Annotated[
         float | None,
         Field(gt=0.0, le=100.0, description="no further pass once the policy has moved 1.5 times as far, in nats"),
     ] = None
-    net_arch: NetArch = (64, 64)
-    log_std_init: LogStdInit = 0.0
+    net_arch: hp.NetArch = (64, 64)
+    log_std_init: hp.LogStdInit = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what no single field can see."""
@@ -174,13 +160,6 @@ class PPOAgent:
             "train/clip_fraction": ((ratio - 1.0).abs() > config.clip_range).float().mean(),
         }
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """Networks and Adam moments."""
-        return {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Copy `state` in; raises `CheckpointError` where names, shapes or dtypes differ."""
-        copy_state_(self._tensors(), state)
-
-    def _tensors(self) -> dict[str, Tensor]:
         return live_tensors(actor=self.actor, critic=self.critic)

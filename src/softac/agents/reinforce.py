@@ -5,7 +5,6 @@ Machine Learning 8, 1992; with a learned value as the baseline it is the vanilla
 Spinning Up has it, with the advantages of Schulman et al., arXiv:1506.02438.
 """
 
-from collections.abc import Mapping
 from typing import Annotated, Literal, cast
 
 import torch
@@ -13,44 +12,34 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from softac.config import (
-    STRICT,
-    ActorLearningRate,
-    Count,
-    CriticLearningRate,
-    GaeLambda,
-    Gamma,
-    LearningRate,
-    LogStdInit,
-    NetArch,
-    RolloutLength,
-)
+from softac import config as hp
 from softac.equations.losses import policy_gradient_loss, value_loss
 from softac.equations.returns import explained_variance, finished, gae, reward_to_go
 from softac.errors import ConfigError
-from softac.learning.learner import Learner, copy_state_, live_tensors
+from softac.learning.learner import Learner
+from softac.learning.state import live_tensors
 from softac.nets import StochasticActor, ValueNet, as_operations
 from softac.nets.operations import Operation
 from softac.types import EnvSpec, Metrics, Moment, Rollout
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=hp.STRICT)
 class REINFORCEConfig:
     """Hyperparameters; rollout, step size and `value_steps` as in Spinning Up's vanilla policy gradient."""
 
-    learning_rate: LearningRate = 3e-4
-    actor_learning_rate: ActorLearningRate = None
-    critic_learning_rate: CriticLearningRate = None
-    n_steps: RolloutLength = 4_000
-    gamma: Gamma = 0.99
+    learning_rate: hp.LearningRate = 3e-4
+    actor_learning_rate: hp.ActorLearningRate = None
+    critic_learning_rate: hp.CriticLearningRate = None
+    n_steps: hp.RolloutLength = 4_000
+    gamma: hp.Gamma = 0.99
     baseline: Annotated[
         Literal["none", "mean", "value"],
         Field(description="taken from the reward to go: nothing, its mean over the rollout, or a learned V(s)"),
     ] = "none"
-    gae_lambda: GaeLambda = 1.0
-    value_steps: Annotated[Count, Field(le=10_000, description="gradient steps on V for each rollout")] = 80
-    net_arch: NetArch = (64, 64)
-    log_std_init: LogStdInit = 0.0
+    gae_lambda: hp.GaeLambda = 1.0
+    value_steps: Annotated[hp.Count, Field(le=10_000, description="gradient steps on V for each rollout")] = 80
+    net_arch: hp.NetArch = (64, 64)
+    log_std_init: hp.LogStdInit = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what no single field can see."""
@@ -131,7 +120,9 @@ class REINFORCEAgent:
         policy = self.actor(s)
         entropy = policy.entropy().detach().mean()
         pg_loss = policy_gradient_loss(policy.log_prob(a), advantage.flatten())
-        self.actor.descend(pg_loss)
+        # The one question this update asks the device: a step on nothing would be one of Adam's momentum.
+        if self.critic is not None or bool(known.any()):
+            self.actor.descend(pg_loss)
         return {"train/policy_gradient_loss": pg_loss.detach(), "train/entropy": entropy, **metrics}
 
     def _fit_value(self, s: Tensor, returns: Tensor) -> Metrics:
@@ -144,13 +135,6 @@ class REINFORCEAgent:
             critic.descend(v_loss)
         return {"train/value_loss": v_loss.detach(), "train/explained_variance": explained}
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """Networks and Adam moments."""
-        return {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Copy `state` in; raises `CheckpointError` where names, shapes or dtypes differ."""
-        copy_state_(self._tensors(), state)
-
-    def _tensors(self) -> dict[str, Tensor]:
         return live_tensors(actor=self.actor, critic=self.critic)

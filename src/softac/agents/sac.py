@@ -3,7 +3,6 @@
 Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", arXiv:1812.05905, algorithm 1.
 """
 
-from collections.abc import Mapping
 from copy import deepcopy
 from typing import Annotated, Literal, NamedTuple
 
@@ -12,62 +11,41 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from softac.config import (
-    STRICT,
-    ActorLearningRate,
-    BatchSize,
-    BufferSize,
-    CriticLearningRate,
-    EntCoef,
-    EntCoefLearningRate,
-    Gamma,
-    GradientSteps,
-    LearningRate,
-    LearningStarts,
-    NCritics,
-    NetArch,
-    NSteps,
-    TargetEntropy,
-    TargetUpdateInterval,
-    Tau,
-    TrainFreq,
-    initial_temperature,
-    require_batch_fits,
-)
+from softac import config as hp
 from softac.equations.losses import (
-    log_temperature_loss,
     policy_loss,
     q_loss,
     soft_q_target,
-    temperature_loss,
 )
-from softac.learning.learner import Learner, copy_state_, live_tensors, polyak_
-from softac.nets import EnsembleCritic, SquashedGaussianActor, Temperature, as_operations
+from softac.learning.learner import Learner, polyak_
+from softac.learning.state import live_tensors
+from softac.learning.temperature import Temperature
+from softac.nets import EnsembleCritic, SquashedGaussianActor, as_operations
 from softac.nets.operations import Operation
 from softac.types import EnvSpec, Metrics, Moment, Transition
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=hp.STRICT)
 class SACConfig:
     """Hyperparameters; names and defaults as in Stable-Baselines3, choices as in the paper."""
 
-    learning_rate: LearningRate = 3e-4
-    actor_learning_rate: ActorLearningRate = None
-    critic_learning_rate: CriticLearningRate = None
-    ent_coef_learning_rate: EntCoefLearningRate = None
-    buffer_size: BufferSize = 1_000_000
-    learning_starts: LearningStarts = 100
-    batch_size: BatchSize = 256
-    tau: Tau = 0.005
-    gamma: Gamma = 0.99
-    train_freq: TrainFreq = 1
-    gradient_steps: GradientSteps = 1
-    target_update_interval: TargetUpdateInterval = 1
-    n_critics: NCritics = 2
-    n_steps: NSteps = 1
-    ent_coef: EntCoef = "auto"
-    target_entropy: TargetEntropy = "auto"
-    net_arch: NetArch = (256, 256)
+    learning_rate: hp.LearningRate = 3e-4
+    actor_learning_rate: hp.ActorLearningRate = None
+    critic_learning_rate: hp.CriticLearningRate = None
+    ent_coef_learning_rate: hp.EntCoefLearningRate = None
+    buffer_size: hp.BufferSize = 1_000_000
+    learning_starts: hp.LearningStarts = 100
+    batch_size: hp.BatchSize = 256
+    tau: hp.Tau = 0.005
+    gamma: hp.Gamma = 0.99
+    train_freq: hp.TrainFreq = 1
+    gradient_steps: hp.GradientSteps = 1
+    target_update_interval: hp.TargetUpdateInterval = 1
+    n_critics: hp.NCritics = 2
+    n_steps: hp.NSteps = 1
+    ent_coef: hp.EntCoef = "auto"
+    target_entropy: hp.TargetEntropy = "auto"
+    net_arch: hp.NetArch = (256, 256)
     alpha_loss: Annotated[Literal["alpha", "log_alpha"], Field(description="what the dual loss multiplies")] = (
         "alpha"
     )
@@ -78,7 +56,7 @@ class SACConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no single field can see."""
-        require_batch_fits(self.batch_size, self.buffer_size)
+        hp.require_batch_fits(self.batch_size, self.buffer_size)
 
 
 class Noise(NamedTuple):
@@ -113,13 +91,9 @@ class SACAgent:
         self.actor = Learner(actor, config.actor_learning_rate or rate)
         self.critic = Learner(critic, config.critic_learning_rate or rate)
         self.target_critic = deepcopy(critic).requires_grad_(False)
-        self.temperature: Learner | None = None
-        if isinstance(config.ent_coef, str):
-            temperature = Temperature(initial_temperature(config.ent_coef)).to(device)
-            self.temperature = Learner(temperature, config.ent_coef_learning_rate or rate)
-        self.target_entropy = (
-            -float(spec.action_dim) if config.target_entropy == "auto" else float(config.target_entropy)
-        )
+        target = -float(spec.action_dim) if config.target_entropy == "auto" else float(config.target_entropy)
+        temperature_rate = config.ent_coef_learning_rate or rate
+        self.temperature = Temperature(config.ent_coef, target, temperature_rate, device, config.alpha_loss)
         self.n_updates = torch.zeros((), dtype=torch.int64)
 
     def act(self, obs: Tensor, noise: Tensor | None) -> Tensor:
@@ -149,7 +123,7 @@ class SACAgent:
     def gradient_step_(self, batch: Transition, noise: Noise, move_targets: bool) -> Metrics:
         """Algorithm 1's gradient step: critics, actor, temperature, targets, in this order."""
         s, a, r, discount, s2 = batch
-        alpha = self.alpha()
+        alpha = self.temperature.alpha()
 
         with torch.no_grad():
             a2, log_pi2 = self.actor(s2).rsample(noise.next)
@@ -164,11 +138,7 @@ class SACAgent:
         actor_loss = policy_loss(log_pi, q_pi, alpha)
         self.actor.descend(actor_loss)
 
-        alpha_loss = torch.zeros_like(alpha)
-        if self.temperature is not None:
-            j_alpha = temperature_loss if self.config.alpha_loss == "alpha" else log_temperature_loss
-            alpha_loss = j_alpha(self.temperature(), log_pi.detach(), self.target_entropy)
-            self.temperature.descend(alpha_loss)
+        alpha_loss = self.temperature.descend(log_pi)
 
         if move_targets:
             polyak_(self.target_critic.parameters(), self.critic.parameters, self.config.tau)
@@ -177,33 +147,19 @@ class SACAgent:
             "train/actor_loss": actor_loss.detach(),
             "train/critic_loss": critic_loss.detach(),
             "train/ent_coef": alpha,
-            "train/ent_coef_loss": alpha_loss.detach(),
+            "train/ent_coef_loss": alpha_loss,
             "train/entropy": -log_pi.detach().mean(),
             "train/q_mean": q.detach().mean(),
             "train/target_q_mean": y.mean(),
             "train/saturated_actions": (a_pi.detach().abs() > 0.99).float().mean(),
         }
 
-    def alpha(self) -> Tensor:
-        """The temperature now, a scalar tensor without gradient."""
-        if self.temperature is None:
-            return torch.full((), float(self.config.ent_coef), device=self.device)
-        alpha: Tensor = self.temperature().detach().exp()
-        return alpha
-
-    def state_dict(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """Networks, targets, temperature, Adam moments and the update counter."""
-        return {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Copy `state` in; raises `CheckpointError` where names, shapes or dtypes differ."""
-        copy_state_(self._tensors(), state)
-
-    def _tensors(self) -> dict[str, Tensor]:
         return live_tensors(
             actor=self.actor,
             critic=self.critic,
-            temperature=self.temperature,
+            temperature=self.temperature.learner,
             target_critic=self.target_critic,
             n_updates=self.n_updates,
         )

@@ -4,7 +4,6 @@ Christodoulou, "Soft Actor-Critic for Discrete Action Settings", arXiv:1910.0720
 """
 
 import math
-from collections.abc import Mapping
 from copy import deepcopy
 from typing import Annotated, cast
 
@@ -13,76 +12,56 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from softac.config import (
-    STRICT,
-    ActorLearningRate,
-    BatchSize,
-    BufferSize,
-    CriticLearningRate,
-    EntCoef,
-    EntCoefLearningRate,
-    Gamma,
-    GradientSteps,
-    LearningRate,
-    LearningStarts,
-    NCritics,
-    NetArch,
-    NSteps,
-    TargetUpdateInterval,
-    Tau,
-    TrainFreq,
-    initial_temperature,
-    parse_target_entropy,
-    require_batch_fits,
-)
+from softac import config as hp
 from softac.equations.losses import (
     discrete_policy_loss,
     discrete_soft_value,
     q_loss,
     td_target,
-    temperature_loss,
 )
 from softac.errors import ConfigError
-from softac.learning.learner import Learner, copy_state_, live_tensors, polyak_
-from softac.nets import DiscreteCritic, SoftmaxActor, Temperature, as_operations
+from softac.learning.learner import Learner, polyak_
+from softac.learning.state import live_tensors
+from softac.learning.temperature import Temperature
+from softac.nets import DiscreteCritic, SoftmaxActor, as_operations
 from softac.nets.operations import Operation
 from softac.types import EnvSpec, Metrics, Moment, Transition
 
 AUTO_SHARE = 0.5
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=hp.STRICT)
 class SACDiscreteConfig:
     """Hyperparameters; those of `sac` without its contested choices, and another target entropy."""
 
-    learning_rate: LearningRate = 3e-4
-    actor_learning_rate: ActorLearningRate = None
-    critic_learning_rate: CriticLearningRate = None
-    ent_coef_learning_rate: EntCoefLearningRate = None
-    buffer_size: BufferSize = 1_000_000
-    learning_starts: LearningStarts = 100
-    batch_size: BatchSize = 256
-    tau: Tau = 0.005
-    gamma: Gamma = 0.99
-    train_freq: TrainFreq = 1
-    gradient_steps: GradientSteps = 1
-    target_update_interval: TargetUpdateInterval = 1
-    n_critics: NCritics = 2
-    n_steps: NSteps = 1
-    ent_coef: EntCoef = "auto"
+    learning_rate: hp.LearningRate = 3e-4
+    actor_learning_rate: hp.ActorLearningRate = None
+    critic_learning_rate: hp.CriticLearningRate = None
+    ent_coef_learning_rate: hp.EntCoefLearningRate = None
+    buffer_size: hp.BufferSize = 1_000_000
+    learning_starts: hp.LearningStarts = 100
+    batch_size: hp.BatchSize = 256
+    tau: hp.Tau = 0.005
+    gamma: hp.Gamma = 0.99
+    train_freq: hp.TrainFreq = 1
+    gradient_steps: hp.GradientSteps = 1
+    target_update_interval: hp.TargetUpdateInterval = 1
+    n_critics: hp.NCritics = 2
+    n_steps: hp.NSteps = 1
+    ent_coef: hp.EntCoef = "auto"
     target_entropy: Annotated[
         float | str,
-        AfterValidator(parse_target_entropy),
+        AfterValidator(hp.parse_target_entropy),
         Field(
             description='entropy asked for, nats between 0 and log(n actions); "auto" is half of the latter',
             json_schema_extra={"expected": '"auto" or a number of nats between 0 and log(n actions)'},
         ),
     ] = "auto"
-    net_arch: NetArch = (256, 256)
+    net_arch: hp.NetArch = (256, 256)
 
     def __post_init__(self) -> None:
         """Refuse what no single field can see."""
-        require_batch_fits(self.batch_size, self.buffer_size)
+        hp.require_batch_fits(self.batch_size, self.buffer_size)
 
 
 class SACDiscreteAgent:
@@ -114,11 +93,8 @@ class SACDiscreteAgent:
         self.actor = Learner(actor, config.actor_learning_rate or rate)
         self.critic = Learner(critic, config.critic_learning_rate or rate)
         self.target_critic = deepcopy(critic).requires_grad_(False)
-        self.temperature: Learner | None = None
-        if isinstance(config.ent_coef, str):
-            temperature = Temperature(initial_temperature(config.ent_coef)).to(device)
-            self.temperature = Learner(temperature, config.ent_coef_learning_rate or rate)
-        self.target_entropy = feasible_target_entropy(config.target_entropy, self.n_actions)
+        target = feasible_target_entropy(config.target_entropy, self.n_actions)
+        self.temperature = Temperature(config.ent_coef, target, config.ent_coef_learning_rate or rate, device)
         self.n_updates = torch.zeros((), dtype=torch.int64)
 
     def act(self, obs: Tensor, noise: Tensor | None) -> Tensor:
@@ -148,7 +124,7 @@ class SACDiscreteAgent:
         """Algorithm 1's gradient step: critics, actor, temperature, targets, in this order."""
         s, a, r, discount, s2 = batch
         index = a.long().expand(self.config.n_critics, -1, -1)
-        alpha = self.alpha()
+        alpha = self.temperature.alpha()
 
         with torch.no_grad():
             v2 = discrete_soft_value(self.target_critic(s2), self.actor(s2).log_probs(), alpha)
@@ -164,10 +140,7 @@ class SACDiscreteAgent:
         entropy = policy.entropy().detach()
         self.actor.descend(actor_loss)
 
-        alpha_loss = torch.zeros_like(alpha)
-        if self.temperature is not None:
-            alpha_loss = temperature_loss(self.temperature(), -entropy, self.target_entropy)
-            self.temperature.descend(alpha_loss)
+        alpha_loss = self.temperature.descend(-entropy)
 
         if move_targets:
             polyak_(self.target_critic.parameters(), self.critic.parameters, self.config.tau)
@@ -176,32 +149,18 @@ class SACDiscreteAgent:
             "train/actor_loss": actor_loss.detach(),
             "train/critic_loss": critic_loss.detach(),
             "train/ent_coef": alpha,
-            "train/ent_coef_loss": alpha_loss.detach(),
+            "train/ent_coef_loss": alpha_loss,
             "train/entropy": entropy.mean(),
             "train/q_mean": q.detach().mean(),
             "train/target_q_mean": y.mean(),
         }
 
-    def alpha(self) -> Tensor:
-        """The temperature now, a scalar tensor without gradient."""
-        if self.temperature is None:
-            return torch.full((), float(self.config.ent_coef), device=self.device)
-        alpha: Tensor = self.temperature().detach().exp()
-        return alpha
-
-    def state_dict(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """Networks, targets, temperature, Adam moments and the update counter."""
-        return {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Copy `state` in; raises `CheckpointError` where names, shapes or dtypes differ."""
-        copy_state_(self._tensors(), state)
-
-    def _tensors(self) -> dict[str, Tensor]:
         return live_tensors(
             actor=self.actor,
             critic=self.critic,
-            temperature=self.temperature,
+            temperature=self.temperature.learner,
             target_critic=self.target_critic,
             n_updates=self.n_updates,
         )

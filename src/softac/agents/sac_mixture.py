@@ -4,7 +4,6 @@ The algorithm of Haarnoja et al., arXiv:1812.05905; the gradient of He et al., "
 Policies in Entropy-Regularized Actor-Critic", arXiv:2605.09157: the sum over components is exact.
 """
 
-from collections.abc import Mapping
 from copy import deepcopy
 from typing import Annotated, Literal, NamedTuple
 
@@ -13,64 +12,43 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from softac.config import (
-    STRICT,
-    ActorLearningRate,
-    BatchSize,
-    BufferSize,
-    CriticLearningRate,
-    EntCoef,
-    EntCoefLearningRate,
-    Gamma,
-    GradientSteps,
-    LearningRate,
-    LearningStarts,
-    NComponents,
-    NCritics,
-    NetArch,
-    NSteps,
-    TargetEntropy,
-    TargetUpdateInterval,
-    Tau,
-    TrainFreq,
-    initial_temperature,
-    require_batch_fits,
-)
+from softac import config as hp
 from softac.equations.losses import (
     mixture_policy_loss,
     q_loss,
     score_function_policy_loss,
     soft_q_target,
-    temperature_loss,
 )
-from softac.learning.learner import Learner, copy_state_, live_tensors, polyak_
-from softac.nets import EnsembleCritic, SquashedMixtureActor, Temperature, as_operations
+from softac.learning.learner import Learner, polyak_
+from softac.learning.state import live_tensors
+from softac.learning.temperature import Temperature
+from softac.nets import EnsembleCritic, SquashedMixtureActor, as_operations
 from softac.nets.operations import Operation
 from softac.types import EnvSpec, Metrics, Moment, Transition
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=hp.STRICT)
 class SACMixtureConfig:
     """Hyperparameters; those of `sac` without its contested choices, and what belongs to the mixture."""
 
-    learning_rate: LearningRate = 3e-4
-    actor_learning_rate: ActorLearningRate = None
-    critic_learning_rate: CriticLearningRate = None
-    ent_coef_learning_rate: EntCoefLearningRate = None
-    buffer_size: BufferSize = 1_000_000
-    learning_starts: LearningStarts = 100
-    batch_size: BatchSize = 256
-    tau: Tau = 0.005
-    gamma: Gamma = 0.99
-    train_freq: TrainFreq = 1
-    gradient_steps: GradientSteps = 1
-    target_update_interval: TargetUpdateInterval = 1
-    n_critics: NCritics = 2
-    n_steps: NSteps = 1
-    ent_coef: EntCoef = "auto"
-    target_entropy: TargetEntropy = "auto"
-    net_arch: NetArch = (256, 256)
-    n_components: NComponents = 4
+    learning_rate: hp.LearningRate = 3e-4
+    actor_learning_rate: hp.ActorLearningRate = None
+    critic_learning_rate: hp.CriticLearningRate = None
+    ent_coef_learning_rate: hp.EntCoefLearningRate = None
+    buffer_size: hp.BufferSize = 1_000_000
+    learning_starts: hp.LearningStarts = 100
+    batch_size: hp.BatchSize = 256
+    tau: hp.Tau = 0.005
+    gamma: hp.Gamma = 0.99
+    train_freq: hp.TrainFreq = 1
+    gradient_steps: hp.GradientSteps = 1
+    target_update_interval: hp.TargetUpdateInterval = 1
+    n_critics: hp.NCritics = 2
+    n_steps: hp.NSteps = 1
+    ent_coef: hp.EntCoef = "auto"
+    target_entropy: hp.TargetEntropy = "auto"
+    net_arch: hp.NetArch = (256, 256)
+    n_components: hp.NComponents = 4
     actor_gradient: Annotated[
         Literal["marginalised", "score_function"],
         Field(description="pathwise in each component, summed over all; or the likelihood ratio of one sample"),
@@ -78,7 +56,7 @@ class SACMixtureConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no single field can see."""
-        require_batch_fits(self.batch_size, self.buffer_size)
+        hp.require_batch_fits(self.batch_size, self.buffer_size)
 
 
 class Noise(NamedTuple):
@@ -114,13 +92,8 @@ class SACMixtureAgent:
         self.actor = Learner(actor, config.actor_learning_rate or rate)
         self.critic = Learner(critic, config.critic_learning_rate or rate)
         self.target_critic = deepcopy(critic).requires_grad_(False)
-        self.temperature: Learner | None = None
-        if isinstance(config.ent_coef, str):
-            temperature = Temperature(initial_temperature(config.ent_coef)).to(device)
-            self.temperature = Learner(temperature, config.ent_coef_learning_rate or rate)
-        self.target_entropy = (
-            -float(spec.action_dim) if config.target_entropy == "auto" else float(config.target_entropy)
-        )
+        target = -float(spec.action_dim) if config.target_entropy == "auto" else float(config.target_entropy)
+        self.temperature = Temperature(config.ent_coef, target, config.ent_coef_learning_rate or rate, device)
         self.n_updates = torch.zeros((), dtype=torch.int64)
 
     def act(self, obs: Tensor, noise: Tensor | None) -> Tensor:
@@ -155,7 +128,7 @@ class SACMixtureAgent:
     def gradient_step_(self, batch: Transition, noise: Noise, move_targets: bool) -> Metrics:
         """Critics, actor, temperature, targets, in this order."""
         s, a, r, discount, s2 = batch
-        alpha = self.alpha()
+        alpha = self.temperature.alpha()
 
         with torch.no_grad():
             a2, log_pi2 = self.actor(s2).sample(*self._split(noise.next))
@@ -180,10 +153,7 @@ class SACMixtureAgent:
         mean_log_pi = (log_w.exp() * log_pi_k).sum(-1).detach()
         self.actor.descend(actor_loss)
 
-        alpha_loss = torch.zeros_like(alpha)
-        if self.temperature is not None:
-            alpha_loss = temperature_loss(self.temperature(), mean_log_pi, self.target_entropy)
-            self.temperature.descend(alpha_loss)
+        alpha_loss = self.temperature.descend(mean_log_pi)
 
         if move_targets:
             polyak_(self.target_critic.parameters(), self.critic.parameters, self.config.tau)
@@ -192,7 +162,7 @@ class SACMixtureAgent:
             "train/actor_loss": actor_loss.detach(),
             "train/critic_loss": critic_loss.detach(),
             "train/ent_coef": alpha,
-            "train/ent_coef_loss": alpha_loss.detach(),
+            "train/ent_coef_loss": alpha_loss,
             "train/entropy": -mean_log_pi.mean(),
             "train/component_entropy": -(log_w.exp() * log_w).sum(-1).mean().detach(),
             "train/q_mean": q.detach().mean(),
@@ -200,29 +170,15 @@ class SACMixtureAgent:
             "train/saturated_actions": (a_k.detach().abs() > 0.99).float().mean(),
         }
 
-    def alpha(self) -> Tensor:
-        """The temperature now, a scalar tensor without gradient."""
-        if self.temperature is None:
-            return torch.full((), float(self.config.ent_coef), device=self.device)
-        alpha: Tensor = self.temperature().detach().exp()
-        return alpha
-
     def _split(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         return noise[:, : self.spec.action_dim], noise[:, self.spec.action_dim :]
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """Networks, targets, temperature, Adam moments and the update counter."""
-        return {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Copy `state` in; raises `CheckpointError` where names, shapes or dtypes differ."""
-        copy_state_(self._tensors(), state)
-
-    def _tensors(self) -> dict[str, Tensor]:
         return live_tensors(
             actor=self.actor,
             critic=self.critic,
-            temperature=self.temperature,
+            temperature=self.temperature.learner,
             target_critic=self.target_critic,
             n_updates=self.n_updates,
         )

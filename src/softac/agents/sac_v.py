@@ -4,7 +4,6 @@ Haarnoja et al., "Soft Actor-Critic: Off-Policy Maximum Entropy Deep Reinforceme
 Stochastic Actor", arXiv:1801.01290, algorithm 1.
 """
 
-from collections.abc import Mapping
 from copy import deepcopy
 from typing import Annotated, Literal
 
@@ -13,24 +12,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from softac.config import (
-    STRICT,
-    ActorLearningRate,
-    BatchSize,
-    BufferSize,
-    CriticLearningRate,
-    FixedEntCoef,
-    Gamma,
-    GradientSteps,
-    LearningRate,
-    LearningStarts,
-    NCritics,
-    NetArch,
-    NSteps,
-    Tau,
-    TrainFreq,
-    require_batch_fits,
-)
+from softac import config as hp
 from softac.equations.losses import (
     policy_loss,
     q_loss,
@@ -39,30 +21,31 @@ from softac.equations.losses import (
     td_target,
     value_loss,
 )
-from softac.learning.learner import Learner, copy_state_, live_tensors, polyak_
+from softac.learning.learner import Learner, polyak_
+from softac.learning.state import live_tensors
 from softac.nets import EnsembleCritic, SquashedGaussianActor, ValueNet, as_operations
 from softac.nets.operations import Operation
 from softac.types import EnvSpec, Metrics, Moment, Transition
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=hp.STRICT)
 class SACVConfig:
     """Hyperparameters as in the paper: temperature 1, the reward scale in its place."""
 
-    learning_rate: LearningRate = 3e-4
-    actor_learning_rate: ActorLearningRate = None
-    critic_learning_rate: CriticLearningRate = None
-    buffer_size: BufferSize = 1_000_000
-    learning_starts: LearningStarts = 100
-    batch_size: BatchSize = 256
-    tau: Tau = 0.005
-    gamma: Gamma = 0.99
-    train_freq: TrainFreq = 1
-    gradient_steps: GradientSteps = 1
-    n_critics: NCritics = 2
-    n_steps: NSteps = 1
-    net_arch: NetArch = (256, 256)
-    ent_coef: FixedEntCoef = 1.0
+    learning_rate: hp.LearningRate = 3e-4
+    actor_learning_rate: hp.ActorLearningRate = None
+    critic_learning_rate: hp.CriticLearningRate = None
+    buffer_size: hp.BufferSize = 1_000_000
+    learning_starts: hp.LearningStarts = 100
+    batch_size: hp.BatchSize = 256
+    tau: hp.Tau = 0.005
+    gamma: hp.Gamma = 0.99
+    train_freq: hp.TrainFreq = 1
+    gradient_steps: hp.GradientSteps = 1
+    n_critics: hp.NCritics = 2
+    n_steps: hp.NSteps = 1
+    net_arch: hp.NetArch = (256, 256)
+    ent_coef: hp.FixedEntCoef = 1.0
     reward_scale: Annotated[
         float, Field(gt=0.0, le=1e6, description="factor of every reward; 5 at alpha 1 is 1 at alpha 0.2")
     ] = 5.0
@@ -73,7 +56,7 @@ class SACVConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no single field can see."""
-        require_batch_fits(self.batch_size, self.buffer_size)
+        hp.require_batch_fits(self.batch_size, self.buffer_size)
 
 
 class SACVAgent:
@@ -163,13 +146,6 @@ class SACVAgent:
             "train/saturated_actions": (a_pi.detach().abs() > 0.99).float().mean(),
         }
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """Networks, the target and Adam moments."""
-        return {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Copy `state` in; raises `CheckpointError` where names, shapes or dtypes differ."""
-        copy_state_(self._tensors(), state)
-
-    def _tensors(self) -> dict[str, Tensor]:
         return live_tensors(actor=self.actor, critic=self.critic, value=self.value, target_value=self.target_value)

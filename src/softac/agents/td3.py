@@ -4,66 +4,46 @@ Fujimoto et al., "Addressing Function Approximation Error in Actor-Critic Method
 algorithm 1.
 """
 
-from collections.abc import Mapping
 from copy import deepcopy
 
 import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from softac.config import (
-    STRICT,
-    ActionNoiseStd,
-    ActorLearningRate,
-    BatchSize,
-    BufferSize,
-    CriticLearningRate,
-    Gamma,
-    GradientSteps,
-    LearningRate,
-    LearningStarts,
-    NCritics,
-    NetArch,
-    NSteps,
-    PolicyDelay,
-    TargetNoiseClip,
-    TargetPolicyNoise,
-    Tau,
-    TrainFreq,
-    require_batch_fits,
-)
+from softac import config as hp
 from softac.equations.losses import deterministic_policy_loss, q_loss, td_target
-from softac.learning.learner import Learner, copy_state_, live_tensors, polyak_
+from softac.learning.learner import Learner, polyak_
+from softac.learning.state import live_tensors
 from softac.nets import DeterministicActor, EnsembleCritic, as_operations
 from softac.nets.operations import Operation
 from softac.types import EnvSpec, Metrics, Moment, Transition
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=hp.STRICT)
 class TD3Config:
     """Hyperparameters; names and defaults as in Stable-Baselines3, exploration noise as in the paper."""
 
-    learning_rate: LearningRate = 1e-3
-    actor_learning_rate: ActorLearningRate = None
-    critic_learning_rate: CriticLearningRate = None
-    buffer_size: BufferSize = 1_000_000
-    learning_starts: LearningStarts = 100
-    batch_size: BatchSize = 256
-    tau: Tau = 0.005
-    gamma: Gamma = 0.99
-    train_freq: TrainFreq = 1
-    gradient_steps: GradientSteps = 1
-    n_critics: NCritics = 2
-    n_steps: NSteps = 1
-    net_arch: NetArch = (400, 300)
-    policy_delay: PolicyDelay = 2
-    target_policy_noise: TargetPolicyNoise = 0.2
-    target_noise_clip: TargetNoiseClip = 0.5
-    action_noise_std: ActionNoiseStd = 0.1
+    learning_rate: hp.LearningRate = 1e-3
+    actor_learning_rate: hp.ActorLearningRate = None
+    critic_learning_rate: hp.CriticLearningRate = None
+    buffer_size: hp.BufferSize = 1_000_000
+    learning_starts: hp.LearningStarts = 100
+    batch_size: hp.BatchSize = 256
+    tau: hp.Tau = 0.005
+    gamma: hp.Gamma = 0.99
+    train_freq: hp.TrainFreq = 1
+    gradient_steps: hp.GradientSteps = 1
+    n_critics: hp.NCritics = 2
+    n_steps: hp.NSteps = 1
+    net_arch: hp.NetArch = (400, 300)
+    policy_delay: hp.PolicyDelay = 2
+    target_policy_noise: hp.TargetPolicyNoise = 0.2
+    target_noise_clip: hp.TargetNoiseClip = 0.5
+    action_noise_std: hp.ActionNoiseStd = 0.1
 
     def __post_init__(self) -> None:
         """Refuse what no single field can see."""
-        require_batch_fits(self.batch_size, self.buffer_size)
+        hp.require_batch_fits(self.batch_size, self.buffer_size)
 
 
 class TD3Agent:
@@ -145,15 +125,8 @@ class TD3Agent:
             polyak_(self.target_critic.parameters(), self.critic.parameters, config.tau)
         return metrics
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """Networks, targets, Adam moments and the update counter."""
-        return {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Copy `state` in; raises `CheckpointError` where names, shapes or dtypes differ."""
-        copy_state_(self._tensors(), state)
-
-    def _tensors(self) -> dict[str, Tensor]:
         return live_tensors(
             actor=self.actor,
             critic=self.critic,

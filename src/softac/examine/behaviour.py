@@ -172,7 +172,7 @@ def update(trial: Trial) -> Iterator[Finding]:
         raise trial.fault(
             f"{UPDATES} updates changed no parameter",
             "an agent that learns",
-            "descend on a loss in update_, and put what learns into state_dict",
+            "descend on a loss in update_, and put what learns into tensors",
         )
     yield trial.ok(f"update_ repeats itself bit for bit and reports {', '.join(names)}")
     if late := [name for name, i in names.items() if i > 1 + UPDATES // 2]:

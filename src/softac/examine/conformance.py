@@ -1,7 +1,7 @@
 """Does an agent keep the promises of `softac.types.Agent`? Every one is tried on small environments.
 
 What goes wrong without a word in a long run is found here in seconds: a moment that is not in
-`state_dict`, a number drawn from a global generator, an action outside its bounds.
+`tensors`, a number drawn from a global generator, an action outside its bounds.
 """
 
 import dataclasses
@@ -83,7 +83,7 @@ def _examine(report: _Report, agent_class: type[Any], config: dict[str, Any]) ->
     stages: list[list[Callable[[Trial], Iterator[Finding]]]] = [
         [behaviour.construction],
         [behaviour.act_noise, behaviour.act, behaviour.update],
-        [state.state_dict, state.restoring],
+        [state.tensors, state.restoring],
         [partial(rehearsal.training, n_envs=1), partial(rehearsal.training, n_envs=N_ENVS), rehearsal.devices],
     ]
     for kind in agent_class.actions:

@@ -17,6 +17,7 @@ from softac.envs.video import find_ffmpeg
 from softac.errors import CheckpointError
 from softac.examine.findings import Finding
 from softac.learning.engine import what_compiling_lacks
+from softac.learning.state import state_of
 from softac.replay.ring import available_memory
 from softac.run.checkpoint import Snapshot, read_newest, write_checkpoint
 from softac.run.numerics import numerics
@@ -211,7 +212,7 @@ def _one_update() -> dict[str, torch.Tensor]:
         action, reward = torch.rand(32, 1, generator=draw) * 2 - 1, torch.randn(32, generator=draw)
         batch = Transition(obs, action, reward, torch.full((32,), 0.99), next_obs)
         agent.update_(batch, agent.update_noise(32, draw))
-        return agent.state_dict()
+        return state_of(agent)
 
 
 def _release(number: str) -> tuple[int, ...]:

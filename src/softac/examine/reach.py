@@ -74,7 +74,8 @@ def _parts(path: str, thing: Any) -> Iterator[tuple[str, Any]]:
         case partial():
             yield from ((f"{path}.{name}", getattr(thing, name)) for name in ("func", "args", "keywords"))
         case nn.Module():
-            inside = {**thing._parameters, **thing._buffers, **thing._modules}
+            tensors = {**dict(thing.named_parameters(recurse=False)), **dict(thing.named_buffers(recurse=False))}
+            inside = {**tensors, **dict(thing.named_children())}
             own = {name: value for name, value in vars(thing).items() if name not in OF_A_MODULE}
             yield from ((f"{path}.{name}", value) for name, value in (own | inside).items())
         case type() | ModuleType() | Tensor() | np.ndarray() | np.generic() | torch.Generator():

@@ -16,8 +16,8 @@ from softac.envs import InProcessVectorEnv
 from softac.envs.probes import ENVIRONMENTS, PROBES
 from softac.examine import behaviour
 from softac.examine.findings import Finding
-from softac.examine.reach import copied, different, graph, overlap
-from softac.examine.trial import N_ENVS, UPDATES, Fault, Trial
+from softac.examine.reach import different, graph, overlap
+from softac.examine.trial import LIVE, N_ENVS, UPDATES, Fault, Trial
 from softac.model import Model
 from softac.replay import Replay, RolloutStorage
 from softac.run.config import RecordConfig
@@ -53,12 +53,12 @@ def _trained(trial: Trial, n_envs: int, cut: int, total: int, folder: Path) -> I
     _require_predictions(trial, whole)
     make().train(cut, record, folder)
     resumed = Model.load(folder, env=probe, agent_class=agent_class).train(total, record, folder)
-    if odd := different(copied(whole.agent.state_dict()), copied(resumed.agent.state_dict())):
+    if odd := different(whole.agent.tensors(), resumed.agent.tensors()):
         raise trial.fault(
             f"a run in {counted(n_envs, 'environment')}, saved and resumed at step {cut}, has another {odd[0]} "
             f"at step {total} than one that went through",
             "the same bits",
-            "keep no memory in modules, classes or closures, and none in act; state_dict is all that is saved",
+            "keep no memory in modules, classes or closures, and none in act; tensors is all that is saved",
         )
     made = f"{whole.num_timesteps} steps in {counted(n_envs, 'environment')} with {training.updates} updates"
     yield trial.ok(f"{made}, and the same bits when resumed at step {cut}")
@@ -129,11 +129,11 @@ def elsewhere(trial: Trial) -> Iterator[Finding]:
     for i in range(UPDATES):
         trial.update(agent, i)
     state = trial.state(agent)
-    trial.call(restored, "load_state_dict", {name: tensor.cpu() for name, tensor in state.items()})
+    trial.load(restored, {name: tensor.cpu() for name, tensor in state.items()})
     if odd := different(state, trial.state(restored)):
         raise trial.fault(
-            f"on {trial.device}, load_state_dict left {odd[0]} as it was",
+            f"on {trial.device}, a state that was loaded left {odd[0]} as it was",
             "what was loaded, from wherever it comes",
-            "copy in place: tensor.copy_(state[name])",
+            LIVE,
         )
     yield trial.ok(f"acting, updates and state work on {trial.device}, too")

@@ -53,7 +53,7 @@ def _episode(
     agent: SACAgent, envs: InProcessVectorEnv, noise: torch.Generator, seed: int
 ) -> tuple[Floats, Floats]:
     """Q and what followed, at the steps of one episode where that does not rest on the critics themselves."""
-    gamma, alpha = agent.config.gamma, float(agent.alpha())
+    gamma, alpha = agent.config.gamma, float(agent.temperature.alpha())
     rewards: list[float] = []
     bonuses: list[float] = []
     values: list[float] = []

@@ -4,130 +4,83 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from softac.errors import CheckpointError
 from softac.examine.findings import Finding
 from softac.examine.reach import copied, different, leaves, overlap, same
-from softac.examine.trial import COPIES, UPDATES, Trial, stream
+from softac.examine.trial import LIVE, UPDATES, Trial, stream
 from softac.run.checkpoint import OPTIM_PREFIX
 from softac.types import Moment
-from softac.words import counted, described, some
+from softac.words import counted, some
 
 FORGETFUL = (
-    "everything that the agent remembers in state_dict",
+    "everything that the agent remembers in tensors",
     "add what is missing: targets, optimizer moments, counters, running means",
 )
 
 
-def state_dict(trial: Trial) -> Iterator[Finding]:
-    """A state of copies, with all that acting needs under names without optim."""
-    agent = trial.build(0)
+def tensors(trial: Trial) -> Iterator[Finding]:
+    """Live tensors, the same from the beginning on, with all that acting needs under names without optim."""
+    agent, actor = trial.build(0), trial.build(1)
+    first = trial.state(agent)
     trial.update(agent, 0)
-    whole, names = trial.state(agent), list(trial.state(agent))
-    state, again = (trial.call(agent, "state_dict") for _ in range(2))
-    for name, tensor in state.items():
-        if overlap(tensor, again[name]):
-            raise trial.fault(
-                f"state_dict returned {name} as a view of what the agent works with",
-                "copies, which the next update leaves alone",
-                COPIES,
-            )
-        if tensor.requires_grad or not tensor.is_contiguous():
-            raise trial.fault(
-                f"{name} {'has a gradient' if tensor.requires_grad else 'is not contiguous'}",
-                "plain tensors, as a file holds them",
-                "return tensor.detach().clone(memory_format=torch.contiguous_format)",
-            )
-    if shared := [(a, b) for i, a in enumerate(names) for b in names[:i] if overlap(state[a], state[b])]:
+    whole, others = trial.state(agent), trial.state(actor)
+    now, again = (trial.call(agent, "tensors") for _ in range(2))
+    if copies := [name for name, tensor in now.items() if tensor.numel() and not overlap(tensor, again[name])]:
         raise trial.fault(
-            f"state_dict returned {shared[0][1]} and {shared[0][0]} in one piece of memory",
-            "a piece for each, as a file holds them",
-            "clone() each",
+            f"tensors returned {copies[0]} as a copy",
+            "what the agent works with, since a state is loaded by writing into it",
+            LIVE,
         )
-    networks = [name for name in names if not name.startswith(OPTIM_PREFIX)]
-    actor = trial.build(1)
-    others = trial.state(actor)
-    trial.call(actor, "load_state_dict", {n: whole[n] if n in networks else others[n] for n in names})
+    kinds = [{name: (tuple(t.shape), t.dtype) for name, t in state.items()} for state in (first, whole)]
+    if odd := [name for name in kinds[0] | kinds[1] if kinds[0].get(name) != kinds[1].get(name)]:
+        raise trial.fault(
+            f"tensors returned another {some(odd)} after an update than before",
+            "names, shapes and types that are the same from construction on, since a new agent loads the state",
+            "make all of them in __init__, an optimizer's moments, too",
+        )
+    acting = {name: whole[name] if not name.startswith(OPTIM_PREFIX) else others[name] for name in whole}
+    trial.load(actor, acting)
     if not _act_alike(trial, agent, actor):
         raise trial.fault(
-            "what state_dict holds under names without optim. is not enough to act the same",
+            "what tensors holds under names without optim. is not enough to act the same",
             "everything that acting needs there; it is what the best checkpoint keeps",
             "take optim. from its name",
         )
-    n = sum(tensor.numel() for tensor in state.values())
-    yield trial.ok(f"state_dict returns {len(state)} tensors ({n:,} numbers), all copies")
+    n = sum(tensor.numel() for tensor in whole.values())
+    yield trial.ok(f"tensors returns {len(whole)} live tensors ({n:,} numbers)")
 
 
 def restoring(trial: Trial) -> Iterator[Finding]:
-    """Whoever loads a state goes on as the one that saved it; what does not fit is refused."""
+    """Whoever loads a state goes on as the one that saved it."""
     whole, restored = trial.build(0), trial.build(1)
     for i in range(UPDATES):
         trial.update(whole, i)
     state = trial.state(whole)
-    _require_refusals(trial, restored, state)
-    given = copied(state)
-    trial.call(restored, "load_state_dict", given)
+    trial.load(restored, copied(state))
     if odd := different(state, trial.state(restored)):
-        raise trial.fault(
-            f"after load_state_dict, state_dict returns another {odd[0]}",
-            "what was loaded",
-            "copy every tensor in, in place: softac.learning.learner.copy_state_ does",
-        )
+        raise trial.fault(f"after a state was loaded, tensors returns another {odd[0]}", "what was loaded", LIVE)
     mine, its = leaves(whole), leaves(restored)
     hidden = [path for path in mine | its if mine.get(path) != its.get(path)]
     hint = f" (the two differ in {some(hidden)})" if hidden else ""
     if not _act_alike(trial, whole, restored):
-        raise trial.fault(f"an agent restored from its state_dict acts otherwise{hint}", *FORGETFUL)
+        raise trial.fault(f"an agent restored from its tensors acts otherwise{hint}", *FORGETFUL)
     for i in range(UPDATES, 2 * UPDATES):
         metrics, again = trial.update(whole, i), trial.update(restored, i)
         states = [trial.state(agent) for agent in (whole, restored)]
         if odd := [*different(*states), *different(metrics, again)]:
             raise trial.fault(
-                f"an agent restored from its state_dict has another {odd[0]} after "
+                f"an agent restored from its tensors has another {odd[0]} after "
                 f"{counted(i - UPDATES + 1, 'more update')}{hint}",
                 *FORGETFUL,
             )
-    if odd := different(state, given):
-        raise trial.fault(
-            f"updates changed the {odd[0]} that load_state_dict was given",
-            "an agent that copies what it loads",
-            "write tensor.copy_(state[name]) under torch.no_grad()",
-        )
-    yield trial.ok(f"an agent restored from its state_dict goes on bit for bit for {UPDATES} updates")
+    yield trial.ok(f"an agent restored from its tensors goes on bit for bit for {UPDATES} updates")
     if hidden:
         yield Finding(
             "note",
-            f"{trial.kind} actions: {some(hidden)} differed after load_state_dict, and nothing came of it",
-            "put it into state_dict if an update ever reads it; else it is fine",
+            f"{trial.kind} actions: {some(hidden)} differed after a state was loaded, and nothing came of it",
+            "put it into tensors if an update ever reads it; else it is fine",
             f"only {UPDATES} updates were tried",
         )
-
-
-def _require_refusals(trial: Trial, agent: Any, state: dict[str, Tensor]) -> None:
-    before, name = trial.state(agent), next(iter(state))
-    wrong = {
-        f"without {name}": {key: tensor for key, tensor in state.items() if key != name},
-        "with a tensor it does not know": state | {"unknown": torch.zeros(2)},
-        f"with {name} of another shape": state | {name: torch.zeros((*state[name].shape, 2))},
-    }
-    for how, given in wrong.items():
-        wanted = "a CheckpointError where names or shapes differ"
-        remedy = "compare them first: softac.learning.learner.copy_state_ does"
-        try:
-            agent.load_state_dict(given)
-        except CheckpointError:
-            pass
-        except Exception as error:
-            raise trial.fault(f"a state {how} raised {described(error)}", wanted, remedy) from error
-        else:
-            raise trial.fault(f"load_state_dict took a state {how}", wanted, remedy)
-        if odd := different(before, trial.state(agent)):
-            raise trial.fault(
-                f"load_state_dict refused a state {how} after it had changed {odd[0]}",
-                "an agent as it was before",
-                remedy,
-            )
 
 
 def _act_alike(trial: Trial, one: Any, other: Any) -> bool:

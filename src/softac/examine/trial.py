@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from softac import types
 from softac.config import make_config
 from softac.envs import Spaces
 from softac.envs.probes import PROBES
 from softac.errors import either
 from softac.examine.findings import Finding
 from softac.examine.generators import process_generators
-from softac.examine.reach import GENERATOR, copied, leaves
+from softac.examine.reach import GENERATOR, copied, graph, leaves, overlap
+from softac.learning.state import load_state_
 from softac.run.checkpoint import DTYPES, OPTIM_PREFIX
 from softac.types import ActionKind, Agent, EnvSpec, Metrics, Rollout, Transition
 from softac.words import described, some
@@ -25,7 +27,7 @@ N_ENVS = 3
 SMALL_OFF_POLICY = {"buffer_size": 200, "learning_starts": 10, "batch_size": 16}
 SMALL_ON_POLICY = {"n_steps": 8}
 RESERVED = ("optim.random.", "optim.means", "optim.noise", "optim.rollout")  # what the run adds to a checkpoint
-COPIES = "return {name: tensor.detach().clone() for name, tensor in ...}"
+LIVE = "return the tensors themselves: softac.learning.state.live_tensors does"
 DRAW_HERE = "pass generator=generator to everything that draws"
 REMEDIES = {
     "__init__": f"{DRAW_HERE}; softac.nets does",
@@ -98,8 +100,6 @@ class Trial:
         before = leaves(agent)
         result = self._guarded(member, getattr(agent, member), *arguments)
         changed = [path for path, leaf in leaves(agent).items() if path in before and before[path] != leaf]
-        if member == "load_state_dict":
-            return result
         if drawn := [path for path in changed if before[path][0] == GENERATOR]:
             raise self.fault(
                 f"{member} drew from {drawn[0]}, a generator of the agent's own",
@@ -148,14 +148,14 @@ class Trial:
         return Rollout(*parts) if on_policy else Transition(*parts[:-1])
 
     def state(self, agent: Any) -> dict[str, Tensor]:
-        """Copies of what `state_dict` returns, looked at."""
-        state = self.call(agent, "state_dict")
+        """Copies of what `tensors` returns, looked at."""
+        state = self.call(agent, "tensors")
         if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-            raise self.fault(f"state_dict returned {state!r:.100}", "a dict of tensors by name", COPIES)
+            raise self.fault(f"tensors returned {state!r:.100}", "a dict of tensors by name", LIVE)
         for name, tensor in state.items():
             if not isinstance(tensor, Tensor):
                 raise self.fault(
-                    f"state_dict holds {name} as a {type(tensor).__name__}",
+                    f"tensors holds {name} as a {type(tensor).__name__}",
                     "tensors only, which files without pickle can hold",
                     "keep it as a tensor: torch.zeros((), dtype=torch.int64) for a counter",
                 )
@@ -165,14 +165,25 @@ class Trial:
                     f"{name} is {tensor.dtype}", f"a type that checkpoints hold: {held}", "convert it"
                 )
             if name.startswith(RESERVED):
-                raise self.fault(f"state_dict has a {name}", "a name that the run does not use", "rename it")
+                raise self.fault(f"tensors has a {name}", "a name that the run does not use", "rename it")
         if all(name.startswith(OPTIM_PREFIX) for name in state):
             raise self.fault(
-                "state_dict has no name that does not begin with optim.",
+                "tensors has no name that does not begin with optim.",
                 "the networks that act under such names; they are what the best checkpoint keeps",
                 "keep optim. for what acting does not need, such as Adam's moments",
             )
         return copied(state)
+
+    def load(self, agent: Any, state: dict[str, Tensor]) -> None:
+        """Copy a state of another agent of this trial in."""
+        try:
+            load_state_(agent, state)
+        except Exception as error:
+            raise self.fault(
+                f"a state that such an agent saved could not be loaded ({described(error)})",
+                "tensors to be written into, of the same names, shapes and types in all agents of one Config",
+                LIVE,
+            ) from error
 
     def update(self, agent: Any, seed: int) -> Metrics:
         """One update whose batch and noise are those of `seed`; its metrics, looked at."""
@@ -187,7 +198,20 @@ class Trial:
                     "work on a copy, or out of place",
                 )
         self._require_metrics(metrics)
+        self._require_own_memory(metrics, agent, batch)
         return metrics
+
+    def _require_own_memory(self, metrics: Metrics, agent: Any, batch: Transition | Rollout) -> None:
+        """Metrics that another update would overwrite before they are averaged."""
+        kept = [(path, thing) for path, thing in graph(agent) if isinstance(thing, Tensor)]
+        lent = [(f"batch.{name}", tensor) for name, tensor in zip(batch._fields, batch, strict=True)]
+        for name, value in metrics.items():
+            if views := [path for path, tensor in (*kept, *lent) if overlap(value, tensor)]:
+                raise self.fault(
+                    f"update_ reports {name} as a view of {views[0]}, which the next update overwrites",
+                    "a tensor of its own",
+                    "clone() it",
+                )
 
     def _require_metrics(self, metrics: Any) -> None:
         remedy = 'return {"train/critic_loss": loss.detach(), ...}'
@@ -227,4 +251,5 @@ def signature(member: str) -> str:
     declared = getattr(Agent, member, None)
     if declared is None:
         return f"{member}: {inspect.get_annotations(Agent)[member]}"
-    return f"{member}{inspect.signature(declared)}"
+    names = vars(types) | {"torch": torch, "Tensor": Tensor}  # which that file only names
+    return f"{member}{inspect.signature(declared, globals=names, eval_str=True)}"

@@ -11,14 +11,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
+from itertools import chain
 from threading import Condition
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from softac.learning.engine import Engine, Recording, flags_of
+from softac.learning import private
+from softac.learning.adam import adam_
+from softac.learning.engine import Engine
+from softac.learning.graphs import Recording, flags_of
 from softac.learning.learner import Learner
+from softac.learning.parts import learners, parts
 from softac.types import Agent, Metrics
 
 Place = tuple[Any, Any]  # a dict or a list, and the key in it
@@ -46,6 +51,8 @@ class Cohort:
         # Into its places `vmap` puts the parts of the stacks, one agent's as it seems to the update.
         self._model = deepcopy(next(agent for agent in agents if agent is not None))
         self._places = _places(self._model)
+        for learner in learners(self._model):
+            learner.gradient, learner.adam_ = _gradient, _adam_
         self.agents = [deepcopy(self._model) if agent is None else agent for agent in agents]
         self._stacks = _stack([_places(agent) for agent in self.agents])
         self._recordings: dict[tuple[bool, ...], Recording] = {}
@@ -121,17 +128,58 @@ class Cohort:
         return step(*arguments)
 
 
+class _Mapped(torch.autograd.Function):
+    """An operation on stacks: `vmap` hands them to the `vmap` of a function; it is called in no other way."""
+
+    @staticmethod
+    def forward(*_: Any) -> Any:
+        raise NotImplementedError
+
+    @staticmethod
+    def setup_context(*_: Any) -> None:
+        raise NotImplementedError
+
+
+class _Gradient(_Mapped):
+    """The gradient of each agent's loss by its own parameters.
+
+    `vmap` does not differentiate inside itself. But no agent's loss depends on another's parameters, so the
+    gradient of the sum of all losses with respect to a stack holds that of each.
+    """
+
+    @staticmethod
+    def vmap(_info: Any, _in_dims: Any, losses: Tensor, *stacks: Tensor) -> tuple[Any, Any]:
+        return torch.autograd.grad(losses.sum(), stacks), (0,) * len(stacks)
+
+
+class _Adam(_Mapped):
+    """Adam's step on the stacks, of each agent by its own count of steps."""
+
+    @staticmethod
+    def vmap(_info: Any, _in_dims: Any, rate: float, beta_1: float, *stacks: Tensor) -> tuple[Any, Any]:
+        n = len(stacks) // 5
+        adam_(rate, beta_1, *(stacks[k * n : (k + 1) * n] for k in range(5)))
+        return stacks[0], 0
+
+
+def _gradient(loss: Tensor, parameters: list[Tensor]) -> Sequence[Tensor]:
+    gradients: tuple[Tensor, ...] = _Gradient.apply(loss, *parameters)  # type: ignore[no-untyped-call]
+    return gradients
+
+
+def _adam_(learner: Learner, gradients: Sequence[Tensor]) -> None:
+    tensors = (learner.parameters, gradients, learner.exp_avgs, learner.exp_avg_sqs, learner.steps)
+    _Adam.apply(learner.learning_rate, learner.beta_1, *chain.from_iterable(tensors))  # type: ignore[no-untyped-call]
+
+
 def _places(agent: Agent) -> list[Place]:
     """Where an agent keeps the tensors that its updates change, a parameter also where its learner has it."""
     places: list[Place] = []
-    for part in vars(agent).values():
+    for part in parts(agent):
         if isinstance(part, Learner):
-            lists = (part.parameters, part.exp_avgs, part.exp_avg_sqs, part.steps)
-            places += [(tensors, k) for tensors in lists for k in range(len(tensors))]
-        module = part.module if isinstance(part, Learner) else part
-        if isinstance(module, nn.Module):
-            for net in module.modules():
-                places += [(kept, key) for kept in (net._parameters, net._buffers) for key in kept]
+            kept = (part.parameters, part.exp_avgs, part.exp_avg_sqs, part.steps)
+            places += [(tensors, k) for tensors in kept for k in range(len(tensors))]
+        places += private.slots(part.module if isinstance(part, Learner) else part)
     return places
 
 

@@ -12,21 +12,17 @@ import logging
 import os
 import shutil
 import sysconfig
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from softac.errors import ConfigError
+from softac.learning.graphs import Graph, Recordings
 from softac.types import Agent, Metrics
 
 Execute = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 PAYS_FROM = 10_000  # updates; these save what compiling costs the first time, 2,000 what it costs later
-WARM_UPS = 3  # updates on a GPU before one is recorded
 
 log = logging.getLogger("softac")
 
@@ -46,100 +42,24 @@ class Engine:
     """
 
     def __init__(self, agent: Agent, name: str = "eager", execute: Execute | None = None) -> None:
-        self.name, self._device = name, agent.device
+        self.name = name
         self.update_: Callable[[Any, Any], Metrics] = agent.update_
         if name == "eager":
             return
-        execute = execute or (self._compiled if name == "compiled" else self._recorded)
+        execute = execute or (lambda function: self._graph(function, agent))
         if hasattr(agent, "gradient_step_"):
             # `update_` counts and asks which turn it is, which is no work for a graph, and calls this.
             agent.gradient_step_ = execute(agent.gradient_step_)
         else:
             self.update_ = execute(agent.update_)
 
-    def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function` as one graph for each setting of its flags; as it is if it does not compile here."""
-        graph: Callable[..., Any] | None = None
-        compiled: set[tuple[bool, ...]] = set()
+    def _graph(self, function: Callable[..., Any], agent: Agent) -> Callable[..., Any]:
+        graph = Graph(function, agent, self._gave_up)
+        return Recordings(graph, agent) if self.name == "cudagraph" else graph
 
-        def call(*arguments: Any) -> Any:
-            nonlocal graph
-            flags = flags_of(arguments)
-            if graph is not None and flags in compiled:
-                return graph(*arguments)
-            compiled.add(flags)
-            prepare_compiler()
-            from torch._dynamo.exc import TorchDynamoException
-
-            try:
-                graph = graph or _graph(function)
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # the compiler's, of its own parts
-                    return graph(*arguments)
-            except TorchDynamoException as error:
-                # Compiling comes before the first operation: nothing has been changed.
-                reason = " ".join(str(error).split("\n\n")[0].split())
-                log.warning("updates could not be compiled (%.200s); going on eagerly, not bit for bit", reason)
-                self.name, graph = "eager", function
-                return function(*arguments)
-
-        return call
-
-    def _recorded(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function` compiled, recorded for each setting of its flags and replayed from then on."""
-        compiled = self._compiled(function)
-        recordings: dict[tuple[bool, ...], Recording] = {}
-
-        def call(*arguments: Any) -> Any:
-            flags = flags_of(arguments)
-            if flags not in recordings:
-                recordings[flags] = Recording(compiled, self._device)
-            return recordings[flags](*arguments)
-
-        return call
-
-
-class Recording:
-    """A CUDA graph of `function`, whose tensor arguments are copied into places of its own.
-
-    Recording does not execute, so the call that records replays at once.
-
-    Args:
-        function: of tensors, tuples of them, and what is the same in every call; not yet recorded.
-        device: the GPU.
-    """
-
-    def __init__(self, function: Callable[..., Any], device: torch.device) -> None:
-        self.function, self.device = function, device
-        self.calls = 0
-
-    def __call__(self, *arguments: Any) -> Any:
-        """What `function` returns, after it has been done."""
-        self.calls += 1
-        with torch.cuda.device(self.device):
-            return self._execute(arguments)
-
-    def _execute(self, arguments: tuple[Any, ...]) -> Any:
-        if self.calls == 1:
-            self.graph = torch.cuda.CUDAGraph()
-            self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            # From the first call on, since tensors that lie otherwise in memory would be compiled for anew.
-            self.arguments = _map(torch.clone, arguments)
-        for place, tensor in zip(_tensors(self.arguments), _tensors(arguments), strict=True):
-            place.copy_(tensor)
-        if self.calls <= WARM_UPS:
-            # What is allocated lazily must be there before it is recorded, on a stream that may be.
-            self.stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self.stream):
-                results = self.function(*self.arguments)
-            torch.cuda.current_stream().wait_stream(self.stream)
-            return results
-        if self.calls == WARM_UPS + 1:
-            torch.cuda.current_blas_handle()  # type: ignore[no-untyped-call]  # this thread's; it cannot be made while recording
-            with torch.cuda.graph(self.graph, stream=self.stream):
-                self.results = self.function(*self.arguments)
-        self.graph.replay()
-        return _map(torch.clone, self.results)
+    def _gave_up(self, reason: str) -> None:
+        log.warning("updates could not be compiled (%.200s); going on eagerly, not bit for bit", reason)
+        self.name = "eager"
 
 
 def require_engine(asked: str, agent: Agent) -> None:
@@ -194,53 +114,3 @@ def what_compiling_lacks() -> str:
     if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
         return "Python's headers are missing (Debian: apt install python3-dev)"
     return ""
-
-
-def prepare_compiler() -> None:
-    """Make PyTorch's compiler ready in this process, at its first use: to load it takes more than a second."""
-    import torch._dynamo
-    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
-
-    # In PyTorch's own place, a folder of a known name in /tmp, anyone could put code for others to run.
-    own = default_cache_dir()
-    if os.environ.get("TORCHINDUCTOR_CACHE_DIR", own) == own:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "softac" / "compiled"
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache)
-
-    # Without it torch.autograd.grad cannot be part of a graph; older versions do not have it and run eagerly.
-    if hasattr(torch._dynamo.config, "trace_autograd_ops"):
-        torch._dynamo.config.trace_autograd_ops = True
-
-
-def _graph(function: Callable[..., Any]) -> Callable[..., Any]:
-    options: dict[str, Any] = {"guard_filter_fn": _of_arguments, "cpp_wrapper": True}
-    return torch.compile(function, fullgraph=True, dynamic=False, options=options)
-
-
-def _of_arguments(guards: Sequence[Any]) -> list[bool]:
-    """Guard what may differ from call to call; the agent's own tensors stay what and where they are."""
-    return [not guard.is_global and not guard.name.startswith("L['self']") for guard in guards]
-
-
-def flags_of(arguments: tuple[Any, ...]) -> tuple[bool, ...]:
-    """What tells one kind of update from another."""
-    return tuple(argument for argument in arguments if isinstance(argument, bool))
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple):
-        for part in value:
-            yield from _tensors(part)
-
-
-def _map(function: Callable[[Tensor], Tensor], value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, dict):
-        return {key: _map(function, part) for key, part in value.items()}
-    if isinstance(value, tuple):
-        parts = [_map(function, part) for part in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-    return value

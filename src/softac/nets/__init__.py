@@ -10,7 +10,6 @@ from softac.nets.critics import DiscreteCritic, EnsembleCritic, ValueNet
 from softac.nets.layers import as_operations, mlp, tanh_mlp
 from softac.nets.normalised import NormalisedActor, NormalisedCritic, RewardScale
 from softac.nets.on_policy import StochasticActor
-from softac.nets.temperature import Temperature
 
 __all__ = [
     "DeterministicActor",
@@ -23,7 +22,6 @@ __all__ = [
     "SquashedGaussianActor",
     "SquashedMixtureActor",
     "StochasticActor",
-    "Temperature",
     "ValueNet",
     "as_operations",
     "mlp",

@@ -13,6 +13,7 @@ from softac.envs.make import EnvLike
 from softac.errors import ConfigError, DiskError, EnvironmentFailed, NumericalError, SoftacError, one_line
 from softac.files import exists, remove
 from softac.learning.engine import Engine, choose_engine
+from softac.learning.state import load_state_, state_of
 from softac.replay import require_memory
 from softac.run.checkpoint import CHECKPOINTS, OPTIM_PREFIX, Home, Snapshot, checkpoints, differences
 from softac.run.config import RecordConfig, RunConfig
@@ -89,8 +90,8 @@ class Lifecycle:
             CheckpointError: it does not fit the agent.
         """
         networks = {k: v for k, v in snapshot.tensors.items() if not k.startswith(OPTIM_PREFIX)}
-        optim = {k: v for k, v in self.agent.state_dict().items() if k.startswith(OPTIM_PREFIX)}
-        self.agent.load_state_dict(networks | optim)
+        optim = {k: v for k, v in state_of(self.agent).items() if k.startswith(OPTIM_PREFIX)}
+        load_state_(self.agent, networks | optim)
         self.loaded, self.home = snapshot, home
         self.saves[home.folder.resolve()] = home
 

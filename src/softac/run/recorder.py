@@ -17,6 +17,7 @@ import torch
 from softac.envs import VectorEnv
 from softac.errors import CheckpointError, DiskError, EnvironmentFailed, NumericalError, SoftacError
 from softac.files import exists, read_regular, replace_text
+from softac.learning.state import state_of
 from softac.run.checkpoint import (
     CHECKPOINTS,
     KEEP,
@@ -266,7 +267,7 @@ class Recorder:
         score = best / "score.json"
         if mean <= _best_so_far(score):
             return
-        networks = {k: v for k, v in self.training.agent.state_dict().items() if not k.startswith("optim.")}
+        networks = {k: v for k, v in state_of(self.training.agent).items() if not k.startswith("optim.")}
         snapshot = Snapshot(self.training.steps, networks, {}, self.training.collector.state()[1], [])
         require_finite(snapshot)
         written = write_checkpoint(best, snapshot, self.config_sha256)

@@ -9,6 +9,7 @@ from torch import Tensor
 from softac.envs import VectorEnv
 from softac.errors import CheckpointError, ConfigError
 from softac.learning.engine import Engine
+from softac.learning.state import load_state_, state_of
 from softac.replay import Replay, RolloutStorage, Segment, read_segments, write_segments
 from softac.run.checkpoint import Snapshot
 from softac.run.collector import Collector
@@ -155,7 +156,7 @@ class Training:
             OSError: the rows could not be written.
         """
         segments: list[Segment] = []
-        tensors = self.agent.state_dict() | {"optim.noise": self.noise.cpu().contiguous()}
+        tensors = state_of(self.agent) | {"optim.noise": self.noise.cpu().contiguous()}
         if isinstance(self.memory, RolloutStorage):
             tensors["optim.rollout"] = self.memory.rows[: len(self.memory)].clone()
         else:
@@ -191,7 +192,7 @@ class Training:
             streams = {name: tensors.pop(f"optim.random.{name}") for name in vars(self.streams)}
             sums, noise = tensors.pop("optim.means"), tensors.pop("optim.noise")
             rollout = tensors.pop("optim.rollout") if self.agent.on_policy else torch.zeros(0)
-            self.agent.load_state_dict(tensors)
+            load_state_(self.agent, tensors)
             self.streams.load_state_dict(streams)
             self.means.load_state(state["means"], sums)
             self.updates, added = int(state["updates"]), int(state["rows_added"])

@@ -168,6 +168,6 @@ def _key(array: FloatArray) -> tuple[tuple[int, ...], bytes]:
 
 def _sha256(model: Model) -> str:
     """The hash of the networks as a checkpoint writes them: that of its `networks.safetensors`."""
-    state = model.agent.state_dict()
+    state = model.agent.tensors()
     networks = {name: tensor for name, tensor in state.items() if not name.startswith(OPTIM_PREFIX)}
     return hashlib.sha256(safetensors.torch.save(networks)).hexdigest()

@@ -17,6 +17,7 @@ from softac.agents.registry import find_agent
 from softac.envs.make import EnvLike
 from softac.errors import CheckpointError, ConfigError
 from softac.files import exists, read_regular, replace_text
+from softac.learning.state import load_state_, state_of
 from softac.model import Model
 from softac.run.checkpoint import JSON_LIMIT, OPTIM_PREFIX, parse_json
 from softac.run.config import RecordConfig
@@ -119,7 +120,7 @@ def import_sb3(
         notes.append(clipped)
     if algorithm in ON_POLICY and model.spaces.spec.n_actions is None:
         networks = in_units_of_the_bounds(networks, model.spaces.low, model.spaces.high)
-    model.agent.load_state_dict(model.agent.state_dict() | networks.state())
+    load_state_(model.agent, state_of(model.agent) | networks.state())
     facts = {"from": f"Stable-Baselines3 {version}", "file": path.name, "sha256": hashlib.sha256(data).hexdigest()}
     return Imported(model, tuple(notes), facts | {"steps": settings.steps})
 
@@ -183,7 +184,7 @@ def _require_fits(networks: Networks, model: Model, algorithm: str, path: Path) 
             "expected the environment it was trained in",
             "name it with --env",
         )
-    needed = {name for name in model.agent.state_dict() if not name.startswith(OPTIM_PREFIX)} - {"n_updates"}
+    needed = {name for name in model.agent.tensors() if not name.startswith(OPTIM_PREFIX)} - {"n_updates"}
     if odd := sorted(needed ^ networks.state().keys()):
         raise CheckpointError(
             f"{path} and {algorithm} here differ in {', '.join(odd)}",
