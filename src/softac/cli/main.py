@@ -21,6 +21,8 @@ COMMANDS = {
     "bench": "compare algorithms on environments with many seeds, resumable",
     "plot": "learning curves of one or several runs, as a picture",
     "report": "one self-contained page on runs: curves, tables, failures",
+    "track": "send the metrics of runs to wandb, trackio or mlflow, during them or afterwards",
+    "watch": "runs of others and suites as they advance, with their learning curves",
     "import": "a policy of Stable-Baselines3 as a run folder, nothing in it executed",
     "solve": "soft policy iteration on a finite MDP",
     "list": "the algorithms, one line each",

@@ -118,7 +118,7 @@ def read_runs(folders: Sequence[Path]) -> Runs:
             suites.append(suite)
             of_suites += [_of_suite(folder, suite, member) for member in suite.members]
         else:
-            others += _run_folders(folder)
+            others += run_folders(folder)
     loose = sorted(map(read_result, others), key=_order)
     each_once: dict[str, Result] = {}
     for result in [*of_suites, *loose]:
@@ -210,8 +210,35 @@ def _without_place(word: str) -> str:
     return f"{option}{equals}{Path(path).name}" if path.startswith("/") else word
 
 
-def _run_folders(folder: Path) -> list[Path]:
-    """The folder itself, or the runs directly below it."""
+def folders_of_runs(folders: Sequence[Path]) -> dict[str, Path]:
+    """The run folders that these name, by a name for each: its own, after that of the folder it lies in.
+
+    Args:
+        folders: as for `read_runs`; runs of a suite need not have begun.
+
+    Raises:
+        CheckpointError: a `suite.json` is damaged.
+        ConfigError: a folder holds no run.
+    """
+    found: dict[str, Path] = {}
+    for folder in folders:
+        if exists(folder / SUITE):
+            paths = [folder / member.folder for member in read_suite(folder).members]
+        else:
+            paths = run_folders(folder)
+        for path in paths:
+            own, above = path.resolve().name, folder.resolve().name
+            name = own if path == folder else f"{above}/{own}"
+            found[name if found.get(name, path) == path else str(path)] = path
+    return found
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """The folder itself, or the runs directly below it.
+
+    Raises:
+        ConfigError: there is none.
+    """
     if exists(folder / CONFIG):
         return [folder]
     try:

@@ -252,6 +252,15 @@ def parse_rows(text: str, path: Path) -> list[Row]:
     return rows
 
 
+def parse_row(line: bytes) -> Row | None:
+    """One line of a `metrics.jsonl`; None where it is damaged."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and type(row.get("step")) is int else None
+
+
 def numbers(rows: Iterable[Row], name: str) -> dict[int, float]:
     """A metric by environment steps, without the rows that have none, or no number (see `as_number`)."""
     values = ((row["step"], as_number(row.get(name))) for row in rows)

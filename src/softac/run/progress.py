@@ -1,11 +1,10 @@
 """How far a run has come, told from its folder while another process writes it."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
-from softac.run.metrics import METRICS
+from softac.run.metrics import METRICS, as_number, parse_row
 
 
 class Progress:
@@ -15,6 +14,7 @@ class Progress:
         steps: environment steps made at the last row.
         latest: the newest value of each metric.
         evaluated: the step of the last evaluation; 0 before the first.
+        returns: step -> mean return of the evaluation there.
 
     Args:
         folder: the run folder; need not exist yet.
@@ -27,6 +27,7 @@ class Progress:
     def _begin(self, inode: int) -> None:
         self.steps = self.evaluated = 0
         self.latest: dict[str, Any] = {}
+        self.returns: dict[int, float] = {}
         self._inode, self._offset = inode, 0
 
     def read(self) -> None:
@@ -45,16 +46,14 @@ class Progress:
             self._take(line)
 
     def _take(self, line: bytes) -> None:
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
+        if (row := parse_row(line)) is None:
             return  # whoever reads the file as a whole says so
-        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-            return
         self.steps = row["step"]
         self.latest |= row
         if "eval/mean_reward" in row:
             self.evaluated = self.steps
+            if (returned := as_number(row["eval/mean_reward"])) is not None:
+                self.returns[self.steps] = returned
 
     def value(self, name: str) -> float | None:
         """The newest value of a metric; None where there is none yet."""
