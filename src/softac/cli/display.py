@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -14,7 +15,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from softac.cli.curve import learning_curve, number
 from softac.experiments.standing import Standing, State, time_left
+from softac.run.progress import Progress
 from softac.run.training import Training
 from softac.words import duration
 
@@ -30,6 +33,13 @@ STYLES: dict[State, str] = {
     "done": "cyan",
     "waiting": "dim",
 }
+METRICS_SHOWN = (
+    ("return", "rollout/ep_rew_mean", "evaluated", "eval/mean_reward"),
+    ("temperature", "train/ent_coef", "stochastic", "eval/stochastic_mean_reward"),
+    ("entropy", "train/entropy", "Q", "train/q_mean"),
+)
+BAR, CURVE_HEIGHT = 40, 4  # columns, lines
+NARROW, TALL = 80, 16  # columns and lines of a terminal
 WINDOW = 10.0  # seconds over which steps/s is measured
 
 
@@ -49,6 +59,7 @@ class Display(logging.Handler):
         self._notes: list[str] = []  # said before the title
         self.console = console or Console()
         self.latest: dict[str, float] = {}
+        self.returns: dict[int, float] = {}
         self.speed: deque[tuple[float, int]] = deque()
         self.live: Live | None = None
         self.steps = 0
@@ -84,6 +95,8 @@ class Display(logging.Handler):
         """Take the metrics of environment step `step`."""
         self._begin()
         self.latest |= metrics
+        if "eval/mean_reward" in metrics:
+            self.returns[step] = metrics["eval/mean_reward"]
         self._count(time.monotonic(), step)
         if self.live is not None:
             self.live.update(self._panel(), refresh=True)
@@ -109,6 +122,9 @@ class Display(logging.Handler):
         if self._begun:
             return
         self._begun = True
+        before = Progress(Path(self.where))  # of a run that goes on
+        before.read()
+        self.returns |= before.returns
         if self.console.is_terminal:
             self.live = Live(console=self.console, auto_refresh=False)
             self.live.start()
@@ -141,10 +157,10 @@ class Display(logging.Handler):
         head = f"step {self.steps:>9,} / {self.until:,}"
         if evaluation:
             mean, sampled = get("eval/mean_reward"), get("eval/stochastic_mean_reward")
-            return f"{head} | evaluation: {_number(mean)} (stochastic {_number(sampled)})"
+            return f"{head} | evaluation: {number(mean)} (stochastic {number(sampled)})"
         return (
-            f"{head} | return {_number(get('rollout/ep_rew_mean'))} | {self.steps_per_second:.0f} steps/s | "
-            f"left {self._left()} | temperature {_number(get('train/ent_coef'))}"
+            f"{head} | return {number(get('rollout/ep_rew_mean'))} | {self.steps_per_second:.0f} steps/s | "
+            f"left {self._left()} | temperature {number(get('train/ent_coef'))}"
         )
 
     def _left(self) -> str:
@@ -152,37 +168,61 @@ class Display(logging.Handler):
         return duration((self.until - self.steps) / speed) if speed > 0 else "?"
 
     def _panel(self) -> Panel:
-        get = self.latest.get
-        grid = Table.grid(padding=(0, 3))
-        for _ in range(4):
-            grid.add_column(min_width=12)
-        bar = ProgressBar(total=self.until, completed=min(self.steps, self.until), width=40)
-        done = Table.grid(padding=(0, 2))
-        done.add_row(bar, f"{self.steps:,} / {self.until:,} steps", f"{self.steps / self.until:.0%}")
-        rows = (
-            ("return", "rollout/ep_rew_mean", "evaluated", "eval/mean_reward"),
-            ("temperature", "train/ent_coef", "stochastic", "eval/stochastic_mean_reward"),
-            ("entropy", "train/entropy", "Q", "train/q_mean"),
+        speed = self.steps_per_second
+        return run_panel(
+            self.console, self.title, self.where, self.steps, self.until, self.latest, self.returns, speed
         )
-        for left, left_key, right, right_key in rows:
-            grid.add_row(
-                Text(left, style="dim"), _number(get(left_key)), Text(right, style="dim"), _number(get(right_key))
-            )
-        grid.add_row(
-            Text("steps/s", style="dim"), f"{self.steps_per_second:.0f}", Text("left", style="dim"), self._left()
-        )
-        whole = Table.grid(padding=(1, 0, 0, 0))
-        whole.add_row(done)
-        whole.add_row(grid)
-        return Panel(
-            whole,
-            title=Text(self.title),
-            title_align="left",
-            subtitle=Text(self.where),
-            subtitle_align="left",
-            expand=False,
-            padding=(0, 2),
-        )
+
+
+def run_panel(
+    console: Console,
+    title: str,
+    where: str,
+    steps: int,
+    until: int,
+    latest: Mapping[str, float],
+    returns: Mapping[int, float],
+    speed: float,
+) -> Panel:
+    """One run: how far it is, its learning curve, its latest metrics."""
+    narrow = console.width < NARROW
+    width = BAR if not narrow else max(10, console.width - BAR)
+    whole = Table.grid(padding=(1, 0, 0, 0))
+    done = Table.grid(padding=(0, 2))
+    bar = ProgressBar(total=until, completed=min(steps, until), width=width)
+    done.add_row(bar, f"{steps:,} / {until:,}{'' if narrow else ' steps'}", f"{steps / until:.0%}")
+    whole.add_row(done)
+    if returns and console.height >= TALL:
+        lines = learning_curve(returns, until, width, CURVE_HEIGHT, ascii_only=ascii_only(console))
+        whole.add_row(Text("\n".join(lines), no_wrap=True))
+    grid = Table.grid(padding=(0, 1 if narrow else 3))
+    for _ in range(4):
+        grid.add_column(min_width=11 if narrow else 12)
+    for left, left_key, right, right_key in METRICS_SHOWN:
+        values = number(latest.get(left_key)), number(latest.get(right_key))
+        grid.add_row(Text(left, style="dim"), values[0], Text(right, style="dim"), values[1])
+    left = duration((until - steps) / speed) if speed > 0 else "?"
+    grid.add_row(Text("steps/s", style="dim"), f"{speed:.0f}", Text("left", style="dim"), left)
+    whole.add_row(grid)
+    return titled(whole, title, where)
+
+
+def titled(content: Table, title: str, where: str) -> Panel:
+    """A frame with the title above and the folder below."""
+    return Panel(
+        content,
+        title=Text(title),
+        title_align="left",
+        subtitle=Text(where),
+        subtitle_align="left",
+        expand=False,
+        padding=(0, 2),
+    )
+
+
+def ascii_only(console: Console) -> bool:
+    """Whether the terminal shows no other characters."""
+    return not console.encoding.lower().startswith("utf")
 
 
 class Overview:
@@ -254,10 +294,10 @@ class Overview:
         if now.steps > steps and len(self.lines) <= FEW:
             speed, left = get("time/fps") or 0.0, self._left()
             self._print(
-                f"{head} | return {_number(get('rollout/ep_rew_mean'))} | {speed:.0f} steps/s | left in all {left}"
+                f"{head} | return {number(get('rollout/ep_rew_mean'))} | {speed:.0f} steps/s | left in all {left}"
             )
         if now.evaluated > evaluated:
-            self._print(f"{head} | evaluation: {_number(get('eval/mean_reward'))}")
+            self._print(f"{head} | evaluation: {number(get('eval/mean_reward'))}")
         if "running" != line.state != state:
             failure = f" (exit code {line.code}): {line.said}" if line.state == "failed" else ""
             self._print(f"{line.name} | {line.state}{failure}")
@@ -288,8 +328,8 @@ class Overview:
                 f"{steps:,}",
                 f"{min(steps / self.until, 1.0):.0%}",
                 "-" if speed is None else f"{speed:.0f}",
-                _number(get("rollout/ep_rew_mean")),
-                _number(get("eval/mean_reward")),
+                number(get("rollout/ep_rew_mean")),
+                number(get("eval/mean_reward")),
             )
         counts = Counter(line.state for line in self.lines)
         states = ", ".join(f"{counts[state]} {state}" for state in STYLES if counts[state])
@@ -297,18 +337,4 @@ class Overview:
         whole = Table.grid()
         whole.add_row(table)
         whole.add_row(Text(f"\n{states}{left}"))
-        return Panel(
-            whole,
-            title=Text(self.title),
-            title_align="left",
-            subtitle=Text(self.where),
-            subtitle_align="left",
-            expand=False,
-            padding=(0, 2),
-        )
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.3g}"
+        return titled(whole, self.title, self.where)

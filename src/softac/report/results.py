@@ -221,6 +221,7 @@ def folders_of_runs(folders: Sequence[Path]) -> dict[str, Path]:
         ConfigError: a folder holds no run.
     """
     found: dict[str, Path] = {}
+    known: set[Path] = set()
     for folder in folders:
         if exists(folder / SUITE):
             paths = [folder / member.folder for member in read_suite(folder).members]
@@ -229,7 +230,9 @@ def folders_of_runs(folders: Sequence[Path]) -> dict[str, Path]:
         for path in paths:
             own, above = path.resolve().name, folder.resolve().name
             name = own if path == folder else f"{above}/{own}"
-            found[name if found.get(name, path) == path else str(path)] = path
+            if path.resolve() not in known:
+                known.add(path.resolve())
+                found[name if name not in found else str(path)] = path
     return found
 
 
