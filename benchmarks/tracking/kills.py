@@ -40,20 +40,34 @@ def of_run(folder: Path) -> list[tuple[int, int, dict]]:
 
 def of_wandb(home: Path) -> list[tuple[int, int, dict]]:
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
     (file,) = home.glob("wandb/offline-run-*/run-*.wandb")
-    store, found = DataStore(), []
-    store.open_for_scan(str(file))
-    while (data := store.scan_data()) is not None:
+    found = []
+    for data in records(file.read_bytes()):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
         if record.WhichOneof("record_type") == "history":
             row = {"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in record.history.item}
             step, number = int(row[STEPS]), int(row.pop(NUMBER))
-            if "train/n_updates" not in row:
+            if "train/n_updates" not in row and "rollout/ep_rew_mean" not in row:
                 row.pop(STEPS)  # which an evaluation has not
             found.append((step, number, {k: v for k, v in row.items() if not k.startswith("_")}))
+    return found
+
+
+def records(data: bytes) -> list[bytes]:
+    """The records of a .wandb file: a log as of LevelDB, in blocks of 32 KB, after a header of 7 bytes."""
+    found, part, at = [], b"", 7
+    while at + 7 <= len(data):
+        if (left := 32768 - at % 32768) < 7:
+            at += left
+            continue
+        length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        part += data[at + 7 : at + 7 + length]
+        if kind in (1, 4):  # whole, or the last part
+            found.append(part)
+            part = b""
+        at += 7 + length
     return found
 
 

@@ -23,6 +23,8 @@ COMMANDS = {
     "report": "one self-contained page on runs: curves, tables, failures",
     "track": "send the metrics of runs to wandb, trackio or mlflow, during them or afterwards",
     "watch": "runs of others and suites as they advance, with their learning curves",
+    "push": "share an agent on the Hugging Face hub, private unless asked otherwise",
+    "pull": "an agent from the Hugging Face hub, checked as a stranger's folder",
     "import": "a policy of Stable-Baselines3 as a run folder, nothing in it executed",
     "solve": "soft policy iteration on a finite MDP",
     "list": "the algorithms, one line each",

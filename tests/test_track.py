@@ -1,0 +1,145 @@
+"""Runs into trackers: every row once and in order, whatever is killed.
+
+`benchmarks/tracking/kills.py` does it with processes and SIGKILL. Trackers that are not installed are skipped.
+"""
+
+import json
+import os
+import random
+import runpy
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from reliability_envs import tiny
+from softac.cli.main import main
+from softac.errors import ConfigError
+from softac.files import replace_text
+from softac.ship import trackers
+from softac.ship.track import Rows, track
+from softac.ship.trackers import START, Place, Subject, TrackerSink
+
+KILLS = Path(__file__).parents[1] / "benchmarks" / "tracking" / "kills.py"
+
+
+class Memory:
+    """A tracker that remembers what it got, by the id of the run."""
+
+    kept: ClassVar[dict[str, list[tuple[Place, dict[str, float]]]]] = {}
+
+    def __init__(self, subject: Subject) -> None:
+        self.rows = self.kept.setdefault(subject.id, [])
+        self.subject = subject
+        self.sent = max((place for place, _ in self.rows), default=START)
+
+    def send(self, place: Place, row: Mapping[str, float]) -> None:
+        self.rows.append((place, dict(row)))
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def memory(monkeypatch: pytest.MonkeyPatch) -> type[Memory]:
+    monkeypatch.setattr(Memory, "kept", {})
+    monkeypatch.setitem(trackers.TRACKERS, "memory", Memory)
+    return Memory
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tracked") / "run"
+    tiny().learn(101, run_dir=folder, eval_freq=40, n_eval_episodes=1, save_freq=45)
+    return folder
+
+
+def lines(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def test_rows_come_once_also_if_the_file_is_taken_back(tmp_path: Path) -> None:
+    rows, file = Rows(tmp_path), tmp_path / "metrics.jsonl"
+    assert list(rows.new()) == []
+    file.write_text(lines([{"step": 1, "a": 1}, {"step": 2, "a": 2}, {"step": 2, "b": 3}]) + '{"step": 3, "a"')
+    assert [place for place, _ in rows.new()] == [(1, 1), (2, 1), (2, 2)]
+    replace_text(file, lines([{"step": 1, "a": 1}]))
+    assert list(rows.new()) == []
+    replace_text(file, lines([{"step": 1, "a": 1}, {"step": 2, "a": 2}, {"step": 2, "b": 3}, {"step": 3, "a": 4}]))
+    assert [place for place, _ in rows.new()] == [(3, 1)]
+    file.write_text('nonsense\n{"step": "x"}\n[]\n' + lines([{"step": 4}]))
+    assert [place for place, _ in rows.new()] == [(4, 1)]
+
+
+def test_every_row_once_whatever_is_killed_when(tmp_path: Path, memory: type[Memory], run: Path) -> None:
+    """A run that loses its last rows at random moments and makes them again, trackers that begin anew."""
+    chance = random.Random(0)  # noqa: S311
+    whole = [row for step in range(1, 60) for row in [{"step": step, "a": step}] * chance.choice([1, 2])]
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.json").write_bytes((run / "config.json").read_bytes())
+    made = 0
+    while made < len(whole):
+        made = min(len(whole), made + chance.randint(0, 5))
+        if chance.random() < 0.3:  # killed; back to a checkpoint, which lies between two steps
+            made = chance.randint(0, made)
+            while 0 < made < len(whole) and whole[made - 1]["step"] == whole[made]["step"]:
+                made -= 1
+        replace_text(folder / "metrics.jsonl", lines(whole[:made]) + '{"step"')
+        if chance.random() < 0.5:
+            track([folder], "memory", "p")
+    track([folder], "memory", "p")
+    (kept,) = memory.kept.values()
+    places = [place for place, _ in kept]
+    assert places == sorted(set(places))
+    assert [row["a"] for _, row in kept] == [row["a"] for row in whole]
+
+
+def test_a_run_and_a_folder_of_runs(run: Path, memory: type[Memory], capsys: pytest.CaptureFixture[str]) -> None:
+    written = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert main(["track", str(run), "--to", "memory"]) == 0
+    assert capsys.readouterr().out == f"run: {len(written)} rows sent to memory\n"
+    assert main(["track", str(run), "--to", "memory", "--follow"]) == 0  # it is finished: it ends at once
+    assert capsys.readouterr().out == "run: 0 rows sent to memory\n"
+    (kept,) = memory.kept.values()
+    assert [place.step for place, _ in kept] == [row["step"] for row in written]
+    for (_, row), line in zip(kept, written, strict=True):
+        assert row == {k: v for k, v in line.items() if k not in ("step", "final", "eval/returns")}
+    assert main(["track", str(run.parent), "--to", "memory"]) == 0
+    assert capsys.readouterr().out.startswith(f"{run.parent.name}/run: ")
+
+
+def test_a_tracker_is_a_sink(memory: type[Memory]) -> None:
+    for _ in range(2):  # the second process is told the same again
+        sink = TrackerSink("memory", "my run", config={"a": 1})
+        sink.write(1000, {"x": 1.0, "y": float("nan")})
+        sink.write(1000, {"z": 2.0})
+        sink.write(2000, {"x": 3.0})
+        sink.close()
+    (kept,) = memory.kept.values()
+    assert kept == [((1000, 1), {"x": 1.0}), ((1000, 2), {"z": 2.0}), ((2000, 1), {"x": 3.0})]
+
+
+def test_what_is_said(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    assert main(["track", str(run), "--to", "aim"]) == 2
+    assert "unknown tracker 'aim'; expected wandb, trackio, mlflow or memory" in capsys.readouterr().err
+    assert main(["track", str(tmp_path), "--to", "memory"]) == 2
+    assert "holds no run" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match="wandb is not installed"):
+        track([run], "wandb", "p")
+
+
+@pytest.mark.parametrize("tracker", ["wandb", "trackio", "mlflow"])
+def test_trackers_of_other_people(tracker: str, run: Path, tmp_path: Path) -> None:
+    """In processes of their own, offline, twice: what they keep is what the run has measured."""
+    pytest.importorskip(tracker, reason=f"{tracker} is not installed; the extra `track` has it")
+    env = os.environ | {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "TRACKIO_DIR": str(tmp_path)}
+    env |= {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    for _ in range(2):
+        words = [sys.executable, "-m", "softac", "track", str(run), "--to", tracker]
+        subprocess.run(words, env=env, check=True, cwd=tmp_path, timeout=200)
+    script = runpy.run_path(str(KILLS))
+    assert script["READERS"][tracker](tmp_path) == script["of_run"](run)
