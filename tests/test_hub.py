@@ -174,6 +174,11 @@ def test_a_pull_that_is_interrupted_leaves_nothing(
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture(scope="module")
+def alarm() -> Alarm:
+    return Alarm()
+
+
 HOSTILE: dict[str, Callable[[Forgery], Any]] = {
     "env os:system": lambda f: f.config(lambda c: c["env"].update(id="os:system")),
     "algorithm os:system": lambda f: f.config(lambda c: c.update(algorithm="os:system")),
@@ -196,7 +201,9 @@ HOSTILE: dict[str, Callable[[Forgery], Any]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_repositories_execute_nothing(name: str, hub: FakeHub, run: Path, tmp_path: Path) -> None:
+def test_hostile_repositories_execute_nothing(
+    name: str, hub: FakeHub, run: Path, tmp_path: Path, alarm: Alarm
+) -> None:
     (tmp_path / "forged").mkdir()
     forgery = Forgery(Path(shutil.copytree(run, tmp_path / "forged" / "run")))
     HOSTILE[name](forgery)
@@ -210,9 +217,11 @@ def test_hostile_repositories_execute_nothing(name: str, hub: FakeHub, run: Path
         "../../escaped": b"x",
         "model.pkl": b"\x80\x04cos\nsystem\n.",
     }
+    push(run, NAME)  # what is imported late, is imported now
+    pull(NAME, tmp_path / "warm")
+    shutil.rmtree(tmp_path / "warm")
     hub.repositories[NAME] = [("a" * 40, files)]
     pull_target = tmp_path / "agent"
-    alarm = Alarm()
     outcome: list[BaseException] = []
 
     def attempt() -> None:

@@ -22,7 +22,6 @@ from softac.report.results import read_result
 from softac.run.checkpoint import (
     OPTIM_PREFIX,
     Snapshot,
-    checkpoints,
     write_checkpoint,
 )
 from softac.run.folder import CHECKPOINTS, CONFIG, REPLAY
@@ -87,7 +86,7 @@ def push(
         )
     hub = _hub()
     described = Description.read(run, find_agent)
-    snapshot = described.newest(best=best, verify_replay=whole)
+    snapshot, _ = described.newest(best=best, verify_replay=whole)
     with tempfile.TemporaryDirectory() as aside, _told():
         folder = Path(aside)
         _assemble(run, folder, described, snapshot, repository, whole=whole, film=film)
@@ -118,8 +117,8 @@ def _assemble(
         if exists(run / name):
             (folder / name).write_bytes(read_regular(run / name, MOST_BYTES))
     if whole:
-        source = next(path for path in checkpoints(run / CHECKPOINTS) if _step(path) == snapshot.step)
-        shutil.copytree(source, folder / CHECKPOINTS / source.name)
+        assert snapshot.path is not None  # noqa: S101 - for the type checker; it was read from there
+        shutil.copytree(snapshot.path, folder / CHECKPOINTS / snapshot.path.name)
         for segment in snapshot.segments:
             (folder / REPLAY).mkdir(exist_ok=True)
             shutil.copyfile(run / REPLAY / segment.file_name, folder / REPLAY / segment.file_name)
@@ -193,7 +192,7 @@ def require_sound(folder: Path, *, whole: bool) -> int:
         CheckpointError: something in it cannot be what softac wrote.
     """
     described = Description.read(folder, find_agent)
-    snapshot = described.newest(best=False, verify_replay=whole)
+    snapshot, _ = described.newest(best=False, verify_replay=whole)
     described.require_as_large(snapshot)
     agent = described.agent_class(
         described.spaces.spec,
@@ -205,7 +204,7 @@ def require_sound(folder: Path, *, whole: bool) -> int:
     agent.load_state_dict(
         own | {name: t for name, t in snapshot.tensors.items() if not name.startswith(OPTIM_PREFIX)}
     )
-    return snapshot.step
+    return int(snapshot.step)
 
 
 def _allowed(siblings: Iterable[Any], repository: str, *, whole: bool) -> list[str]:
@@ -225,10 +224,6 @@ def _allowed(siblings: Iterable[Any], repository: str, *, whole: bool) -> list[s
             "load it by hand if you trust it",
         )
     return sorted(sizes)
-
-
-def _step(path: Path) -> int:
-    return int(path.name.removeprefix("step-").partition(".")[0])
 
 
 def _require_name(repository: str) -> None:
