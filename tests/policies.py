@@ -84,6 +84,8 @@ def untrained(algorithm: str, observation: spaces.Space[Any], action: spaces.Spa
             with torch.no_grad():
                 for parameter in module.parameters():
                     parameter.mul_(3.0)
+                if algorithm in ("reinforce", "a2c", "ppo"):  # their last layer is small at first
+                    module.net[-1].weight.mul_(100.0)
                 for key, statistic in module.named_buffers():
                     if "running" in key:  # of batch norm
                         statistic.add_(torch.rand(statistic.shape, generator=generator))

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import policies
-from softac import Model
+from softac import SAC, Model
 from softac.envs.borders import Leaf, draw, part_of
 from softac.ship import to_c
 from softac.ship.description import describe
@@ -248,3 +248,17 @@ def test_the_hyperbolic_tangent_is_right_to_a_few_units_in_the_last_place(tmp_pa
     built.exps.argtypes, built.exps.restype = [c_float], c_float
     for value in np.linspace(-86, 87, 501).astype(np.float32):
         assert built.exps(float(value)) == pytest.approx(np.exp(float(value)), rel=1e-6)
+
+
+def test_the_controller_of_the_guide_compiles_and_stops_at_a_broken_sensor(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[1] / "docs/guide/export.md").read_text(encoding="utf-8")
+    (controller,) = (code for code in re.findall(r"```cpp\n(.*?)```", guide, re.S) if "policy.h" in code)
+    source = written(SAC("Pendulum-v1", net_arch=(16, 16), device="cpu"), tmp_path)
+    use = "int main() { Joint j{1, 2, 9}; Joint broken{NAN, 2, 9}; bool a = update(j), b = update(broken);"
+    use += " return !(a && !b && j.torque >= -2 && j.torque <= 2 && broken.torque == 0); }\n"
+    (tmp_path / "controller.cpp").write_text(controller + use)
+    compiled("-c", *STRICT, source, "-o", tmp_path / "policy.o")
+    words = ["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", "controller.cpp", "policy.o", "-o", "controller"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert subprocess.run([tmp_path / "controller"], check=False).returncode == 0
