@@ -292,6 +292,14 @@ def test_another_suite_in_the_same_folder(whole: tuple[Path, str], folder: Path)
             ('seeds = "1"', 'preset = true\nenvironments = ["Swimmer-v5"]'),
             "quick on Swimmer-v5: a preset was asked for",
         ),
+        (
+            ('seeds = "1"', 'preset = "crossq-paper"'),
+            "a preset crossq-paper was asked for ppo; expected one of: none has a name for this algorithm",
+        ),
+        (
+            ('seeds = "1"', "preset = 3"),
+            'expected true, or the name of published settings such as preset = "xqc-paper"; correct the file',
+        ),
     ],
 )
 def test_a_mistake_in_the_file(change: tuple[str, str], message: str, tmp_path: Path) -> None:

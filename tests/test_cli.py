@@ -122,6 +122,38 @@ def test_a_preset_is_printed_and_applied(tmp_path: Path, capsys: pytest.CaptureF
     assert json.loads((tmp_path / "run/config.json").read_text())["hyperparameters"]["learning_starts"] == 10_000
 
 
+def test_a_published_preset_has_a_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "train",
+        "xqc",
+        "Pendulum-v1",
+        "--preset",
+        "xqc-paper",
+        "-n",
+        "60",
+        "--run-dir",
+        str(tmp_path / "run"),
+    ]
+    assert main([*words, "--net-arch", "8", "8", "--eval-freq", "0"]) == 0  # what is said beside it counts more
+    printed = capsys.readouterr()
+    assert "preset for xqc-paper: learning_starts=5000, learning_rate=0.0003" in printed.out
+    hyperparameters = json.loads((tmp_path / "run/config.json").read_text())["hyperparameters"]
+    assert hyperparameters["gradient_steps"] == 2
+    assert hyperparameters["gamma"] == 0.995
+    assert hyperparameters["critic_net_arch"] == [512, 512, 512, 512]
+    assert hyperparameters["net_arch"] == [8, 8]
+
+
+def test_preset_alone_is_what_it_was_wherever_it_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i, words in enumerate(
+        (["--preset", "Hopper-v5"], ["--preset", "sac", "Hopper-v5"], ["Hopper-v5", "--preset"])
+    ):
+        assert main(["train", *words, "-n", "5", "--run-dir", str(tmp_path / str(i)), *SMALL]) == 0
+        assert "preset for Hopper-v5: learning_starts=10000" in capsys.readouterr().out
+
+
 def test_underscores_work_in_flags(tmp_path: Path) -> None:
     assert train(tmp_path / "run", "-n", "1e2", "--learning_starts=50") == 0
     assert json.loads((tmp_path / "run/config.json").read_text())["hyperparameters"]["learning_starts"] == 50
@@ -150,6 +182,11 @@ def test_underscores_work_in_flags(tmp_path: Path) -> None:
         (["train", "--n-envs", "0"], "n_envs='0' was given; expected a whole number >= 1"),
         (["train", "--seed", "-1"], "seed='-1' was given; expected a whole number >= 0"),
         (["train", "--preset"], "a preset was asked for sac on Pendulum-v1, which has none"),
+        (
+            ["train", "xqc", "--preset", "xqc-papr"],
+            "a preset xqc-papr was asked for xqc; did you mean 'xqc-paper'?; expected one of: xqc-paper; ",
+        ),
+        (["train", "sac", "--preset", "xqc-paper"], "expected one of: none has a name for this algorithm"),
         (["train", "--buffer-size", "900000000"], "buffer_size"),
         (["resume", "nowhere"], "nowhere is not a folder; expected the folder of a run"),
         (["eval", "."], ". has no config.json in it; expected the folder of a run or of a saved model; "),

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from softac.agents.presets import preset
+from softac.agents.presets import named_preset, preset
 from softac.agents.registry import AGENTS, find_agent
 from softac.cli.arguments import (
     add_config,
@@ -63,7 +63,11 @@ def add_parser(subparsers: Any, words: Sequence[str]) -> None:
         "--run-dir", type=Path, metavar="DIR", help="the run's own folder (default: runs/ENV__ALGO__SEED__TIME)"
     )
     parser.add_argument(
-        "--preset", action="store_true", help="start from the tuned settings for ENV, and print them"
+        "--preset",
+        nargs="?",
+        const=True,
+        metavar="NAME",
+        help="start from the tuned settings for ENV, or from the published ones of this name, and print them",
     )
     add_config(parser, RunConfig, "run")
     add_config(parser, RecordConfig, "evaluation and saving")
@@ -73,10 +77,12 @@ def add_parser(subparsers: Any, words: Sequence[str]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train from the beginning; returns the exit code."""
+    if args.preset in AGENTS or (isinstance(args.preset, str) and not args.what):
+        # `--preset sac Pendulum-v1`: a flag that may have a word has taken the first of those that stand alone.
+        args.what, args.preset = [args.preset, *args.what], True
     algorithm, env_id = _algorithm_and_env(args.what)
     agent_class = find_agent(algorithm)
-    tuned = preset(algorithm, env_id) if args.preset else {}
-    chosen = tuned | given(args, agent_class.Config) | given(args, RunConfig)
+    chosen = _preset(algorithm, env_id, args.preset) | given(args, agent_class.Config) | given(args, RunConfig)
     several = None if args.seeds is None else read_seeds(args.seeds)
     if several is not None:
         if args.seed is not None:
@@ -94,7 +100,8 @@ def run(args: argparse.Namespace) -> int:
     model = Model(agent_class, env_id, env_kwargs=kwargs, trust_module=True, **settings, **hyperparameters)
     if args.preset:
         changed = ", ".join(f"{k}={as_text(v)}" for k, v in chosen.items())
-        print(f"preset for {env_id}: {changed}; everything else as in `softac defaults {algorithm}`")  # noqa: T201
+        name = env_id if args.preset is True else args.preset
+        print(f"preset for {name}: {changed}; everything else as in `softac defaults {algorithm}`")  # noqa: T201
     if (first := _first_update(model)) > total:
         log.warning("the first update would come at step %d, and this run ends at step %d", first, total)
     word = model.run.seed if several is None else _folder_word(several)
@@ -102,6 +109,12 @@ def run(args: argparse.Namespace) -> int:
     if several is not None:
         return _train_seeds(model, several, total, record, path)
     return train_shown(model, total, record, path)
+
+
+def _preset(algorithm: str, env_id: str, asked: str | bool | None) -> dict[str, Any]:
+    if not asked:
+        return {}
+    return preset(algorithm, env_id) if asked is True else named_preset(algorithm, str(asked))
 
 
 def _algorithm_and_env(words: list[str]) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from softac.agents.presets import preset
+from softac.agents.presets import named_preset, preset
 from softac.agents.registry import find_agent
 from softac.config import STRICT, fields
 from softac.errors import CheckpointError, ConfigError, SoftacError, nearest
@@ -27,6 +27,7 @@ SHAPES = {
     "algorithms": "a table of its own for each, below a line [[algorithms]]",
     "environments": 'a list of ids, such as environments = ["Pendulum-v1"]',
     "seeds": 'a text, such as seeds = "0-9" or seeds = "0,3,7"',
+    "preset": 'true, or the name of published settings such as preset = "xqc-paper"',
     "settings": "a table, such as settings = { gamma = 0.98 }",
 }
 
@@ -41,7 +42,7 @@ class Algorithm:
     Attributes:
         algorithm: as on the command line.
         name: of its curve and folders; by default that of the algorithm.
-        preset: start from the tuned settings for each environment.
+        preset: start from the tuned settings for each environment, or from the published ones of this name.
         settings: hyperparameters and settings of the run, named as in Python.
         seeds: others than the suite's.
         environments: others than the suite's.
@@ -49,7 +50,7 @@ class Algorithm:
 
     algorithm: str
     name: Name | None = None
-    preset: bool = False
+    preset: bool | str = False
     settings: dict[str, Any] = Field(default_factory=dict)
     seeds: str | None = None
     environments: Environments | None = None
@@ -129,7 +130,7 @@ def _refusal(suite: str, error: ValidationError) -> ConfigError:
     where = [str(part) for part in first["loc"]]
     inside = Algorithm if where[0] == "algorithms" and len(where) > 1 else SuiteFile
     place = f"{suite}, algorithm {int(where[1]) + 1}" if inside is Algorithm else suite
-    key = where[-1] if inside is SuiteFile or len(where) > 2 else where[0]
+    key = where[2] if len(where) > 2 else where[-1] if inside is SuiteFile else where[0]
     known = fields(inside)
     match first["type"]:
         case "unexpected_keyword_argument":
@@ -222,7 +223,11 @@ def _model(entry: Algorithm, env_id: str, seed: int, *, trusted: bool) -> Model:
                 "give the seeds with seeds, and register an environment that needs arguments",
             )
         agent_class = find_agent(entry.algorithm)
-        chosen = (preset(entry.algorithm, env_id) if entry.preset else {}) | entry.settings
+        chosen = entry.settings
+        if entry.preset is True:
+            chosen = preset(entry.algorithm, env_id) | chosen
+        elif entry.preset:
+            chosen = named_preset(entry.algorithm, entry.preset) | chosen
         settings = (
             asdict(RunConfig()) | {k: v for k, v in chosen.items() if k in fields(RunConfig)} | {"seed": seed}
         )
