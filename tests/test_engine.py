@@ -117,6 +117,7 @@ def test_every_option_is_one_graph(name: str, options: dict[str, Any], monkeypat
 
     def without_code(function: Any, *, fullgraph: bool, dynamic: bool, options: Any) -> Any:
         assert set(options) == {"guard_filter_fn", "cpp_wrapper"}
+        assert options["cpp_wrapper"] is True
         return traced(function, fullgraph=fullgraph, dynamic=dynamic)
 
     monkeypatch.setattr("torch.compile", without_code)

@@ -176,3 +176,13 @@ def test_what_is_checked_before_each_call(monkeypatch: pytest.MonkeyPatch) -> No
     }
     assert by_part[".total"] >= {False}
     assert by_part[".other"] == by_part["x"] == {True}
+
+
+@pytest.mark.parametrize(("device", "in_cpp"), [("cpu", True), ("meta", False)])
+def test_calls_are_made_in_cpp_on_the_cpu_alone(
+    device: str, in_cpp: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, object] = {}
+    monkeypatch.setattr("torch.compile", lambda function, **arguments: given.update(arguments["options"]))
+    private.compiled(len, [torch.zeros(1, device=device), torch.zeros(1)])
+    assert given["cpp_wrapper"] is in_cpp

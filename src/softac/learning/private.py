@@ -95,5 +95,7 @@ def compiled(function: Callable[..., Any], own: Sequence[Tensor]) -> Callable[..
         fixed = (g.is_global or (g.guard_type == "TENSOR_MATCH" and id(g.value) in known) for g in guards)
         return [not is_fixed for is_fixed in fixed]
 
-    options: dict[str, Any] = {"guard_filter_fn": may_change, "cpp_wrapper": True}
+    # Calls in C++ make small graphs fast on a CPU; asked for here, they fail on a GPU (pytorch issue 178845).
+    on_cpu = all(tensor.device.type == "cpu" for tensor in own)
+    options: dict[str, Any] = {"guard_filter_fn": may_change, "cpp_wrapper": on_cpu}
     return torch.compile(function, fullgraph=True, dynamic=False, options=options)
