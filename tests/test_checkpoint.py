@@ -229,7 +229,7 @@ def test_no_checkpoint_at_all(run: Path, tmp_path: Path) -> None:
     text = f"{copy}/checkpoints holds no checkpoint; expected at least one folder step-...; train first, or name"
     with pytest.raises(CheckpointError, match=re.escape(text)):
         load(copy)
-    text = f"{tmp_path} holds 2 runs or models; expected the folder of a run or of a saved model; give one of them"
+    text = f"{tmp_path} holds a run or model; expected the folder of a run or of a saved model; give one of them"
     with pytest.raises(CheckpointError, match=re.escape(text)):
         load(tmp_path)
 

@@ -229,7 +229,7 @@ def test_the_commands_to_go_on_name_a_module_again(
     assert main(["resume", str(run), "--env", "swings:Swing-v0", "-n", "60"]) == 0
     assert main(["eval", str(run), "--env", "swings:Swing-v0"]) == 0
     assert main(["resume", str(run), "-n", "90"]) == 2
-    assert "name it yourself with --env swings:Swing-v0" in capsys.readouterr().err
+    assert "with trust_module=True, or --env swings:Swing-v0" in capsys.readouterr().err
 
 
 def test_an_environment_that_fails_while_it_is_made_is_code_4(
