@@ -45,19 +45,31 @@ def test_the_extra_all_has_every_extra():
     [everything] = EXTRAS["all"]
     listed = re.fullmatch(r"softac\[([\w,-]+)\]", everything)
     assert listed is not None
-    assert listed[1].split(",") == sorted(EXTRAS.keys() - FOR_DEVELOPERS)
+    assert sorted(listed[1].split(",")) == sorted(EXTRAS.keys() - FOR_DEVELOPERS)
+
+
+def test_every_extra_has_its_row_in_the_guide():
+    guide = (ROOT / "docs" / "guide" / "installation.md").read_text(encoding="utf-8")
+    assert [extra for extra in EXTRAS if f"\n| `{extra}` | " not in guide] == []
+
+
+def for_the_tests() -> list[str]:
+    """The extras that `dev` brings along."""
+    [brought] = [requirement for requirement in EXTRAS["dev"] if name_of(requirement) == "softac"]
+    return brought.removeprefix("softac[").removesuffix("]").split(",")
 
 
 def test_who_develops_gets_mujoco_and_make_installs_that():
-    assert "softac[mujoco]" in EXTRAS["dev"]
+    assert "mujoco" in for_the_tests()
     assert "--editable '.[dev]'" in (ROOT / "Makefile").read_text(encoding="utf-8")
     assert "mujoco>=3.3.6,!=4.0.0" in EXTRAS["mujoco"]
 
 
-def test_every_package_that_is_asked_for_is_pinned():
+def test_everything_that_make_installs_is_pinned():
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower().replace("_", "-").splitlines()
     pinned = {line.partition("==")[0] for line in lines if "==" in line}
-    asked = {name_of(r) for requirements in (PROJECT["dependencies"], *EXTRAS.values()) for r in requirements}
+    lists = [PROJECT["dependencies"], EXTRAS["dev"], *(EXTRAS[extra] for extra in for_the_tests())]
+    asked = {name_of(requirement).replace("_", "-") for requirements in lists for requirement in requirements}
     assert asked - pinned - {"softac"} == set()
 
 

@@ -32,8 +32,6 @@ RESULTS = HERE / "results" / "zoo.csv"
 COLUMNS = ("package", "versions", "environment", "algorithm", "result", "reason", "check", "spaces")
 INSTALL_LIMIT, LONGEST_TRIAL = 3_600, 3_600  # seconds; the machine may be busy
 VERSIONS = ("gymnasium", "mujoco", "numpy")
-# What a trial that went no further than this means.
-REFUSALS = ("ConfigError",)
 LONGEST = 500
 
 
@@ -126,7 +124,7 @@ def judged(answer: dict[str, Any]) -> tuple[str, str]:
         return "works", ""
     if stage in ("import", "make"):
         return "not made", text
-    if answer["error"] in REFUSALS:
+    if answer["error"] == "ConfigError" or (answer["error"] == "EnvironmentFailed" and " returned " in text):
         return "refused", text.partition(": ")[2]
     return "fails", f"{stage}: {text}"
 

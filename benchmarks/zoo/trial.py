@@ -31,18 +31,19 @@ def main() -> None:
     limit = LIMIT * len(entry["algorithms"])
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
     common: dict[str, Any] = {"stage": "import"}
-    make: Any = None
+    try:
+        make = maker(entry)
+        look(make, common)
+    except BaseException as error:
+        common |= {"error": type(error).__name__, "text": one_line(error)}
     for algorithm in entry["algorithms"]:
-        answer = common
+        answer = common | {"algorithm": algorithm}
         try:
-            if make is None:
-                make = maker(entry)
-                look(make, common)
-            answer = dict(common)
-            trial(make, algorithm, answer)
+            if "error" not in common:
+                trial(make, algorithm, answer)
         except BaseException as error:
-            answer["error"], answer["text"] = type(error).__name__, one_line(error)
-        print(f"\n{json.dumps(answer | {'algorithm': algorithm})}", flush=True)
+            answer |= {"error": type(error).__name__, "text": one_line(error)}
+        print(f"\n{json.dumps(answer)}", flush=True)
 
 
 def maker(entry: dict[str, Any]) -> Callable[[], Any]:
