@@ -1,27 +1,35 @@
 """What has been learned is not lost: damaged files, other people's folders, interruptions, loops that resume."""
 
 import fcntl
+import hashlib
+import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
 from folders import memory_folder
-from hashing import digests
-from reliability_envs import tiny
+from hashing import digests, training_digests
+from reliability_envs import Drift, tiny
 from softac import SAC
 from softac.cli.main import main
 from softac.errors import ConfigError
+from softac.files import sealed_json
 from softac.run.checkpoint import checkpoints
-from softac.run.folder import RunFolder, in_use
+from softac.run.folder import RunFolder, config_sha256, in_use, read_config
 from softac.run.metrics import MetricsFile
+from softac.run.signals import Interruption
 
 RECORD: dict[str, Any] = {"n_eval_episodes": 0, "save_freq": 100}
 
@@ -293,3 +301,188 @@ def test_whatever_is_false_stops(answer: Any) -> None:
 @pytest.mark.parametrize("answer", [None, True, np.True_, torch.tensor(True), [], {}, "", np.zeros(2)])
 def test_what_is_not_false_does_not_stop(answer: Any) -> None:
     assert tiny(learning_starts=10_000).learn(1_500, callback=lambda *_: answer).num_timesteps == 1_500
+
+
+# --------------------------------------------------------------------------- Ctrl-C
+
+
+class Pressing(Drift):
+    """`Drift`, in whose n-th step somebody presses Ctrl-C; `hard`: it is raised there, as a second one is."""
+
+    def __init__(self, at: int = 0, hard: bool = False) -> None:
+        super().__init__()
+        self.at, self.hard, self.steps = at, hard, 0
+
+    def step(self, action: Any) -> tuple[Any, ...]:
+        self.steps += 1
+        answer = super().step(action)
+        if self.steps == self.at:
+            if self.hard:
+                raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
+        return answer
+
+
+def test_ctrl_c_in_python_saves_and_is_raised(tmp_path: Path) -> None:
+    made = iter([Pressing(70), Pressing()])
+    model = tiny(lambda: next(made))
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(150, run_dir=tmp_path / "run", n_eval_episodes=1, save_freq=0)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert model.num_timesteps == 70
+    assert names(tmp_path / "run") == ["step-000000070"]
+    SAC.load(tmp_path / "run", env=Pressing).learn(80, run_dir=tmp_path / "run", n_eval_episodes=0, save_freq=0)
+    tiny(Pressing).learn(150, run_dir=tmp_path / "good", n_eval_episodes=0, save_freq=0)
+    assert training_digests(tmp_path / "run") == training_digests(tmp_path / "good")
+
+
+def test_ctrl_c_without_a_folder_leaves_the_model_whole() -> None:
+    model = tiny(Pressing(70))
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(150)
+    model.learn(80)
+    good = tiny(Pressing).learn(150)
+    assert model.training is not None
+    assert good.training is not None
+    assert np.array_equal(model.training.memory.rows[:150], good.training.memory.rows[:150])
+
+
+def test_an_interruption_within_a_step_leaves_no_false_transition() -> None:
+    model = tiny(lambda: Pressing(70, hard=True))
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(150)
+    assert model.num_timesteps == 69
+    model.learn(60)
+    good = tiny(Pressing).learn(129)
+    assert model.training is not None
+    assert good.training is not None
+    assert np.array_equal(model.training.memory.rows[:129], good.training.memory.rows[:129])
+
+
+def test_a_program_that_handles_ctrl_c_itself_is_left_alone() -> None:
+    def own(*_: Any) -> None:
+        pressed.append(model.num_timesteps)
+
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, own)
+    try:
+        model = tiny(Pressing(20))
+        model.learn(40)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert pressed == [19]
+    assert model.num_timesteps == 40
+
+
+def test_a_second_ctrl_c_ends_at_once() -> None:
+    def twice() -> None:
+        with Interruption() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            asked.append(stop())
+            os.kill(os.getpid(), signal.SIGINT)
+            pytest.fail("it was not raised")
+
+    asked: list[bool] = []
+    with pytest.raises(KeyboardInterrupt):
+        twice()
+    assert asked == [True]
+
+
+# --------------------------------------------------------------------------- arguments and devices
+
+
+class Kept(Drift):
+    def __init__(self, given: Any = None) -> None:
+        super().__init__()
+        self.given = given
+
+
+gym.register("kept/Kept-v0", entry_point=Kept)
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        (np.int64(3), 3),
+        (np.float32(0.5), 0.5),
+        (np.bool_(True), True),
+        ((1, 2), [1, 2]),
+        ({"a": [np.int8(1), None, "b"]}, {"a": [1, None, "b"]}),
+    ],
+)
+def test_arguments_are_what_a_file_gives_back(given: Any, taken: Any, tmp_path: Path) -> None:
+    model = tiny("kept/Kept-v0", env_kwargs={"given": given}).learn(5)
+    model.save(tmp_path / "m")
+    for envs in (model.life.envs, SAC.load(tmp_path / "m").life.envs):
+        made = envs.envs[0].unwrapped.given
+        assert (type(made), made) == (type(taken), taken)
+
+
+class Colour(Enum):
+    RED = 1
+
+
+@pytest.mark.parametrize(
+    "given",
+    [np.zeros(2), Path("here"), Colour.RED, signal.SIGINT, float("inf"), np.float64("nan"), int, {1: 2}, object()],
+    ids=str,
+)
+def test_arguments_that_a_file_cannot_give_back_are_refused_at_once(given: Any) -> None:
+    with pytest.raises(ConfigError) as error:
+        tiny("kept/Kept-v0", env_kwargs={"given": given})
+    assert error.value.given.startswith("env_kwargs given=")
+    assert error.value.given.endswith(" was given, which cannot be written into config.json and read back")
+    assert error.value.remedy == "pass a function that makes the environment instead"
+
+
+def without_gpu(folder: Path) -> None:
+    """As a machine with a GPU would have written the model."""
+    config = json.loads((folder / "config.json").read_text())
+    del config["sha256"]
+    config["run"]["device"] = "cuda"
+    (folder / "config.json").write_bytes(sealed_json(config))
+    for path in checkpoints(folder / "checkpoints"):
+        manifest = json.loads((path / "manifest.json").read_text())
+        del manifest["sha256"]
+        state = json.loads((path / "state.json").read_text()) | {"device": "NVIDIA H100"}
+        data = json.dumps(state).encode()
+        (path / "state.json").write_bytes(data)
+        manifest["files"]["state.json"] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        manifest["config_sha256"] = config_sha256(config)
+        (path / "manifest.json").write_bytes(sealed_json(manifest))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_model_of_a_gpu_is_used_without_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = tmp_path / "run"
+    tiny().learn(40, run_dir=run, **RECORD)
+    without_gpu(run)
+    model = SAC.load(run)
+    assert caplog.messages == ["device cuda, which this model was trained on, is not here; it is now on cpu"]
+    caplog.clear()
+    assert model.agent.device.type == "cpu"
+    assert model.evaluate(None, 1, deterministic=True, seed=0).lengths
+    model.learn(10, run_dir=run, **RECORD)
+    assert "continuing, not bit for bit: device was NVIDIA H100 and is cpu" in caplog.messages
+    assert read_config(run)["run"]["device"] == "cuda"  # which it goes back to where there is one
+    caplog.clear()
+    assert SAC.load(run, device="cpu").num_timesteps == 50
+    assert caplog.messages == []
+    with pytest.raises(ConfigError, match=r"^device='cuda' was given; expected auto, cpu, or a CUDA device"):
+        SAC.load(run, device="cuda")
+    assert main(["eval", str(run), "--n-eval-episodes", "1"]) == 0
+    assert main(["resume", str(run), "-n", "60"]) == 0
+
+
+def test_on_the_same_device_nothing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tiny().learn(40).save(tmp_path / "m")
+    SAC.load(tmp_path / "m").learn(5)
+    assert "continuing" not in caplog.text
+
+
+def test_the_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tiny().learn(5).save("~/m")
+    tiny().learn(5, run_dir="~/run", n_eval_episodes=0)
+    assert SAC.load("~/m").num_timesteps == SAC.load("~/run").num_timesteps == 5
+    assert {path.name for path in tmp_path.iterdir()} == {"m", "run"}

@@ -7,20 +7,22 @@ from pathlib import Path
 from typing import Any, Self, Unpack
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from softac.agents.make import find_device, make_agent, require_agent, require_served
+from softac.agents.make import find_device, make_agent, present_device, require_agent, require_served
 from softac.agents.registry import algorithm_name, find_agent
 from softac.config import make_config
 from softac.envs import EnvSource, Spaces, VectorEnv
 from softac.envs.make import EnvLike
 from softac.learning.engine import require_engine
 from softac.run import habits, stored
-from softac.run.config import RecordConfig, RunConfig, exchanged, whole_steps
+from softac.run.config import RecordConfig, RunConfig, exchanged, say_ineffective, whole_steps
 from softac.run.evaluate import Returns, act, evaluate, observations
 from softac.run.lifecycle import Attending, Lifecycle
-from softac.run.numerics import numerics, usual_threads
+from softac.run.numerics import numerics, single_precision, usual_threads
 from softac.run.seeding import Purpose, generator
+from softac.run.signals import Interruption
 from softac.run.training import Training
 from softac.types import Moment
 
@@ -76,13 +78,13 @@ class Model:
         worlds = {"env_workers": env_workers, "env_timeout": env_timeout, "on_env_failure": on_env_failure}
         run = make_config(RunConfig, settings | worlds | {"overlap": overlap})
         hyperparameters = make_config(require_agent(agent_class).Config, config)
-        find_device(device)
-        source = EnvSource(env, dict(env_kwargs or {}), trust_module)
+        where = find_device(device)
+        source = EnvSource(env, stored.plain_arguments(env_kwargs or {}), trust_module)
         envs = stored.training_envs(source, run)
         with ExitStack() as stack:
             if source.repeatable:  # made here
                 stack.callback(envs.close)
-            self._assemble(agent_class, hyperparameters, run, envs.spaces, source, envs)
+            self._assemble(agent_class, hyperparameters, run, envs.spaces, source, envs, device=where)
             require_engine(run.engine, self.agent)
             stack.pop_all()
 
@@ -94,18 +96,20 @@ class Model:
         spaces: Spaces,
         source: EnvSource,
         envs: VectorEnv | None,
+        *,
+        device: torch.device,
         threads: int | None = None,
     ) -> None:
         require_served(agent_class, spaces.spec, source.name)
         stored.require_overlap(agent_class, run)
         threads = threads or usual_threads(getattr(config, "batch_size", 1), getattr(config, "net_arch", ()))
-        with numerics(threads):
+        with numerics(threads), single_precision():
             self.agent = make_agent(
                 agent_class,
                 spaces.spec,
                 config,
                 generator=generator(Purpose.INITIAL_WEIGHTS, run.seed),
-                device=find_device(run.device),
+                device=device,
                 precision=run.precision,
             )
         self.spaces, self.source = spaces, source
@@ -165,13 +169,18 @@ class Model:
             EnvironmentFailed: the environment raised or returned what it must not.
             DiskError: the folder could not be written.
             NumericalError: a loss or parameter is no longer finite.
+            KeyboardInterrupt: Ctrl-C was pressed; the step is finished and the run is saved. The model can go on.
         """
         frequencies = {"eval_freq": eval_freq, "n_eval_episodes": n_eval_episodes, "save_freq": save_freq}
         record = make_config(RecordConfig, frequencies)
         habits.refuse_learnt(others)
         habits.require_callback(callback)
-        folder = None if run_dir is None else Path(run_dir)
-        return self.train(self.num_timesteps + whole_steps(total_timesteps), record, folder, callback=callback)
+        if run_dir is None:
+            say_ineffective(record)
+        folder = None if run_dir is None else Path(run_dir).expanduser()
+        until = self.num_timesteps + whole_steps(total_timesteps)
+        with Interruption() as stop:
+            return self.train(until, record, folder, callback=callback, stop=stop)
 
     def train(
         self,
@@ -214,9 +223,10 @@ class Model:
         """
         flat, batched = observations(self.spaces, obs)
         noise = None
-        if not deterministic:
-            noise = self.agent.act_noise(len(flat), self._prediction_noise, Moment(self.num_timesteps))
-        actions = [self.spaces.to_env(action) for action in act(self.agent, flat, noise)]
+        with single_precision():
+            if not deterministic:
+                noise = self.agent.act_noise(len(flat), self._prediction_noise, Moment(self.num_timesteps))
+            actions = [self.spaces.to_env(action) for action in act(self.agent, flat, noise)]
         return (np.stack(actions) if batched else actions[0]), None
 
     def evaluate(self, env: EnvLike | None, n_eval_episodes: int, *, deterministic: bool, seed: int) -> Returns:
@@ -240,7 +250,7 @@ class Model:
             DiskError: it cannot be written.
             NumericalError: a parameter is not finite.
         """
-        self.life.save(Path(folder))
+        self.life.save(Path(folder).expanduser())
 
     @classmethod
     def load(
@@ -253,6 +263,7 @@ class Model:
         step: int | None = None,
         verify_replay: bool = False,
         trust_module: bool = False,
+        device: str | None = None,
         env_workers: int | None = None,
         env_timeout: float | None = None,
         on_env_failure: str | None = None,
@@ -269,7 +280,8 @@ class Model:
             best: the agent of the best evaluation instead; it can act but not go on learning.
             step: the checkpoint written at this step instead of the newest.
             verify_replay: pass over a checkpoint whose replay files are damaged, too.
-            trust_module: accept "module:Env-v0" for `env`, which imports the module.
+            device: as for a new model; None: the one it was trained on, or any where that is missing.
+            trust_module: accept "module:Env-v0" for `env`, which imports the module; not for the file's.
             env_workers: another number of processes for the environments than it was trained with.
             env_timeout: as for a new model, instead of what it was trained with.
             on_env_failure: as for a new model, instead of what it was trained with.
@@ -280,18 +292,27 @@ class Model:
                 one, or of another algorithm than this class.
         """
         own = None if agent_class is None else require_agent(agent_class)
-        said = stored.Description.read(Path(folder), lambda name: own or find_agent(name))
+        said = stored.Description.read(Path(folder).expanduser(), lambda name: own or find_agent(name))
         cls._require_own(said.agent_class, said.path)
         snapshot, home = said.newest(best=best, step=step, verify_replay=verify_replay)
         if own is None:
             said.require_as_large(snapshot)
         run = exchanged(said.run, env_workers=env_workers, env_timeout=env_timeout, on_env_failure=on_env_failure)
-        source, envs, no_env = said.environments(env, run, trust_module=trust_module)
+        source, envs, no_env = said.environments(env, run, trust_module=trust_module and env is not None)
         model = cls.__new__(cls)
         with ExitStack() as stack:
             if envs is not None and source.repeatable:
                 stack.callback(envs.close)
-            model._assemble(said.agent_class, said.hyperparameters, run, said.spaces, source, envs, said.threads)
+            model._assemble(
+                said.agent_class,
+                said.hyperparameters,
+                run,
+                said.spaces,
+                source,
+                envs,
+                device=present_device(run.device) if device is None else find_device(device),
+                threads=said.threads,
+            )
             model.life.go_on_from(snapshot, home)
             stack.pop_all()
         model.life.no_env = no_env

@@ -1,5 +1,6 @@
 """From an agent's class to an agent: its device, its precision, and what cannot work refused in words."""
 
+import logging
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from softac.errors import ConfigError, either
 from softac.learning.learner import Learner
 from softac.nets.layers import round_hidden_products
 from softac.types import Agent, EnvSpec
+
+log = logging.getLogger("softac")
 
 
 def make_agent(
@@ -96,6 +99,16 @@ def find_device(name: str) -> torch.device:
             "leave it out for auto",
         ) from None
     return device
+
+
+def present_device(name: str) -> torch.device:
+    """The device that a file names; another, with a line that says so, where it is not here."""
+    try:
+        return find_device(name)
+    except ConfigError:
+        device = find_device("auto")
+        log.warning("device %s, which this model was trained on, is not here; it is now on %s", name, device)
+        return device
 
 
 def _round_hidden_products(agent: Agent) -> None:

@@ -129,7 +129,7 @@ class Display(logging.Handler):
             self.live = Live(console=self.console, auto_refresh=False)
             self.live.start()
         else:
-            self.console.print(f"{self.title} -> {self.where}", soft_wrap=True, highlight=False)
+            self.console.print(f"{self.title} -> {self.where}", soft_wrap=True, highlight=False, markup=False)
         self._tell_notes()
 
     def _tell_notes(self) -> None:

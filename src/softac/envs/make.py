@@ -1,5 +1,6 @@
 """From an environment id, object or callable to a Gymnasium environment, quietly and carefully."""
 
+import copy
 import importlib
 import logging
 import os
@@ -121,6 +122,32 @@ class EnvSource:
         """Whether a second environment can be made."""
         return not isinstance(self.env, gym.Env)
 
+    @property
+    def time_limit(self) -> int | None:
+        """The most steps of an episode, as far as Gymnasium has been told; None: it has not."""
+        if isinstance(self.env, str):
+            spec = gym.registry.get(self.env.rpartition(":")[2])
+            given = self.kwargs.get("max_episode_steps", getattr(spec, "max_episode_steps", None))
+        else:
+            given = getattr(_spec(self.env), "max_episode_steps", None)
+        return given if isinstance(given, int) and given > 0 else None
+
+    def second(self) -> "EnvSource | None":
+        """What makes a second environment like this one; None where that is not known."""
+        if self.repeatable:
+            return self
+        spec = _spec(self.env)
+        if spec is None:
+            return None
+
+        spec = copy.deepcopy(spec)
+        spec.kwargs.pop("render_mode", None)  # nobody is to see it
+
+        def again() -> Env:
+            return gym.make(spec, disable_env_checker=True)
+
+        return EnvSource(again, {})
+
     def make(self, render_mode: str | None = None) -> Env:
         """One environment; raises as `make_env`."""
         return make_env(self.env, self.kwargs, render_mode=render_mode, trust_module=self.trust_module)
@@ -140,6 +167,13 @@ class EnvSource:
                 "pass one",
             )
         return InProcessVectorEnv(self.make, num_envs, renewable=self.repeatable)
+
+
+def _spec(env: Any) -> Any:
+    try:
+        return getattr(env, "spec", None)
+    except Exception:  # of a wrapper that cannot be described
+        return None
 
 
 def _require_registered(env_id: str, trust_module: bool) -> None:

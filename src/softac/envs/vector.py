@@ -6,7 +6,7 @@ so there is no reset row to drop and no final observation to look up.
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ import gymnasium as gym
 import numpy as np
 
 from softac.envs.spaces import Spaces, spaces_of
-from softac.errors import SoftacError
+from softac.errors import ConfigError, SoftacError
 from softac.types import FloatArray
 from softac.words import described
 
@@ -105,6 +105,7 @@ class InProcessVectorEnv:
         try:
             for _ in range(num_envs):
                 self.envs.append(make())
+            _require_apart(self.envs)
             self.spaces = spaces_of(self.envs[0])
         except BaseException:
             self.close()
@@ -189,6 +190,15 @@ def _close(env: gym.Env[Any, Any]) -> None:
         env.close()
     except Exception as error:
         log.warning("an environment raised %s in close", described(error))
+
+
+def _require_apart(envs: Sequence[gym.Env[Any, Any]]) -> None:
+    if len({id(env.unwrapped) for env in envs}) < len(envs):
+        raise ConfigError(
+            f"the function that makes the environments returned the same {type(envs[0].unwrapped).__name__} again",
+            "expected a new one from each call, since each plays an episode of its own",
+            "make it inside the function",
+        )
 
 
 def _size(answer: Any) -> str:

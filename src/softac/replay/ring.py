@@ -154,7 +154,7 @@ class Replay:
         # The drawn rows, then the rows of their next obs: one gather fetches both.
         drawn = torch.empty(2 * size, dtype=torch.int64)
         self._rows, self._next_rows, self._drawn_rows = drawn[:size], drawn[size:].numpy(), drawn.numpy()
-        self._drawn = torch.empty(2 * size, self.rows.shape[1])
+        self._drawn = torch.empty(2 * size, self.rows.shape[1], dtype=torch.float32)
         self._drawn_numbers = self._drawn.numpy()
         self._batch = self._views(self._drawn)
 

@@ -21,7 +21,7 @@ class RolloutStorage:
     def __init__(self, n_steps: int, n_envs: int, spec: EnvSpec, device: torch.device) -> None:
         o, a = spec.obs_dim, spec.action_dim
         self.n_steps, self.n_envs, self.device = n_steps, n_envs, device
-        self.rows = torch.zeros(n_steps * n_envs, row_width(spec) + 1)
+        self.rows = torch.zeros(n_steps * n_envs, row_width(spec) + 1, dtype=torch.float32)
         self.added = 0
         self._widths = [o, a, 1, 1, o, 1]
         table = self.rows.numpy()

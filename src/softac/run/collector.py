@@ -9,6 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from softac.envs import EnvFault, Step, VectorEnv
 from softac.errors import EnvironmentFailed
-from softac.run.episode import Delays, Episode, NStep
+from softac.run.episode import MOST_KEPT, Delays, Episode, NStep
 from softac.run.evaluate import MOST_FAILURES, OnEnvFailure
 from softac.run.seeding import Purpose, derive_seed
 from softac.types import FloatArray, Row
@@ -69,6 +70,7 @@ class Collector:
         self.actions = np.zeros((envs.num_envs, envs.spaces.spec.action_dim), np.float32)
         self.chosen = False  # whether `actions` are those of a round that has not ended
         self.episodes: list[Episode] = []
+        self.rewards = 0.0, 0  # their sum, and of how many steps, since the last row of metrics
         self.restarts = 0
         self.failures = [0] * envs.num_envs  # episodes in a row, for each environment
         self.delays = Delays()
@@ -130,6 +132,9 @@ class Collector:
             except EnvFault as fault:
                 self._mend(self.cursor, fault, choose)
                 self._answers = self.envs.step(self.cursor, self.actions[self.cursor :])
+            except BaseException:  # an interruption: whether the environment has made its step, nobody knows
+                self._ended = self.cursor
+                raise
         if self.cursor == self.envs.num_envs:
             self.cursor, self.chosen = 0, False
 
@@ -150,6 +155,7 @@ class Collector:
             self.episodes_done += 1
             self.failures[i] = 0
         self.episodes[i] = following
+        self.rewards = self.rewards[0] + step.reward, self.rewards[1] + 1
         self.steps += 1
         self.cursor += 1
 
@@ -216,7 +222,7 @@ class Collector:
             self.envs.restart(i)
         except EnvFault as fault:
             raise self._unmade(i, fault) from fault
-        found = self._replayed(i, episode.index, np.array(episode.actions, np.float32))
+        found = self._replayed(i, episode.index, episode.actions.rows(self.actions.shape[1]))
         if found is None or found.obs.tobytes() != episode.obs.tobytes():
             log.warning("%s", _unrepeated(i, episode.index))
             self.lose()
@@ -257,7 +263,8 @@ class Collector:
 
         The actions are one array `[sum of lengths, A]`, environment after environment.
         """
-        actions = [a for episode in self.episodes for a in episode.actions]
+        width = self.actions.shape[1]
+        actions = [episode.actions.rows(width) for episode in self.episodes]
         plain = {
             "steps": self.steps,
             "episodes_done": self.episodes_done,
@@ -268,12 +275,13 @@ class Collector:
             "restarts": self.restarts,
             "failures": list(self.failures),
             "episodes": [
-                {"index": e.index, "length": len(e.actions), "obs_sha256": _fingerprint(e.obs)}
-                for e in self.episodes
+                {"index": e.index, "length": len(rows), "obs_sha256": _fingerprint(e.obs)}
+                | ({"forgotten": True} if len(rows) < len(e.actions) else {})
+                for e, rows in zip(self.episodes, actions, strict=True)
             ],
+            "rewards": list(self.rewards),
         }
-        width = self.actions.shape[1]
-        return plain, np.array(actions, np.float32).reshape(-1, width)
+        return plain, np.concatenate(actions)
 
     def load_state(self, plain: dict[str, Any], actions: FloatArray) -> list[str]:
         """Go back to where `state` was taken: reset with each seed and play the actions again.
@@ -287,15 +295,17 @@ class Collector:
         self.recent.extend((float(r), int(n)) for r, n in plain["recent"])
         self.cursor, self.chosen = int(plain["cursor"]), bool(plain["chosen"])
         self.actions = np.array(plain["actions"], np.float32)
+        self.rewards = float((plain.get("rewards") or (0.0, 0))[0]), int((plain.get("rewards") or (0.0, 0))[1])
         self.restarts = int(plain.get("restarts", 0))
         self.failures = [int(n) for n in plain.get("failures", self.failures)]
         self.episodes, lost, first = [], [], 0
         for i, saved in enumerate(plain["episodes"]):
             stop = first + int(saved["length"])
-            episode = self._replayed(i, int(saved["index"]), actions[first:stop])
+            index = int(saved["index"])
+            episode = None if saved.get("forgotten") else self._found(i, index, actions[first:stop])
             if episode is None or _fingerprint(episode.obs) != saved["obs_sha256"]:
-                lost.append(_unrepeated(i, int(saved["index"])))
-                episode = self._reset(i, int(saved["index"]) + 1)
+                lost.append(_unkept(i, index) if saved.get("forgotten") else _unrepeated(i, index))
+                episode = self._begin(i, index + 1)
             self.episodes.append(episode)
             first = stop
         return lost
@@ -316,6 +326,18 @@ class Collector:
         if not 0 <= int(plain["cursor"]) < n or min(int(plain["steps"]), int(plain["episodes_done"])) < 0:
             raise ValueError("counters out of range")
 
+    def _found(self, i: int, index: int, actions: FloatArray) -> Episode | None:
+        """`_replayed`, with a new instance and None where the environment fails and that is wanted."""
+        try:
+            return self._replayed(i, index, actions)
+        except EnvironmentFailed as failed:
+            if self.on_env_failure == "stop":
+                raise
+            log.warning("%s", failed.given)
+            with suppress(EnvFault):  # then the next reset says what is wrong
+                self.envs.restart(i)
+            return None
+
     def _replayed(self, i: int, index: int, actions: FloatArray) -> Episode | None:
         episode = self._reset(i, index)
         for action in actions:
@@ -334,6 +356,13 @@ class Collector:
                 pass  # these transitions have been stored already
         episode.seen = None
         return episode
+
+
+def _unkept(i: int, index: int) -> str:
+    return (
+        f"episode {index} of environment {i} was longer than {MOST_KEPT:,} steps, whose actions are not kept; "
+        "continuing with a new episode, not bit for bit"
+    )
 
 
 def _unrepeated(i: int, index: int) -> str:

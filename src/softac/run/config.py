@@ -1,5 +1,6 @@
 """How a run is made, agent apart."""
 
+import logging
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,8 @@ from softac.config import STRICT, make_config
 from softac.errors import ConfigError
 
 MOST_STEPS = 10**12
+
+log = logging.getLogger("softac")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -64,6 +67,14 @@ def exchanged(run: RunConfig, **values: Any) -> RunConfig:
     """
     changed: RunConfig = make_config(RunConfig, asdict(run) | {k: v for k, v in values.items() if v is not None})
     return changed
+
+
+def say_ineffective(record: "RecordConfig") -> None:
+    """Say what was asked for in vain by a training without a run folder, which writes and evaluates nothing."""
+    usual = asdict(RecordConfig())
+    asked = [f"{name}={value}" for name, value in asdict(record).items() if value not in (0, usual[name])]
+    if asked and record.n_eval_episodes > 0:
+        log.warning("%s has no effect without run_dir, the folder to evaluate and save in", ", ".join(asked))
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -4,8 +4,12 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from softac.envs import Step
 from softac.types import FloatArray, Row
+
+MOST_KEPT = 100_000  # steps of an episode whose actions are kept
 
 
 class NStep:
@@ -44,6 +48,32 @@ class NStep:
             yield Row(first_obs, first_action, reward, discount, obs, ended=True)
 
 
+class Actions:
+    """The actions of one episode, by which it is found again; beyond `MOST_KEPT` steps they are forgotten.
+
+    An episode that never ends would otherwise fill the memory, and be played from its beginning on every load.
+    """
+
+    def __init__(self) -> None:
+        self._steps = 0
+        self._data = bytearray()
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def append(self, action: FloatArray) -> None:
+        """Add one, `[A]`."""
+        self._steps += 1
+        if self._steps <= MOST_KEPT:
+            self._data += action.astype(np.float32, copy=False).tobytes()
+        else:
+            self._data.clear()
+
+    def rows(self, width: int) -> FloatArray:
+        """All of them `[len, A]`, `width` being A; none where they have been forgotten."""
+        return np.frombuffer(bytes(self._data), np.float32).reshape(-1, width)
+
+
 @dataclass
 class Episode:
     """The episode one environment is in."""
@@ -52,7 +82,7 @@ class Episode:
     seed: int
     obs: FloatArray
     window: NStep
-    actions: list[FloatArray] = field(default_factory=list)
+    actions: Actions = field(default_factory=Actions)
     total: float = 0.0
     seen: float | None = None  # when `obs` was there, in seconds of the monotonic clock; None: not to be counted
 

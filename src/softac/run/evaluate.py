@@ -13,10 +13,11 @@ from torch import Tensor
 
 from softac.envs import EnvFault, Spaces, VectorEnv
 from softac.errors import ConfigError, EnvironmentFailed, NumericalError
+from softac.run.numerics import single_precision
 from softac.run.seeding import Purpose, derive_seed, generator
 from softac.types import Agent, FloatArray, Moment
 
-VERY_LONG = 100_000  # steps of one episode
+LONGEST = 10_000  # steps of one episode of evaluation, unless its environment declares a longer time limit
 MOST_FAILURES = 10  # one after the other, where a new instance takes the place of one that has failed
 
 OnEnvFailure = Literal["stop", "restart"]
@@ -33,6 +34,7 @@ class Returns:
 
     returns: list[float]
     lengths: list[int]
+    cut: bool = False  # whether the last episode was cut off, and those after it left out
 
     @property
     def mean(self) -> float:
@@ -55,6 +57,7 @@ def evaluate(
     step: int = 0,
     stop: Callable[[], bool] = lambda: False,
     on_env_failure: OnEnvFailure = "stop",
+    longest: int = LONGEST,
 ) -> Returns:
     """Run `n_episodes` episodes in the first environment of `envs`.
 
@@ -70,6 +73,8 @@ def evaluate(
         step: environment steps of training so far, for exploration that fades with them.
         stop: asked at every step; True ends the evaluation after the episodes finished so far.
         on_env_failure: "stop", or "restart": a new instance begins the same episode again, ten times at most.
+        longest: steps after which an episode is cut off. The evaluation ends with it, since in a task without
+            an end every further episode would take as long.
 
     Raises:
         ConfigError: a number of episodes or a seed that cannot be.
@@ -79,26 +84,34 @@ def evaluate(
     stream = generator(Purpose.EVALUATION_NOISE, seed)
 
     def choose(obs: FloatArray, noise: Tensor | None) -> tuple[FloatArray, Tensor | None]:
-        if not deterministic:
-            noise = agent.act_noise(1, stream, Moment(step, noise))
-        return act(agent, obs[None], noise), noise
+        with single_precision():
+            if not deterministic:
+                noise = agent.act_noise(1, stream, Moment(step, noise))
+            return act(agent, obs[None], noise), noise
 
     returns: list[float] = []
     lengths: list[int] = []
     attempts = MOST_FAILURES if on_env_failure == "restart" else 1
     for episode in range(n_episodes):
         start = derive_seed(Purpose.EVALUATION_EPISODE, seed, episode)
-        played = _persist(partial(_play, envs, choose, start, stop), envs, attempts)
+        played = _persist(partial(_play, envs, choose, start, stop, longest), envs, attempts)
         if played is None:
             break
         returns.append(played[0])
         lengths.append(played[1])
+        if played[2]:
+            log.warning(
+                "an evaluation episode was cut off after %d steps, and the evaluation ends with it; if the task "
+                "has no end, give it a time limit (gymnasium.wrappers.TimeLimit)",
+                longest,
+            )
+            return Returns(returns, lengths, cut=True)
     return Returns(returns, lengths)
 
 
 def _persist(
-    play: Callable[[], tuple[float, int] | None], envs: VectorEnv, attempts: int
-) -> tuple[float, int] | None:
+    play: Callable[[], tuple[float, int, bool] | None], envs: VectorEnv, attempts: int
+) -> tuple[float, int, bool] | None:
     """What `play` returns, tried again in a new instance where the environment fails."""
     for left in reversed(range(attempts)):
         try:
@@ -112,32 +125,28 @@ def _persist(
     return None
 
 
-def _play(envs: VectorEnv, choose: Choose, seed: int, stop: Callable[[], bool]) -> tuple[float, int] | None:
-    """Return and length of one episode; None if asked to stop."""
+def _play(
+    envs: VectorEnv, choose: Choose, seed: int, stop: Callable[[], bool], longest: int
+) -> tuple[float, int, bool] | None:
+    """Return and length of one episode, and whether it was cut off; None if asked to stop."""
     total, length = 0.0, 0
     noise: Tensor | None = None
     try:
         obs, ended = envs.reset(0, seed), False
-        while not ended:
+        while not ended and length < longest:
             if stop():
                 return None
             actions, noise = choose(obs, noise)
             (answer,) = envs.step(0, actions)
             obs, ended = answer.obs, answer.terminated or answer.truncated
             total, length = total + answer.reward, length + 1
-            if length == VERY_LONG:
-                log.warning(
-                    "an evaluation episode has not ended after %d steps; if it never will, give the "
-                    "environment a time limit (gymnasium.wrappers.TimeLimit)",
-                    VERY_LONG,
-                )
     except EnvFault as fault:
         raise EnvironmentFailed(
             f"the evaluation environment {fault} at step {length + 1} of the episode with seed {seed}",
             f"expected {fault.expected}",
             "correct the environment",
         ) from fault
-    return total, length
+    return total, length, not ended
 
 
 def _require_counts(n_episodes: int, seed: int) -> None:

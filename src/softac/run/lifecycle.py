@@ -1,11 +1,13 @@
 """The life of one training: made or loaded, begun when it is first needed, and gone on with by every call."""
 
+import gc
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict
+from weakref import WeakSet
 
 from softac.config import make_config
 from softac.envs import EnvSource, InProcessVectorEnv, Spaces, VectorEnv, open_envs
@@ -17,8 +19,9 @@ from softac.learning.state import load_state_, state_of
 from softac.replay import require_memory
 from softac.run.checkpoint import CHECKPOINTS, OPTIM_PREFIX, Home, Snapshot, checkpoints, differences
 from softac.run.config import RecordConfig, RunConfig
+from softac.run.evaluate import LONGEST
 from softac.run.folder import BEST, CONFIG, CRASH, REPLAY, RunFolder, config_sha256, write_description
-from softac.run.numerics import numerics
+from softac.run.numerics import device_name, numerics
 from softac.run.recorder import Recorder
 from softac.run.stored import describe, require_same_spaces, save
 from softac.run.training import Training, rows_kept, train
@@ -26,6 +29,21 @@ from softac.run.waiting import ProcessorTime, cost_of_waiting
 from softac.types import Agent, Sink
 
 log = logging.getLogger("softac")
+
+# All that hold environments in this process, so that no two step the same one.
+HOLDERS: "WeakSet[Lifecycle]" = WeakSet()
+
+
+def _inner(envs: VectorEnv | None) -> list[Any]:
+    """The environments inside all wrappers; none where they are in other processes."""
+    here = getattr(envs, "inner", envs)  # a thread may step them
+    return [env.unwrapped for env in getattr(here, "envs", ())]
+
+
+def _owner(envs: VectorEnv) -> "Lifecycle | None":
+    """The training that one of the environments belongs to."""
+    asked = {id(env) for env in _inner(envs)}
+    return next((life for life in HOLDERS if any(id(env) in asked for env in _inner(life.envs))), None)
 
 
 class Attending(TypedDict, total=False):
@@ -80,8 +98,23 @@ class Lifecycle:
         self.loaded: Snapshot | None = None
         self.home: Home | None = None
         self.saves: dict[Path, Home] = {}
+        self._claim()
         self.no_env = ""
         self._engine_chosen = False
+
+    def _claim(self) -> None:
+        """Note whose the environments are; refuse one that another model steps."""
+        if self.envs is None:
+            return
+        if _owner(self.envs) is not None:
+            gc.collect()  # a model that nobody holds any more holds nothing
+        if _owner(self.envs) is not None:
+            raise ConfigError(
+                f"this {type(_inner(self.envs)[0]).__name__} belongs to another model, which steps it",
+                "expected an environment for each model, since both would cut each other's episodes",
+                "make a second one, or close() the other model first",
+            )
+        HOLDERS.add(self)
 
     def go_on_from(self, snapshot: Snapshot, home: Home) -> None:
         """Take the networks of a checkpoint now, and the rest when it is needed.
@@ -138,6 +171,9 @@ class Lifecycle:
                 log.warning("%s", sentence)
             if changed := differences(self.loaded.made_on):
                 log.warning("continuing, not bit for bit: %s", changed)
+            before, now = self.loaded.state.get("device"), device_name(self.agent.device)
+            if before not in (None, now):
+                log.warning("continuing, not bit for bit: device was %s and is %s", one_line(str(before), 60), now)
         self.training = training
         return training
 
@@ -154,8 +190,15 @@ class Lifecycle:
             stack.enter_context(numerics(self.threads))
             training = self.begun(until)
             eval_envs = None
-            if folder is not None and record.n_eval_episodes > 0 and self.source.repeatable:
-                eval_envs = stack.enter_context(closing(self._envs_to_evaluate_in()))
+            if folder is not None and record.n_eval_episodes > 0:
+                eval_envs = self._second(stack)
+            if self.source.time_limit is None and training.steps == 0:
+                log.info(
+                    "%s declares no time limit: an evaluation episode is cut off after %d steps; where episodes "
+                    "may never end, put gymnasium.wrappers.TimeLimit around it",
+                    self.source.name,
+                    LONGEST,
+                )
             if folder is not None:
                 stack.enter_context(RunFolder(folder))
             self._choose_engine(training, until, by.get("engine"))
@@ -170,6 +213,7 @@ class Lifecycle:
                 sinks=by.get("sinks", ()),
                 callback=callback,
                 stop=by.get("stop", lambda: False),
+                longest=max(LONGEST, self.source.time_limit or 0),
             )
             stack.callback(recorder.close)
             try:
@@ -208,26 +252,54 @@ class Lifecycle:
             ConfigError: it is the training's own, or has other spaces.
             EnvironmentFailed: it could not be made.
         """
-        used = [e.unwrapped for e in getattr(self.envs, "envs", ())]  # none where they are in other processes
-        inner = getattr(env, "unwrapped", env)  # a wrapper around it would step it just as well
-        if any(inner is e for e in used) or (env is None and not self.source.repeatable):
-            raise ConfigError(
-                "the environment this model trains in was given",
-                "expected another, since evaluating would end its episode",
-                "pass its id, a function, or a second one",
-            )
         source = self.source if env is None else EnvSource(env, {})
         with ExitStack() as stack:
             envs = source.vector(1)
+            owner = _owner(envs)
+            if owner is not None:
+                raise ConfigError(
+                    f"the environment {'this' if owner is self else 'another'} model trains in was given",
+                    "expected another, since evaluating would end its episode",
+                    "pass its id, a function, or a second one",
+                )
             if source.repeatable:  # made here; an environment that was given stays open
                 stack.enter_context(closing(envs))
             require_same_spaces(source, envs.spaces, self.spaces)
             yield envs
 
+    def _second(self, stack: ExitStack) -> VectorEnv | None:
+        """An environment for evaluations during training; None, with a line that says so, if there is none."""
+        source, envs = self.source.second(), None
+        if source is self.source:
+            envs = self._envs_to_evaluate_in()
+        elif source is not None:
+            with suppress(SoftacError):  # what was given may not be what its spec says
+                envs = open_envs(source, 1, workers=0, timeout=self.run.env_timeout)
+        if source is None or envs is None:
+            log.warning(
+                "no evaluation is made: there is only the one %s that was given; pass its id or a function that "
+                "makes it (or n_eval_episodes=0, to evaluate nothing)",
+                self.source.name,
+            )
+            return None
+        if _owner(envs) is not None:
+            raise ConfigError(
+                f"{source.name} returned the environment that this model trains in, to evaluate in",
+                "expected a new one from each call, since evaluating would end the episode of training",
+                "make it inside the function",
+            )
+        stack.enter_context(closing(envs))
+        if source is not self.source:
+            require_same_spaces(source, envs.spaces, self.spaces)
+            kind = type(_inner(envs)[0]).__name__
+            log.info("evaluations are made in a second %s, made as the one that was given", kind)
+        return envs
+
     def close(self) -> None:
         """Close the environments."""
         if self.envs is not None:
             self.envs.close()
+            HOLDERS.discard(self)
 
     def _attended(self, training: Training, until: int, recorder: Recorder, by: Attending) -> None:
         heartbeat, processor = by.get("heartbeat"), ProcessorTime()

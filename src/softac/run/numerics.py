@@ -16,18 +16,42 @@ def numerics(threads: int) -> Iterator[None]:
     The Adam moments of units that have died decay into denormal numbers, which make an update up
     to 13 times slower. PyTorch's worker threads take the mode over when they are started, so the
     first entry should come before other work in PyTorch; the calling thread gets its own back.
-    May be nested: a callback that evaluates leaves the training around it as it was.
+    May be nested: a callback that evaluates leaves the training around it as it was. Gradients are
+    computed inside, also where the program around has switched them off.
     """
     before, flushing = torch.get_num_threads(), flushes_denormals()
     torch.set_flush_denormal(True)
     if threads != before:
         torch.set_num_threads(threads)
     try:
-        yield
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
     finally:
         torch.set_flush_denormal(flushing)
         if threads != before:
             torch.set_num_threads(before)
+
+
+def device_name(device: torch.device) -> str:
+    """The device as what computes the bits: "cpu", or the name of the GPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+@contextmanager
+def single_precision() -> Iterator[None]:
+    """What PyTorch makes without being told a dtype is float32 while inside, which agents count on.
+
+    Only agents are called inside: environments and callbacks keep the default that their program has set.
+    """
+    before = torch.get_default_dtype()
+    if before is torch.float32:
+        yield
+        return
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def usual_threads(batch_size: int, net_arch: Sequence[int]) -> int:

@@ -29,7 +29,7 @@ from softac.run.checkpoint import (
     write_checkpoint,
 )
 from softac.run.config import RecordConfig
-from softac.run.evaluate import Returns, evaluate
+from softac.run.evaluate import LONGEST, Returns, evaluate
 from softac.run.folder import BEST, CRASH, REPLAY
 from softac.run.metrics import MetricsFile, TensorBoard
 from softac.run.training import Training
@@ -58,6 +58,7 @@ class Recorder:
         sinks: get every row of metrics.
         callback: gets every row of metrics; returning False ends the training.
         stop: whether the process has been asked to stop.
+        longest: steps after which an episode of evaluation is cut off.
     """
 
     def __init__(
@@ -72,10 +73,11 @@ class Recorder:
         sinks: Sequence[Sink] = (),
         callback: Callable[[dict[str, float]], bool | None] | None = None,
         stop: Callable[[], bool] = lambda: False,
+        longest: int = LONGEST,
     ) -> None:
         self.training, self.folder, self.eval_envs = training, folder, eval_envs
         self.record, self.config_sha256 = record, config_sha256
-        self.callback, self.stop = callback, stop
+        self.callback, self.stop, self.longest = callback, stop, longest
         self.sinks = list(sinks)
         self.metrics: MetricsFile | None = None
         if folder is not None:
@@ -193,6 +195,7 @@ class Recorder:
     def _log(self) -> None:
         self._log_row(final=False)
         self.training.means.reset()
+        self.training.collector.rewards = 0.0, 0
 
     def _log_row(self, *, final: bool) -> None:
         training, now = self.training, time.monotonic()
@@ -204,11 +207,14 @@ class Recorder:
                     "expected finite numbers",
                     "lower the learning rate or scale the rewards down, then resume from the last checkpoint",
                 )
-        recent = training.collector.recent
+        collector = training.collector
+        recent = collector.recent
         row: dict[str, float] = {}
         if recent:
             row["rollout/ep_rew_mean"] = sum(r for r, _ in recent) / len(recent)
             row["rollout/ep_len_mean"] = sum(n for _, n in recent) / len(recent)
+        elif collector.rewards[1]:  # no episode has ended so far
+            row["rollout/rew_per_step_mean"] = collector.rewards[0] / collector.rewards[1]
         row |= means
         row["train/n_updates"] = training.updates
         row["time/total_timesteps"] = training.steps
@@ -235,7 +241,7 @@ class Recorder:
             self.training.evaluation_due = False
             return
         mode, sampled = (self._episodes(deterministic=d) for d in (True, False))
-        if len(sampled.returns) < self.record.n_eval_episodes:
+        if len(sampled.returns) < self.record.n_eval_episodes and not sampled.cut:
             return  # asked to stop; the evaluation stays due
         self.training.evaluation_due = False
         row = {
@@ -259,6 +265,7 @@ class Recorder:
             step=self.training.steps,
             stop=self.stop,
             on_env_failure=self.training.collector.on_env_failure,
+            longest=self.longest,
         )
 
     def _save_best(self, mean: float) -> None:

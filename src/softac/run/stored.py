@@ -1,11 +1,15 @@
 """What a folder says of a model: read back and checked, or written."""
 
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
+
+import numpy as np
 
 from softac.config import make_config
 from softac.envs import EnvSource, Spaces, VectorEnv, open_envs
@@ -162,13 +166,44 @@ class Description:
                     "expected one, since a file cannot make the environment again",
                     "pass env=",
                 )
-            envs = training_envs(source, run)
-            require_same_spaces(source, envs.spaces, self.spaces)
+            with ExitStack() as stack:
+                envs = training_envs(source, run)
+                if source.repeatable:
+                    stack.callback(envs.close)
+                require_same_spaces(source, envs.spaces, self.spaces)
+                stack.pop_all()
         except SoftacError as error:
             if env is not None:
                 raise
             return source, None, str(error)
         return source, envs, ""
+
+
+def plain_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The environment's arguments as a file gives them back; a NumPy number becomes one of Python, a tuple a list.
+
+    Raises:
+        ConfigError: one of them cannot be written so that the same thing is read.
+    """
+    return {str(name): _plain(value, str(name)) for name, value in arguments.items()}
+
+
+def _plain(value: Any, place: str) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+        value = list(value)
+    if type(value) is list:
+        return [_plain(part, f"{place}[{i}]") for i, part in enumerate(value)]
+    if type(value) is dict and all(type(key) is str for key in value):
+        return {key: _plain(part, f"{place}[{key!r}]") for key, part in value.items()}
+    if value is None or type(value) in (str, bool, int) or (type(value) is float and math.isfinite(value)):
+        return value
+    raise ConfigError(
+        f"env_kwargs {place}={value!r:.100} was given, which cannot be written into {CONFIG} and read back",
+        "expected texts, finite numbers, booleans, None, and lists and dicts of them",
+        "pass a function that makes the environment instead",
+    )
 
 
 def describe(

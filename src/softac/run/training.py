@@ -15,6 +15,7 @@ from softac.run.checkpoint import Snapshot
 from softac.run.collector import Collector
 from softac.run.evaluate import OnEnvFailure, act
 from softac.run.metrics import Means
+from softac.run.numerics import device_name, single_precision
 from softac.run.seeding import Streams
 from softac.types import Agent, FloatArray, Moment, OffPolicyConfig, OnPolicyConfig
 from softac.words import described
@@ -96,13 +97,14 @@ class Training:
         if not self.agent.on_policy and self.steps < self.agent.config.learning_starts:
             shape = (len(obs), spec.action_dim)
             if spec.n_actions is None:
-                uniform = torch.rand(shape, generator=warm_up).mul_(2.0).sub_(1.0)
+                uniform = torch.rand(shape, generator=warm_up, dtype=torch.float32).mul_(2.0).sub_(1.0)
             else:
                 uniform = torch.randint(spec.n_actions, shape, generator=warm_up).float()
             chosen: FloatArray = uniform.numpy()
             return chosen
-        self.noise = self.agent.act_noise(len(obs), self.streams.exploration, self._moment())
-        return act(self.agent, obs, self.noise)
+        with single_precision():
+            self.noise = self.agent.act_noise(len(obs), self.streams.exploration, self._moment())
+            return act(self.agent, obs, self.noise)
 
     def _moment(self) -> Moment:
         if len(self.noise) == 0:
@@ -134,15 +136,16 @@ class Training:
 
     def update(self) -> None:
         """Learn from a fresh batch of the replay, or from the rollout, which is then forgotten."""
-        if isinstance(self.memory, RolloutStorage):
-            noise = self.agent.update_noise(len(self.memory), self.streams.update)
-            self.means.add(self.engine.update_(self.memory.read(), noise))
-            self.memory.clear()
-        else:
-            size = self.agent.config.batch_size
-            batch = self.memory.sample(size, self.streams.replay)
-            noise = self.agent.update_noise(size, self.streams.update)
-            self.means.add(self.engine.update_(batch, noise))
+        with single_precision():
+            if isinstance(self.memory, RolloutStorage):
+                noise = self.agent.update_noise(len(self.memory), self.streams.update)
+                self.means.add(self.engine.update_(self.memory.read(), noise))
+                self.memory.clear()
+            else:
+                size = self.agent.config.batch_size
+                batch = self.memory.sample(size, self.streams.replay)
+                noise = self.agent.update_noise(size, self.streams.update)
+                self.means.add(self.engine.update_(batch, noise))
         self.updates += 1
 
     def crossed(self, every: int) -> bool:
@@ -172,6 +175,7 @@ class Training:
             "evaluation_due": self.evaluation_due,
             "seconds": self.seconds,
             "engine": self.engine.name,
+            "device": device_name(self.agent.device),
         }
         tensors["optim.means"] = sums
         tensors |= {f"optim.random.{name}": value for name, value in self.streams.state_dict().items()}
@@ -202,7 +206,8 @@ class Training:
                 raise ValueError(f"{self.updates} updates after {snapshot.step} steps")
             self.evaluation_due = bool(state["evaluation_due"])
             self.seconds = float(state["seconds"])
-            like = self.agent.act_noise(self.envs.num_envs, torch.Generator(), Moment(snapshot.step))
+            with single_precision():
+                like = self.agent.act_noise(self.envs.num_envs, torch.Generator(), Moment(snapshot.step))
             if len(noise) and (noise.shape, noise.dtype) != (like.shape, like.dtype):
                 raise ValueError(f"noise of {noise.dtype} {tuple(noise.shape)}")
             self.noise = noise.to(self.agent.device)
