@@ -424,7 +424,7 @@ class Colour(Enum):
 
 @pytest.mark.parametrize(
     "given",
-    [np.zeros(2), Path("here"), Colour.RED, signal.SIGINT, float("inf"), np.float64("nan"), int, {1: 2}, object()],
+    [np.zeros(2), Path("here"), Colour.RED, signal.SIGINT, float("inf"), np.float64("nan"), int, {1: 2}, {"a": {3}}],
     ids=str,
 )
 def test_arguments_that_a_file_cannot_give_back_are_refused_at_once(given: Any) -> None:
