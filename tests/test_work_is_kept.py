@@ -424,13 +424,23 @@ class Colour(Enum):
 
 @pytest.mark.parametrize(
     "given",
-    [np.zeros(2), Path("here"), Colour.RED, signal.SIGINT, float("inf"), np.float64("nan"), int, {1: 2}, {"a": {3}}],
+    [
+        np.zeros(2),
+        Path("here"),
+        Colour.RED,
+        signal.SIGINT,
+        float("inf"),
+        np.float64("nan"),
+        int,
+        {1: 2},
+        {"a": {3}},
+    ],
     ids=str,
 )
 def test_arguments_that_a_file_cannot_give_back_are_refused_at_once(given: Any) -> None:
     with pytest.raises(ConfigError) as error:
         tiny("kept/Kept-v0", env_kwargs={"given": given})
-    assert error.value.given.startswith("env_kwargs given=")
+    assert error.value.given.startswith("env_kwargs given")
     assert error.value.given.endswith(" was given, which cannot be written into config.json and read back")
     assert error.value.remedy == "pass a function that makes the environment instead"
 
