@@ -17,7 +17,8 @@ from softac.envs import EnvSource, Spaces, VectorEnv
 from softac.envs.make import EnvLike
 from softac.learning.engine import require_engine
 from softac.run import habits, stored
-from softac.run.config import RecordConfig, RunConfig, exchanged, say_ineffective, whole_steps
+from softac.run.checkpoint import Home, Snapshot
+from softac.run.config import Changes, RecordConfig, RunConfig, exchanged, say_ineffective, whole_steps
 from softac.run.evaluate import Returns, act, evaluate, observations
 from softac.run.lifecycle import Attending, Lifecycle
 from softac.run.numerics import numerics, single_precision, usual_threads
@@ -84,7 +85,7 @@ class Model:
         with ExitStack() as stack:
             if source.repeatable:  # made here
                 stack.callback(envs.close)
-            self._assemble(agent_class, hyperparameters, run, envs.spaces, source, envs, device=where)
+            self._assemble(agent_class, hyperparameters, run, envs.spaces, source, envs, where)
             require_engine(run.engine, self.agent)
             stack.pop_all()
 
@@ -96,7 +97,6 @@ class Model:
         spaces: Spaces,
         source: EnvSource,
         envs: VectorEnv | None,
-        *,
         device: torch.device,
         threads: int | None = None,
     ) -> None:
@@ -264,58 +264,55 @@ class Model:
         verify_replay: bool = False,
         trust_module: bool = False,
         device: str | None = None,
-        env_workers: int | None = None,
-        env_timeout: float | None = None,
-        on_env_failure: str | None = None,
+        **changes: Unpack[Changes],
     ) -> Self:
-        """The model of a run folder, or of a folder that `save` wrote, at its newest checkpoint.
+        """The model of a run folder, or of one that `save` wrote; nothing in it is executed.
 
-        Nothing in the folder is executed. Where the newest checkpoint is damaged, the one before
-        is used and a warning logged. The replay is read when `learn` is called.
+        Where the newest checkpoint is damaged, the one before is used and a warning logged.
 
         Args:
             folder: of a run or a saved model.
-            env: as for a new model; None: the registered environment it was trained in.
+            env: as for a new model; None: the one it was trained in, by its id.
             agent_class: for an agent that is not one of softac's.
             best: the agent of the best evaluation instead; it can act but not go on learning.
             step: the checkpoint written at this step instead of the newest.
             verify_replay: pass over a checkpoint whose replay files are damaged, too.
             device: as for a new model; None: the one it was trained on, or any where that is missing.
             trust_module: accept "module:Env-v0" for `env`, which imports the module; not for the file's.
-            env_workers: another number of processes for the environments than it was trained with.
-            env_timeout: as for a new model, instead of what it was trained with.
-            on_env_failure: as for a new model, instead of what it was trained with.
+            changes: env_workers, env_timeout and on_env_failure as for a new model, instead of those it had.
 
         Raises:
             CheckpointError: a file is missing, damaged or hostile.
-            ConfigError: `env` does not have the spaces the model was trained with, or the agent is not
-                one, or of another algorithm than this class.
+            ConfigError: `env` has other spaces, or the agent is not one, or not of this class's algorithm.
         """
         own = None if agent_class is None else require_agent(agent_class)
         said = stored.Description.read(Path(folder).expanduser(), lambda name: own or find_agent(name))
         cls._require_own(said.agent_class, said.path)
-        snapshot, home = said.newest(best=best, step=step, verify_replay=verify_replay)
+        found = said.newest(best=best, step=step, verify_replay=verify_replay)
         if own is None:
-            said.require_as_large(snapshot)
-        run = exchanged(said.run, env_workers=env_workers, env_timeout=env_timeout, on_env_failure=on_env_failure)
-        source, envs, no_env = said.environments(env, run, trust_module=trust_module and env is not None)
-        model = cls.__new__(cls)
+            said.require_as_large(found[0])
+        run = exchanged(said.run, **changes)
+        envs = said.environments(env, run, trust_module=trust_module and env is not None)
+        return cls._restored(said, run, device, envs, found)
+
+    @classmethod
+    def _restored(
+        cls,
+        said: stored.Description,
+        run: RunConfig,
+        device: str | None,
+        environments: tuple[EnvSource, VectorEnv | None, str],
+        found: tuple[Snapshot, Home],
+    ) -> Self:
+        source, envs, no_env = environments
+        model, made = cls.__new__(cls), (said.agent_class, said.hyperparameters)
         with ExitStack() as stack:
             if envs is not None and source.repeatable:
                 stack.callback(envs.close)
-            model._assemble(
-                said.agent_class,
-                said.hyperparameters,
-                run,
-                said.spaces,
-                source,
-                envs,
-                device=present_device(run.device) if device is None else find_device(device),
-                threads=said.threads,
-            )
-            model.life.go_on_from(snapshot, home)
+            where = present_device(run.device) if device is None else find_device(device)
+            model._assemble(*made, run, said.spaces, source, envs, where, said.threads)
+            model.life.go_on_from(*found, no_env)
             stack.pop_all()
-        model.life.no_env = no_env
         return model
 
     @classmethod

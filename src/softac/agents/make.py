@@ -1,6 +1,7 @@
 """From an agent's class to an agent: its device, its precision, and what cannot work refused in words."""
 
 import logging
+import re
 from typing import Any
 
 import torch
@@ -102,10 +103,16 @@ def find_device(name: str) -> torch.device:
 
 
 def present_device(name: str) -> torch.device:
-    """The device that a file names; another, with a line that says so, where it is not here."""
+    """The device that a file names; another, with a line that says so, where this machine lacks such a GPU.
+
+    Raises:
+        ConfigError: it is not the name of a device.
+    """
     try:
         return find_device(name)
     except ConfigError:
+        if not re.fullmatch(r"cuda(:\d{1,3})?", name, re.ASCII):
+            raise
         device = find_device("auto")
         log.warning("device %s, which this model was trained on, is not here; it is now on %s", name, device)
         return device

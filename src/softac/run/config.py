@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict, Unpack
 
 import numpy as np
 from pydantic import Field
@@ -59,7 +59,15 @@ class RunConfig:
 EXCHANGEABLE = ("env_workers", "env_timeout", "on_env_failure")
 
 
-def exchanged(run: RunConfig, **values: Any) -> RunConfig:
+class Changes(TypedDict, total=False):
+    """Those of `EXCHANGEABLE` that are to be others than before; None: as before."""
+
+    env_workers: int | None
+    env_timeout: float | None
+    on_env_failure: str | None
+
+
+def exchanged(run: RunConfig, **values: Unpack[Changes]) -> RunConfig:
     """`run` with those of `EXCHANGEABLE` that are not None.
 
     Raises:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,14 @@ OnEnvFailure = Literal["stop", "restart"]
 Choose = Callable[[FloatArray, Tensor | None], tuple[FloatArray, Tensor | None]]
 
 log = logging.getLogger("softac")
+
+
+class Played(NamedTuple):
+    """One episode: its return and length, and whether it was cut off."""
+
+    total: float
+    length: int
+    cut: bool
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,20 @@ def evaluate(
         EnvironmentFailed: the environment raised or returned something that is not finite.
     """
     _require_counts(n_episodes, seed)
+    choose = _choosing(agent, seed, step, deterministic=deterministic)
+    attempts = MOST_FAILURES if on_env_failure == "restart" else 1
+    episodes: list[Played] = []
+    while len(episodes) < n_episodes and not (episodes and episodes[-1].cut):
+        start = derive_seed(Purpose.EVALUATION_EPISODE, seed, len(episodes))
+        played = _persist(partial(_play, envs, choose, start, stop, longest), envs, attempts)
+        if played is None:
+            break
+        episodes.append(played)
+    return Returns([p.total for p in episodes], [p.length for p in episodes], any(p.cut for p in episodes))
+
+
+def _choosing(agent: Agent, seed: int, step: int, *, deterministic: bool) -> Choose:
+    """The policy, with a stream of noise of its own."""
     stream = generator(Purpose.EVALUATION_NOISE, seed)
 
     def choose(obs: FloatArray, noise: Tensor | None) -> tuple[FloatArray, Tensor | None]:
@@ -89,29 +111,10 @@ def evaluate(
                 noise = agent.act_noise(1, stream, Moment(step, noise))
             return act(agent, obs[None], noise), noise
 
-    returns: list[float] = []
-    lengths: list[int] = []
-    attempts = MOST_FAILURES if on_env_failure == "restart" else 1
-    for episode in range(n_episodes):
-        start = derive_seed(Purpose.EVALUATION_EPISODE, seed, episode)
-        played = _persist(partial(_play, envs, choose, start, stop, longest), envs, attempts)
-        if played is None:
-            break
-        returns.append(played[0])
-        lengths.append(played[1])
-        if played[2]:
-            log.warning(
-                "an evaluation episode was cut off after %d steps, and the evaluation ends with it; if the task "
-                "has no end, give it a time limit (gymnasium.wrappers.TimeLimit)",
-                longest,
-            )
-            return Returns(returns, lengths, cut=True)
-    return Returns(returns, lengths)
+    return choose
 
 
-def _persist(
-    play: Callable[[], tuple[float, int, bool] | None], envs: VectorEnv, attempts: int
-) -> tuple[float, int, bool] | None:
+def _persist(play: Callable[[], Played | None], envs: VectorEnv, attempts: int) -> Played | None:
     """What `play` returns, tried again in a new instance where the environment fails."""
     for left in reversed(range(attempts)):
         try:
@@ -125,10 +128,8 @@ def _persist(
     return None
 
 
-def _play(
-    envs: VectorEnv, choose: Choose, seed: int, stop: Callable[[], bool], longest: int
-) -> tuple[float, int, bool] | None:
-    """Return and length of one episode, and whether it was cut off; None if asked to stop."""
+def _play(envs: VectorEnv, choose: Choose, seed: int, stop: Callable[[], bool], longest: int) -> Played | None:
+    """One episode; None if asked to stop."""
     total, length = 0.0, 0
     noise: Tensor | None = None
     try:
@@ -146,7 +147,13 @@ def _play(
             f"expected {fault.expected}",
             "correct the environment",
         ) from fault
-    return total, length, not ended
+    if not ended:
+        log.warning(
+            "an evaluation episode was cut off after %d steps, and the evaluation ends with it; if the task has "
+            "no end, give it a time limit (gymnasium.wrappers.TimeLimit)",
+            length,
+        )
+    return Played(total, length, not ended)
 
 
 def _require_counts(n_episodes: int, seed: int) -> None:

@@ -116,8 +116,8 @@ class Lifecycle:
             )
         HOLDERS.add(self)
 
-    def go_on_from(self, snapshot: Snapshot, home: Home) -> None:
-        """Take the networks of a checkpoint now, and the rest when it is needed.
+    def go_on_from(self, snapshot: Snapshot, home: Home, no_env: str) -> None:
+        """Take the networks of a checkpoint now, and the rest when it is needed; `no_env`: why it cannot learn.
 
         Raises:
             CheckpointError: it does not fit the agent.
@@ -125,7 +125,7 @@ class Lifecycle:
         networks = {k: v for k, v in snapshot.tensors.items() if not k.startswith(OPTIM_PREFIX)}
         optim = {k: v for k, v in state_of(self.agent).items() if k.startswith(OPTIM_PREFIX)}
         load_state_(self.agent, networks | optim)
-        self.loaded, self.home = snapshot, home
+        self.loaded, self.home, self.no_env = snapshot, home, no_env
         self.saves[home.folder.resolve()] = home
 
     @property
