@@ -412,3 +412,24 @@ def test_damaged_spaces_are_refused(kind):
     assert str(error.value) == (
         "the spaces in config.json are damaged; expected what softac wrote; restore the file"
     )
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.MultiBinary(2),
+        spaces.MultiBinary((2,)),
+        spaces.MultiBinary([2, 3]),
+        spaces.MultiDiscrete([2, 3]),
+        spaces.MultiDiscrete([[2, 3], [4, 5]]),
+        spaces.Discrete(3, start=-1),
+        spaces.Box(-1.0, 1.0, (2,), np.float64),
+        spaces.Tuple((spaces.Discrete(2), spaces.MultiBinary(3))),
+        spaces.Dict({"a": spaces.MultiBinary(2), "b": spaces.Dict({"c": spaces.MultiDiscrete([2, 2])})}),
+    ],
+    ids=str,
+)
+def test_spaces_that_come_from_a_file_are_the_ones_that_went_into_it(space):
+    given = Spaces(space, spaces.Box(-1.0, 1.0, (2,), np.float32))
+    read = Spaces.from_json(json.loads(json.dumps(given.to_json())))
+    assert (given.difference(read), read.difference(given)) == ("", "")

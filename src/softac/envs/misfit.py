@@ -61,6 +61,8 @@ def seen(space: gym.Space[Any]) -> Iterator[tuple[str, str]]:
         match part:
             case spaces.Box():
                 yield name, f"{counted(int(np.prod(part.shape, dtype=int)), 'number')} {part.shape}"
+            case spaces.MultiBinary():
+                yield name, f"MultiBinary {part.shape}"  # which prints its size as it was given, 2 or (2,)
             case _:
                 yield name, str(part)
 
