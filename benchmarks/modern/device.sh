@@ -92,4 +92,5 @@ done
 log "stopping"
 for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null; done
 gather
+trap - EXIT # it would gather again, out of a folder that is gone
 rm -rf "$work"
