@@ -162,7 +162,7 @@ def test_underscores_work_in_flags(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["trian"], "unknown command 'trian'; did you mean 'train'?"),
+        (["trian"], "unknown command 'trian'; did you mean 'train' or 'track'?"),
         (["train", "--lerning-rate", "1"], "unknown argument '--lerning-rate'; did you mean '--learning-rate'"),
         (["train", "--lr", "1"], "unknown argument '--lr'; here it is called '--learning-rate'"),
         (["train", "--start_steps=1"], "unknown argument '--start-steps'; here it is called '--learning-starts'"),

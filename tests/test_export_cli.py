@@ -112,6 +112,7 @@ def test_what_cannot_be_exported(run: Path, tmp_path: Path, capsys: pytest.Captu
     begun = tmp_path / "begun"
     shutil.copytree(run, begun)
     shutil.rmtree(begun / "checkpoints")
+    shutil.rmtree(begun / "export", ignore_errors=True)  # where another test has exported this run
     assert main(["export", str(begun), "--to", "numpy"]) == 3
     assert "holds no checkpoint; expected at least one folder step-...; train first" in capsys.readouterr().err
     assert not (begun / "export").exists()

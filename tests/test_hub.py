@@ -93,8 +93,8 @@ def test_whole_goes_on_learning(hub: FakeHub, run: Path, tmp_path: Path) -> None
     push(run, NAME, whole=True)
     pull(NAME, tmp_path / "agent", whole=True)
     here, there = (Model.load(path).learn(20) for path in (run, tmp_path / "agent"))
-    for name, tensor in here.agent.state_dict().items():
-        assert (tensor == there.agent.state_dict()[name]).all(), name
+    for name, tensor in here.agent.tensors().items():
+        assert (tensor == there.agent.tensors()[name]).all(), name
     pull(NAME, tmp_path / "acting")
     assert not (tmp_path / "acting" / "replay").exists()
 

@@ -137,8 +137,8 @@ def test_what_is_no_environment(what):
             "before",
         ),
         (
-            "Mine-v0",
-            "unknown environment 'Mine-v0' (Environment `Mine` doesn't exist.); expected a Gymnasium id such as "
+            "Qqqqq-v0",
+            "unknown environment 'Qqqqq-v0' (Environment `Qqqqq` doesn't exist.); expected a Gymnasium id such as "
             "Pendulum-v1, or module:Env-v0 for one of your own; correct the id; where a package registers it "
             "when it is imported, write package:Env-v0",
         ),

@@ -17,6 +17,7 @@ import torch
 from softac.agents.registry import find_agent
 from softac.errors import CheckpointError, ConfigError, DiskError, SoftacError, one_line
 from softac.files import exists, read_regular, remove, sync_folder
+from softac.learning.state import load_state_, state_of
 from softac.report.plots import learning_curves, save_figure
 from softac.report.results import read_result
 from softac.run.checkpoint import (
@@ -200,10 +201,9 @@ def require_sound(folder: Path, *, whole: bool) -> int:
         generator=torch.Generator(),
         device=torch.device("cpu"),
     )
-    own = {name: tensor for name, tensor in agent.state_dict().items() if name.startswith(OPTIM_PREFIX)}
-    agent.load_state_dict(
-        own | {name: t for name, t in snapshot.tensors.items() if not name.startswith(OPTIM_PREFIX)}
-    )
+    own = {name: tensor for name, tensor in state_of(agent).items() if name.startswith(OPTIM_PREFIX)}
+    networks = {name: t for name, t in snapshot.tensors.items() if not name.startswith(OPTIM_PREFIX)}
+    load_state_(agent, own | networks)
     return int(snapshot.step)
 
 
