@@ -1,5 +1,6 @@
 """Where environments are stepped, and what follows when they fail: the same bits, or what was asked for."""
 
+import importlib.util
 import json
 import time
 from collections.abc import Iterator
@@ -493,3 +494,23 @@ def test_a_run_from_before_these_options_goes_on(tmp_path: Path) -> None:
     from softac.run.folder import config_sha256
 
     assert config_sha256(data) == config_sha256(json.loads(config.read_text()))
+
+
+def test_the_pendulum_of_the_example_does_not_wait() -> None:
+    path = Path(__file__).parents[1] / "examples/real_time.py"
+    spec = importlib.util.spec_from_file_location("real_time", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    env = module.RealTimePendulum(hertz=20.0, length=9)
+    env.reset(seed=0)
+    began = time.monotonic()
+    env.step(np.zeros(1))
+    assert time.monotonic() - began > 0.04  # it answers at its tick
+    angle = env.angle
+    time.sleep(0.26)  # five ticks and more, in which nobody acts
+    *_, truncated, info = env.step(np.ones(1))
+    assert info["missed"] >= 5
+    assert env.ticks >= 7
+    assert env.angle != angle
+    while not truncated:
+        *_, truncated, info = env.step(np.ones(1))

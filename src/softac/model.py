@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from softac.agents.make import find_device, make_agent, present_device, require_agent, require_served
 from softac.agents.registry import algorithm_name, find_agent
 from softac.config import make_config
-from softac.envs import EnvSource, Spaces, VectorEnv
+from softac.envs import EnvSource, Spaces, VectorEnv, number_of
 from softac.envs.make import EnvLike
 from softac.learning.engine import require_engine
 from softac.run import habits, stored
@@ -36,7 +36,7 @@ class Model:
     Args:
         agent_class: a class with the members of `softac.types.Agent`, e.g. one of `softac.agents`.
         env: a Gymnasium id, a function that makes an environment, or an environment (which then
-            belongs to the model: nothing else may step it).
+            belongs to the model: nothing else may step it), or a simulator of many (`softac.envs.BatchEnv`).
         seed: of everything random, 0 to 2^32 - 1.
         n_envs: environments stepped in each round; more than one needs an id or a function.
         env_kwargs: keyword arguments of the environment.
@@ -75,7 +75,13 @@ class Model:
         **config: Any,
     ) -> None:
         habits.refuse_made(config, agent_class, algorithm_name(agent_class))
-        settings = {"seed": seed, "n_envs": n_envs, "device": device, "engine": engine, "precision": precision}
+        settings = {
+            "seed": seed,
+            "n_envs": number_of(env, n_envs),
+            "device": device,
+            "engine": engine,
+            "precision": precision,
+        }
         worlds = {"env_workers": env_workers, "env_timeout": env_timeout, "on_env_failure": on_env_failure}
         run = make_config(RunConfig, settings | worlds | {"overlap": overlap})
         hyperparameters = make_config(require_agent(agent_class).Config, config)

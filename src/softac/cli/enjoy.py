@@ -103,7 +103,7 @@ class Watched:
 
     def __init__(self, envs: VectorEnv, shoot: Callable[[], None], console: Console) -> None:
         self.envs, self.shoot, self.console = envs, shoot, console
-        self.num_envs, self.spaces = 1, envs.spaces
+        self.num_envs, self.spaces, self.repeats = 1, envs.spaces, envs.repeats
         self.episode = 0
         self.total, self.length = 0.0, 0
 

@@ -2,6 +2,7 @@
 
 import gymnasium as gym
 
+from softac.envs.batched import BatchEnv, BatchVectorEnv, EnvPoolBatch, GymnasiumBatch, as_batch, number_of
 from softac.envs.beside import BesideVectorEnv
 from softac.envs.make import EnvSource, make_env
 from softac.envs.multigoal import MultiGoalEnv
@@ -11,16 +12,22 @@ from softac.envs.spaces import Spaces
 from softac.envs.vector import EnvFault, InProcessVectorEnv, Step, VectorEnv
 
 __all__ = [
+    "BatchEnv",
+    "BatchVectorEnv",
     "BesideVectorEnv",
     "EnvFault",
+    "EnvPoolBatch",
     "EnvSource",
+    "GymnasiumBatch",
     "InProcessVectorEnv",
     "MultiGoalEnv",
     "ProcessVectorEnv",
     "Spaces",
     "Step",
     "VectorEnv",
+    "as_batch",
     "make_env",
+    "number_of",
     "open_envs",
 ]
 

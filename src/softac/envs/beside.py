@@ -18,7 +18,7 @@ class BesideVectorEnv:
     """
 
     def __init__(self, envs: VectorEnv, prepare: Callable[[], object] = lambda: None) -> None:
-        self.inner, self.num_envs, self.spaces = envs, envs.num_envs, envs.spaces
+        self.inner, self.num_envs, self.spaces, self.repeats = envs, envs.num_envs, envs.spaces, envs.repeats
         self._thread = ThreadPoolExecutor(1, "softac-envs", prepare)
         self._going: Future[None] | None = None
         self._ready: dict[int, tuple[bytes, Step]] = {}  # answers by environment, with the action they answer
@@ -51,15 +51,19 @@ class BesideVectorEnv:
         self.inner.close()
 
     def _step(self, first: int, actions: FloatArray) -> None:
-        for i, action in enumerate(actions, first):
-            kept = self._ready.get(i)
-            if kept is None or kept[0] != action.tobytes():
-                try:
-                    (step,) = self.inner.step(i, action[None])
-                except EnvFault as fault:
-                    self._faults[i] = fault
-                    return  # as without a thread: those behind it have not been stepped
-                self._ready[i] = action.tobytes(), step
+        asked = [action.tobytes() for action in actions]
+        kept = 0
+        while kept < len(asked) and self._ready.get(first + kept, (b"",))[0] == asked[kept]:
+            kept += 1
+        i = first + kept
+        if i in self._faults or kept == len(asked):
+            return
+        try:
+            for step in self.inner.step(i, actions[kept:]):
+                self._ready[i] = asked[i - first], step
+                i += 1
+        except EnvFault as fault:
+            self._faults[i] = fault  # as without a thread: those behind it have not been stepped
 
     def _answers(self, indices: range) -> Iterator[Step]:
         self._settle()

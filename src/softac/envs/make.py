@@ -14,6 +14,7 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import DependencyNotInstalled, UnregisteredEnv
 
+from softac.envs.batched import BatchEnv
 from softac.envs.foreign import home_of, refusal
 from softac.envs.rendering import EGL_PACKAGES, has_display, has_egl
 from softac.envs.vector import InProcessVectorEnv
@@ -21,7 +22,7 @@ from softac.errors import ConfigError, EnvironmentFailed, missing_extra, nearest
 from softac.words import clean, described
 
 Env = gym.Env[Any, Any]
-EnvLike = str | Env | Callable[..., Env]
+EnvLike = str | Env | BatchEnv | Callable[..., Env]
 
 # Registered ids whose arguments name what is imported.
 IMPORTERS = ("GymV21Environment-v0", "GymV26Environment-v0")
@@ -71,7 +72,7 @@ def make_env(
     return _made(env, kwargs)
 
 
-def _made(env: str | Callable[..., Env], kwargs: dict[str, Any]) -> Env:
+def _made(env: Any, kwargs: dict[str, Any]) -> Env:
     try:
         made = gym.make(env, disable_env_checker=True, **kwargs) if isinstance(env, str) else env(**kwargs)
     except (DependencyNotInstalled, ModuleNotFoundError) as error:
@@ -120,7 +121,7 @@ class EnvSource:
     @property
     def repeatable(self) -> bool:
         """Whether a second environment can be made."""
-        return not isinstance(self.env, gym.Env)
+        return isinstance(self.env, str) or (callable(self.env) and not isinstance(self.env, gym.Env))
 
     @property
     def time_limit(self) -> int | None:

@@ -69,6 +69,8 @@ class ProcessVectorEnv:
             process, did not answer in time, or answered what makes no sense.
     """
 
+    repeats = True
+
     def __init__(self, source: EnvSource, num_envs: int, workers: int, timeout: float) -> None:
         _require_few(workers, num_envs)
         self.num_envs, self.timeout, self.source = num_envs, timeout, source

@@ -1,10 +1,12 @@
 """Several environments, here, in a thread, or in processes of their own: behind one face."""
 
+from softac.envs.batched import BatchVectorEnv, as_batch, number_of
 from softac.envs.beside import BesideVectorEnv
 from softac.envs.denormals import flush_denormals
 from softac.envs.make import EnvSource
 from softac.envs.processes import ProcessVectorEnv
 from softac.envs.vector import VectorEnv
+from softac.errors import ConfigError
 
 
 def open_envs(
@@ -23,6 +25,16 @@ def open_envs(
         ConfigError: what cannot work.
         EnvironmentFailed: one could not be made.
     """
+    batch = as_batch(source.env)
+    if batch is not None and not workers:
+        if num_envs != number_of(batch, num_envs):
+            raise ConfigError(
+                f"a run of {num_envs} environments was given a simulator of {batch.num_envs}",
+                "expected as many",
+                "make it with as many",
+            )
+        batched = BatchVectorEnv(batch)
+        return BesideVectorEnv(batched, flush_denormals) if beside else batched
     if workers:
         return ProcessVectorEnv(source, num_envs, workers, timeout)
     envs = source.vector(num_envs)

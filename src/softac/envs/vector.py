@@ -56,6 +56,7 @@ class VectorEnv(Protocol):
 
     num_envs: int
     spaces: Spaces
+    repeats: bool  # whether an episode can be found again from its seed and actions
 
     def reset(self, index: int, seed: int) -> FloatArray:
         """Begin an episode in one environment; its first observation `[O]`."""
@@ -98,6 +99,8 @@ class InProcessVectorEnv:
         EnvFault: (from `reset` and `step`) an environment raised, or returned NaN, infinity or a
             wrong shape.
     """
+
+    repeats = True
 
     def __init__(self, make: Callable[[], gym.Env[Any, Any]], num_envs: int, *, renewable: bool = True) -> None:
         self.make, self.num_envs, self.renewable = make, num_envs, renewable

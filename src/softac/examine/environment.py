@@ -12,8 +12,10 @@ from softac.errors import ConfigError
 from softac.examine import verdicts
 from softac.examine.findings import Finding
 from softac.examine.generators import process_generators
+from softac.examine.pays import update_seconds, worth
 from softac.examine.random_steps import Log, Spy, roll
 from softac.examine.repetition import TRACE, repetition
+from softac.experiments.pool import usable_cores
 
 
 def check_env(
@@ -80,6 +82,7 @@ def _examine(
             *verdicts.observations(log),
             *verdicts.manners(log),
             *verdicts.cost(seen, log),
+            *worth(log.seconds / max(log.steps, 1), update_seconds(seen.spec), usable_cores()),
         ]
     except EnvFault as fault:
         where = (

@@ -24,6 +24,7 @@ from softac.run.numerics import numerics
 Rows = list[dict[str, Any]]
 SATURATED, VERY_SATURATED = 0.7, 0.9
 FAR = 100.0  # two orders of magnitude
+LATE = 0.2  # of the time from one action to the next
 COLD = 1e-6  # a temperature that is as good as zero
 
 
@@ -55,6 +56,7 @@ def learning(path: Path, env: str | None = None) -> Iterator[Finding]:
         yield from temperature(trained, config, dim)
         yield from saturation(trained)
     yield from evaluations([row for row in rows if "eval/mean_reward" in row])
+    yield from action_delay(rows, int(description["run"]["n_envs"]))
     if not trained or config is None:
         return
     try:
@@ -77,6 +79,25 @@ def _finite(rows: Rows) -> Iterator[Finding]:
                     exit_code=1,
                 )
                 return
+
+
+def action_delay(rows: Rows, n_envs: int) -> Iterator[Finding]:
+    """Whether actions come late, in runs that learn while the environment moves: against the time of a round."""
+    told = [row for row in rows if "time/action_delay" in row and row.get("time/fps")]
+    if not told:
+        return
+    row = told[-1]
+    delay, longest, round_ = row["time/action_delay"], row["time/action_delay_max"], n_envs / row["time/fps"]
+    times = f"observations wait {1e3 * delay:.1f} ms for their action ({1e3 * longest:.0f} ms at most)"
+    if delay > LATE * round_:
+        yield Finding(
+            "note",
+            f"actions come late: {times}, of {1e3 * round_:.0f} ms from one action to the next",
+            "lower --gradient-steps, take smaller networks, or --engine compiled",
+            "where the environment has a clock of its own it has moved on meanwhile",
+        )
+    else:
+        yield Finding("ok", f"actions: {times}, of {1e3 * round_:.0f} ms from one to the next")
 
 
 def target_entropy(config: SACConfig, dim: int) -> Iterator[Finding]:

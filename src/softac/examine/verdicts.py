@@ -251,7 +251,7 @@ def cost(seen: Spaces, log: Log) -> Iterator[Finding]:
             "note",
             f"slow: {forecast}",
             "find out what a step spends its time on",
-            "training will wait for it; more --n-envs do not help, since they are stepped one after the other",
+            "training will wait for it",
         )
     else:
         yield Finding("ok", f"speed: {forecast}")

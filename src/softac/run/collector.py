@@ -222,7 +222,8 @@ class Collector:
             self.envs.restart(i)
         except EnvFault as fault:
             raise self._unmade(i, fault) from fault
-        found = self._replayed(i, episode.index, episode.actions.rows(self.actions.shape[1]))
+        rows = episode.actions.rows(self.actions.shape[1])
+        found = self._replayed(i, episode.index, rows) if self.envs.repeats else None
         if found is None or found.obs.tobytes() != episode.obs.tobytes():
             log.warning("%s", _unrepeated(i, episode.index))
             self.lose()
@@ -301,8 +302,8 @@ class Collector:
         self.episodes, lost, first = [], [], 0
         for i, saved in enumerate(plain["episodes"]):
             stop = first + int(saved["length"])
-            index = int(saved["index"])
-            episode = None if saved.get("forgotten") else self._found(i, index, actions[first:stop])
+            index, gone = int(saved["index"]), saved.get("forgotten") or not self.envs.repeats
+            episode = None if gone else self._found(i, index, actions[first:stop])
             if episode is None or _fingerprint(episode.obs) != saved["obs_sha256"]:
                 lost.append(_unkept(i, index) if saved.get("forgotten") else _unrepeated(i, index))
                 episode = self._begin(i, index + 1)

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from weakref import WeakSet
 
 from softac.config import make_config
-from softac.envs import EnvSource, InProcessVectorEnv, Spaces, VectorEnv, open_envs
+from softac.envs import EnvSource, InProcessVectorEnv, Spaces, VectorEnv, as_batch, open_envs
 from softac.envs.make import EnvLike
 from softac.errors import ConfigError, DiskError, EnvironmentFailed, NumericalError, SoftacError, one_line
 from softac.files import exists, remove
@@ -188,6 +188,7 @@ class Lifecycle:
         """Train until `until` environment steps have been made in total; see `Model.train`."""
         with ExitStack() as stack:
             stack.enter_context(numerics(self.threads))
+            self._require_whole_rounds(until)
             training = self.begun(until)
             eval_envs = None
             if folder is not None and record.n_eval_episodes > 0:
@@ -333,6 +334,15 @@ class Lifecycle:
                 "load without best",
             )
         return self.envs
+
+    def _require_whole_rounds(self, until: int) -> None:
+        n = self.run.n_envs
+        if as_batch(self.source.env) is not None and until % n:
+            raise ConfigError(
+                f"{until} steps were asked for of {n} environments that are stepped together",
+                f"expected a multiple of {n}",
+                f"ask for {until // n * n + n}",
+            )
 
     def _require_memory(self, rows: int) -> None:
         rollout_envs = self.run.n_envs if self.agent.on_policy else None

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from softac.config import make_config
-from softac.envs import EnvSource, Spaces, VectorEnv, open_envs
+from softac.envs import EnvSource, Spaces, VectorEnv, as_batch, open_envs
 from softac.envs.make import EnvLike
 from softac.errors import CheckpointError, ConfigError, DiskError, SoftacError
 from softac.files import exists
@@ -272,6 +272,12 @@ def _require_no_other(path: Path, *, own: bool) -> None:
 
 def training_envs(source: EnvSource, run: RunConfig) -> VectorEnv:
     """The environments that a run learns in; raises as `softac.envs.open_envs`."""
+    if as_batch(source.env) is not None and run.on_env_failure == "restart":
+        raise ConfigError(
+            f"on_env_failure='restart' was given with a simulator ({source.name})",
+            "expected environments of which one can be made anew without the others",
+            "leave it out",
+        )
     return open_envs(source, run.n_envs, workers=run.env_workers, timeout=run.env_timeout, beside=run.overlap)
 
 
