@@ -38,12 +38,8 @@ def worth(step: float, update: float, cores: int) -> Iterator[Finding]:
             f"--n-envs {ENVS} --env-workers {cores} steps the environments of an on-policy run {spread:.1f} times "
             "as fast"
         )
-    if not advice:
-        yield Finding("ok", f"beside the learner: {times}; neither --env-workers nor --overlap would pay")
-        return
-    yield Finding(
-        "note", f"beside the learner: {times}", "; ".join(advice), "the learner waits for the environment"
-    )
+    said = "; ".join(advice) or "neither --env-workers nor --overlap would pay"
+    yield Finding("ok", f"beside the learner: {times}; {said}")
 
 
 def update_seconds(spec: EnvSpec) -> float:
