@@ -488,6 +488,26 @@ def test_no_worker_outlives_a_learner_that_is_killed(fault: str, tmp_path: Path)
             os.kill(pid, signal.SIGKILL)
 
 
+def test_no_worker_that_is_still_importing_outlives_a_learner_that_is_killed() -> None:
+    code = (
+        "import os, signal; from softac.envs import process\n"
+        "worker = process.Process(range(1), os.memfd_create('a'), os.memfd_create('b')); worker.begin()\n"
+        "os.kill(worker.process.pid, signal.SIGSTOP); print(worker.process.pid, flush=True); os.read(0, 1)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as learner:
+        assert learner.stdout is not None
+        worker = int(learner.stdout.readline())
+        assert not gone(worker, 0.1)
+        learner.kill()
+        learner.wait()
+        assert gone(worker)
+
+
 def test_answers_that_nobody_waited_for_are_kept() -> None:
     """As where a budget or a signal ends a round: the same actions are asked for again."""
     calm, envs = EnvSource(DRIFT, {}).vector(3), pool(3, 2)

@@ -1,5 +1,6 @@
 """One worker process, from the side of the learner: begun, woken, listened to and ended."""
 
+import fcntl
 import json
 import logging
 import os
@@ -63,6 +64,7 @@ class Process:
                 pass_fds=theirs,
                 process_group=0,
             )
+            _die_with(lifeline, self.process.pid)
             self.ended = os.pidfd_open(self.process.pid)
         except BaseException:
             for descriptor in (self.commands, self.answers, self.lifeline):
@@ -172,6 +174,16 @@ class Process:
             return "closed the descriptors of its process"
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return f"ended its process ({how})"
+
+
+def _die_with(lifeline: int, group: int) -> None:
+    """Have the kernel kill a group of processes when nobody can write into this pipe any more.
+
+    The kernel, and from here: a process that is still importing, or hangs in compiled code, runs no code of ours.
+    """
+    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -group)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC)
 
 
 _begun: weakref.WeakSet[Process] = weakref.WeakSet()

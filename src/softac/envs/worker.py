@@ -3,7 +3,6 @@
 It imports no PyTorch: 40 MB and a fifth of a second are what a worker costs besides its environments.
 """
 
-import fcntl
 import logging
 import os
 import select
@@ -39,7 +38,7 @@ def main(source: int, block: int, commands: int, answers: int, lifeline: int, fi
         first: the worker's first environment.
         stop: the one behind its last.
     """
-    die_with(lifeline)
+    end_if_alone(lifeline)
     for number in (signal.SIGINT, signal.SIGTERM):
         # The learner decides when to stop. Not SIG_IGN, which programs begun by an environment would inherit.
         signal.signal(number, lambda *_: None)
@@ -63,15 +62,9 @@ def main(source: int, block: int, commands: int, answers: int, lifeline: int, fi
         os._exit(code)  # without waiting for threads that an environment has begun
 
 
-def die_with(lifeline: int) -> None:
-    """Have the kernel kill this process and all it begins when the other end of `lifeline` is gone.
-
-    The kernel, since an environment that hangs in compiled code lets no Python code run.
-    """
-    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC)
-    if select.select([lifeline], [], [], 0)[0]:  # nobody writes: it has ended already
+def end_if_alone(lifeline: int) -> None:
+    """End, with all that was begun here, if the learner had died before the kernel was told to see to it."""
+    if select.select([lifeline], [], [], 0)[0]:  # nobody writes: it has ended
         os.killpg(0, signal.SIGKILL)
 
 
