@@ -27,7 +27,7 @@ from hashing import training_digests
 from softac import SAC
 from softac.errors import EnvironmentFailed
 
-STEPS, DEADLINE = 120, 2.0
+STEPS, DEADLINE, LONGEST = 120, 2.0, 250
 SMALL = {"net_arch": [16, 16], "batch_size": 32, "learning_starts": 30, "buffer_size": 500}
 # No fault: the run is the one without them, or may differ in what it sees.
 HARMLESS = {
@@ -35,8 +35,9 @@ HARMLESS = {
     "prints a megabyte", "opens 200 files", "leaks 1 MB", "outside its space",
 }  # fmt: skip
 DEADLY = {"SIGKILL", "SIGSEGV", "_exit", "hang", "hang in reset", "hang holding the interpreter"}
-PLACE = re.compile(r"environment 0 .* at step \d+ of episode \d+ \(seed \d+, action \[[-. \de]+\]\)")
-RESET = re.compile(r"environment 0 .* at the start of episode \d+ \(seed \d+\)")
+# Which of the two environments comes first to the step is left to the processes.
+PLACE = re.compile(r"environment [01] .* at step \d+ of episode \d+ \(seed \d+, action \[[-. \de]+\]\)")
+RESET = re.compile(r"environment [01] .* at the start of episode \d+ \(seed \d+\)")
 
 
 class Said(logging.Handler):
@@ -82,7 +83,7 @@ def outcome(fault: str, workers: int, policy: str, folder: Path) -> dict[str, An
     sentence = error or next((line for line in said.lines if "new instance" in line), "")
     return {
         "error": bool(error),
-        "sentence": sentence[:200],
+        "sentence": sentence,
         "seconds": f"{seconds:.1f}",
         "waited": f"{waited:.1f}",
         "steps": steps,
@@ -169,7 +170,7 @@ def main() -> None:
                         "saved",
                         "sentence",
                     )
-                    table.add(**key, **{name: found.get(name, "") for name in columns})
+                    table.add(**key, **{name: str(found.get(name, ""))[:LONGEST] for name in columns})
     rows = table.rows
     done = [row for row in rows if row["ok"] != "not in one process"]
     print(f"{sum(row['ok'] == 'True' for row in done)} of {len(done)} as specified", file=sys.stderr)
