@@ -61,7 +61,7 @@ def test_the_same_run_as_one_by_one() -> None:
     one_by_one = SAC("Pendulum-v1", n_envs=3, env_kwargs={"max_episode_steps": 13}, **TINY).learn(120)
     together = SAC(GymnasiumBatch(pendulums(3)), **TINY).learn(120)
     assert together.run.n_envs == 3
-    a, b = one_by_one.agent.state_dict(), together.agent.state_dict()
+    a, b = one_by_one.agent.tensors(), together.agent.tensors()
     assert all(torch.equal(a[name], b[name]) for name in a)
     together.close()
 
@@ -128,7 +128,7 @@ def test_a_row_that_is_not_finite_ends_the_run_before_its_round() -> None:
     with pytest.raises(EnvironmentFailed) as caught:
         model.learn(60)
     assert str(caught.value).startswith(
-        "environment 0 is stepped together with environment 1, which returned an observation with nan in it at "
+        "environment 0 is stepped together with environment 1, which returned an observation with nan in it"
     )
     assert model.num_timesteps == 12
     with pytest.raises(EnvironmentFailed, match="has failed and was not reset since"):

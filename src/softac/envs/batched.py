@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
+from softac.envs.flat import item
 from softac.envs.spaces import Spaces
 from softac.envs.vector import FLOAT32_MAX, EnvFault, Step
 from softac.errors import ConfigError
@@ -84,8 +85,7 @@ class BatchVectorEnv:
             obs = self.batch.reset(mask, np.where(mask, seed, 0))
         except Exception as error:
             raise EnvFault(f"raised {described(error)} in reset") from error
-        first: FloatArray = self._flat(obs)[index].copy()
-        _require_finite(first)
+        first = self._row(_mapped(on_host, obs), index)
         self._ready.pop(index, None)
         self._broken.discard(index)
         return first
@@ -122,32 +122,30 @@ class BatchVectorEnv:
             terminated, truncated = (on_host(end).astype(bool) for end in ends)
         except Exception as error:
             raise EnvFault(f"raised {described(error)} in step") from error
-        flat, answers = self._flat(obs), {}
+        hosted, answers = _mapped(on_host, obs), {}
         for i in asked:
             try:
                 if not abs(rewards[i]) <= FLOAT32_MAX:
                     raise EnvFault(f"returned the reward {rewards[i]}, not a finite float32")
-                _require_finite(flat[i])
+                row = self._row(hosted, i)
             except EnvFault as fault:
                 raise EnvFault(f"is stepped together with environment {i}, which {fault}") from None
-            step = Step(flat[i].copy(), float(rewards[i]), bool(terminated[i]), bool(truncated[i]))
-            answers[i] = actions[i].tobytes(), step
+            answers[i] = (
+                actions[i].tobytes(),
+                Step(row, float(rewards[i]), bool(terminated[i]), bool(truncated[i])),
+            )
         self._ready = answers
         self._broken.clear()
 
-    def _flat(self, obs: Any) -> FloatArray:
+    def _row(self, obs: Any, i: int) -> FloatArray:
+        """The observation of one environment, flattened."""
         try:
-            flat, batched = self.spaces.flatten_batch(_mapped(on_host, obs))
+            flat: FloatArray = self.spaces.flatten(item(self.spaces.observation_space, obs, i)).copy()
         except Exception as error:
-            raise EnvFault(f"returned observations that do not fit their space: {described(error)}") from None
-        if not batched or len(flat) != self.num_envs:
-            raise EnvFault(f"returned {len(flat)} observations of {self.num_envs} environments")
+            raise EnvFault(f"returned an observation that does not fit its space: {described(error)}") from None
+        if not np.isfinite(flat).all():
+            raise EnvFault(f"returned an observation with {self.spaces.infinite(flat)}")
         return flat
-
-
-def _require_finite(obs: FloatArray) -> None:
-    if not np.isfinite(obs).all():
-        raise EnvFault(f"returned an observation with {obs[~np.isfinite(obs)][0]} in it")
 
 
 def as_batch(env: object) -> BatchEnv | None:
