@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -364,9 +365,8 @@ def test_restart_begins_a_new_episode_with_the_next_seed(
     collector = model.training.collector
     assert collector.restarts == 1
     (line,) = [m for m in caplog.messages if "new instance" in m]
-    assert line.startswith(
-        "environment 0 raised RuntimeError: the model exploded in step at step 17 of episode 0 (seed "
-    )
+    # Which of two workers comes first to its 17th step is left to them.
+    assert re.match(r"environment [01] raised RuntimeError: the model exploded in step at step 17 of ep", line)
     assert line.endswith("; a new instance begins episode 1")
     rows = [json.loads(text) for text in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert rows[-1].get("time/env_restarts", rows[-2].get("time/env_restarts")) == 1
