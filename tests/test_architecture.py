@@ -72,7 +72,7 @@ def test_the_update_on_the_page_contains_every_function_of_its_table(page):
 def test_a_page_that_shows_only_the_counter_is_found_out():
     page = ROOT / "docs" / "algorithms" / "sac.md"
     text = page.read_text(encoding="utf-8").replace("SACAgent.gradient_step_", "SACAgent.update_")
-    assert missing(page, text) == ["soft_q_target", "q_loss", "policy_loss", "polyak_"]
+    assert missing(page, text) == ["soft_q_target", "soft_reward", "q_loss", "policy_loss", "polyak_"]
 
 
 def test_every_room_stands_on_a_floor_and_the_root_is_no_crowd():

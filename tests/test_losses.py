@@ -11,6 +11,7 @@ from softac.equations.losses import (
     policy_loss,
     q_loss,
     soft_q_target,
+    soft_reward,
     soft_value_target,
     td_target,
     temperature_loss,
@@ -47,6 +48,15 @@ def test_td_target():
             discount: [10.0, 100.0, -4.0],
             value: [0.9, 0.0, 0.5],  # nothing comes back through a terminal state
         },
+    )
+
+
+def test_soft_reward():
+    reward, bonus, alpha = t(1.0, -2.0), t(0.5, 3.0), scalar(0.2)
+    check(
+        soft_reward(reward, bonus, alpha),
+        [1 + 0.2 * 0.5, -2 + 0.2 * 3],
+        {reward: [1.0, 1.0], bonus: [0.2, 0.2], alpha: 3.5},
     )
 
 
@@ -160,6 +170,7 @@ def test_the_temperature_falls_above_the_target_entropy_and_rises_below_it(loss)
 
 ARGUMENTS = {
     td_target: ((5,), (5,), (5,)),
+    soft_reward: ((5,), (5,), ()),
     soft_value_target: ((3, 5), (5,), ()),
     soft_q_target: ((5,), (5,), (3, 5), (5,), ()),
     q_loss: ((3, 5), (5,)),
@@ -185,6 +196,7 @@ MISTAKES = {
     "td_target, reward [B, 1]": (lambda: td_target(B1, B, B), "(4, 1), (4,), (4,)"),
     "td_target, discount [B, 1]": (lambda: td_target(B, B1, B), "(4,), (4, 1), (4,)"),
     "td_target, value [N, B]": (lambda: td_target(B, B, NB), "(4,), (4,), (2, 4)"),
+    "soft_reward, bonus [B, 1]": (lambda: soft_reward(B, B1, 0.1), "(4,), (4, 1)"),
     "soft_value_target, log_prob [B, 1]": (lambda: soft_value_target(NB, B1, 0.1), "(4,), (4, 1)"),
     "soft_value_target, one critic [B]": (lambda: soft_value_target(B, B, 0.1), "(), (4,)"),
     "soft_q_target, reward [B, 1]": (lambda: soft_q_target(B1, B, NB, B, 0.1), "(4, 1), (4,), (4,)"),

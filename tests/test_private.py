@@ -62,9 +62,9 @@ def test_adam_as_one_kernel() -> None:
     parameters = [torch.tensor([1.0, -2.0]), torch.tensor(3.0)]
     gradients = [torch.tensor([0.5, 4.0]), torch.tensor(-1e-3)]
     zeros, squares, steps = ([torch.zeros_like(p) for p in parameters] for _ in range(3))
-    private.fused_adam_(
-        parameters, gradients, zeros, squares, [s := torch.zeros(()), steps[1]], 0.1, 0.9, 0.999, 1e-8
-    )
+    counts = [s := torch.zeros(()), steps[1]]
+    settings = {"rate": 0.1, "betas": (0.9, 0.999), "epsilon": 1e-8}
+    private.fused_adam_(parameters, gradients, zeros, squares, counts, **settings)  # type: ignore[arg-type]
     # The first step of Adam is the learning rate times the sign.
     torch.testing.assert_close(parameters[0], torch.tensor([0.9, -2.1]))
     torch.testing.assert_close(parameters[1], torch.tensor(3.1), rtol=0.0, atol=1e-5)

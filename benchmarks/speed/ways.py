@@ -22,7 +22,7 @@ from torch import Tensor
 from softac.equations.losses import q_loss
 from softac.learning.adam import adam_
 from softac.learning.graphs import prepare_compiler
-from softac.learning.learner import Learner
+from softac.learning.learner import BETA_1, Learner
 from softac.nets import EnsembleCritic, mlp
 
 TASKS = {"halfcheetah": (17, 6, (256, 256), 256), "pendulum": (3, 1, (64, 64), 64)}
@@ -38,7 +38,7 @@ def own(obs_dim: int, action_dim: int, net_arch: tuple[int, ...]) -> Step:
     draw = torch.Generator().manual_seed(0)
     learner = Learner(EnsembleCritic(obs_dim, action_dim, net_arch, 2, generator=draw), 3e-4)
     state = (learner.exp_avgs, learner.exp_avg_sqs, learner.steps)
-    learner.adam_ = lambda learner, gradients: adam_(3e-4, learner.parameters, gradients, *state)
+    learner.adam_ = lambda learner, gradients: adam_(3e-4, BETA_1, learner.parameters, gradients, *state)
     return lambda s, a, y: learner.descend(q_loss(learner(s, a), y))
 
 
@@ -54,7 +54,7 @@ def pure(obs_dim: int, action_dim: int, net_arch: tuple[int, ...]) -> Step:
     def step(s: Tensor, a: Tensor, y: Tensor) -> None:
         gradients = torch.func.grad(loss)(tensors, s, a, y)
         with torch.no_grad():
-            adam_(3e-4, list(tensors.values()), list(gradients.values()), *state)
+            adam_(3e-4, BETA_1, list(tensors.values()), list(gradients.values()), *state)
 
     return step
 
@@ -70,7 +70,7 @@ def axis(obs_dim: int, action_dim: int, net_arch: tuple[int, ...]) -> Step:
         losses = 0.5 * (q - y).square().mean(-1).sum(-1)
         gradients = torch.autograd.grad(losses.sum(), parameters)
         with torch.no_grad():
-            adam_(3e-4, parameters, gradients, *state)
+            adam_(3e-4, BETA_1, parameters, gradients, *state)
 
     return step
 

@@ -7,7 +7,7 @@ and `make_config` turns whatever does not fit into one sentence.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import annotated_types as at
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError
@@ -50,6 +50,9 @@ ELSEWHERE = {
     "update_epochs": "n_epochs",
     "utd_ratio": "gradient_steps",
 }
+
+# What runs did before these hyperparameters were there.
+ONCE = {"n_step_return": "plain"}
 
 
 def _ent_coef(value: str | float) -> str | float:
@@ -98,6 +101,10 @@ GradientSteps = Annotated[Count, Field(description="updates per environment step
 TargetUpdateInterval = Annotated[Count, Field(description="updates between target updates")]
 NCritics = Annotated[Count, Field(le=64, description="critics, of which the least is believed")]
 NSteps = Annotated[Count, Field(le=10_000, description="rewards summed before bootstrapping")]
+NStepReturn = Annotated[
+    Literal["soft", "plain"],
+    Field(description="n-step targets with the entropies in between, or without them: another objective"),
+]
 NetArch = Annotated[
     tuple[Annotated[int, Field(ge=1, le=16384)], ...],
     Field(min_length=1, max_length=16, description="widths of the hidden layers"),
@@ -167,6 +174,11 @@ NormalizeAdvantage = Annotated[
 LogStdInit = Annotated[
     float, Field(ge=-10.0, le=2.0, description="log of the first standard deviation, where actions are continuous")
 ]
+
+
+def has_soft_returns(config: Any) -> bool:
+    """Whether n-step targets need the entropy bonuses of the steps in between."""
+    return getattr(config, "n_step_return", "plain") == "soft" and config.n_steps > 1
 
 
 def require_batch_fits(batch_size: int, buffer_size: int) -> None:
@@ -247,6 +259,11 @@ def require_support_fits(n_atoms: int, v_max: float | None, usual_v_max: float, 
 def initial_temperature(ent_coef: str) -> float:
     """Where a learned temperature begins: 1 for "auto", 0.1 for "auto_0.1"."""
     return float(ent_coef.removeprefix("auto").removeprefix("_") or 1.0)
+
+
+def as_it_was(config: type[Any]) -> dict[str, Any]:
+    """What the hyperparameters mean that the file of an older run does not name."""
+    return {name: value for name, value in ONCE.items() if name in fields(config)}
 
 
 def fields(config: type[Any]) -> dict[str, Any]:

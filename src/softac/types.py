@@ -54,6 +54,18 @@ class Row(NamedTuple):
     ended: bool  # whether the episode ended with it, terminated or truncated
 
 
+class SoftRow(NamedTuple):
+    """A `Row` whose n steps brought entropy bonuses, too."""
+
+    obs: FloatArray
+    action: FloatArray
+    reward: float
+    discount: float
+    next_obs: FloatArray
+    ended: bool
+    bonus: float  # the sum of gamma^k (-log pi(a_k|s_k)) over the n - 1 later steps
+
+
 class Transition(NamedTuple):
     """A batch of B transitions, as an update receives it.
 
@@ -66,6 +78,17 @@ class Transition(NamedTuple):
     reward: Tensor  # [B], the discounted sum of n rewards
     discount: Tensor  # [B]
     next_obs: Tensor  # [B, obs_dim], the true one, also where the episode ended
+
+
+class SoftTransition(NamedTuple):
+    """A `Transition` for agents with `n_step_return="soft"`: its n steps brought entropy bonuses, too."""
+
+    obs: Tensor
+    action: Tensor
+    reward: Tensor
+    discount: Tensor
+    next_obs: Tensor
+    bonus: Tensor  # [B], the discounted sum of -log pi over the n - 1 later steps, as they were chosen
 
 
 class Rollout(NamedTuple):
@@ -113,6 +136,9 @@ class Agent(Protocol):
     An engine makes one graph of `update_`. Where an update counts and asks whose turn it is, which is
     no work for a graph, it does so and leaves the rest to a method `gradient_step_` of tensors and
     booleans, and the graph is made of that (see `softac.agents.td3`).
+
+    An agent whose configuration has `n_step_return="soft"` and `n_steps` above 1 gets a `SoftTransition`. It
+    has a method `act_log_prob(obs, noise)`: log pi(a|s) `[B]` of the actions that `act(obs, noise)` chooses.
     """
 
     Config: ClassVar[type[Any]]

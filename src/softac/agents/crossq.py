@@ -19,6 +19,7 @@ from softac.equations.losses import (
     policy_loss,
     q_loss,
     soft_q_target,
+    soft_reward,
 )
 from softac.learning.learner import Learner, polyak_
 from softac.learning.state import live_tensors
@@ -26,7 +27,7 @@ from softac.learning.temperature import Temperature
 from softac.nets import NormalisedActor, NormalisedCritic, RewardScale, as_operations
 from softac.nets.normalised import BATCH, RUNNING, project_
 from softac.nets.operations import Operation
-from softac.types import EnvSpec, Metrics, Moment, Transition
+from softac.types import EnvSpec, Metrics, Moment, SoftTransition, Transition
 
 USUAL_TAU, USUAL_V_MAX = 0.005, 5.0
 
@@ -49,6 +50,7 @@ class CrossQConfig:
     policy_delay: hp.ActorDelay = 2
     n_critics: hp.NCritics = 2
     n_steps: hp.NSteps = 1
+    n_step_return: hp.NStepReturn = "soft"
     target_network: hp.TargetNetwork = False
     tau: hp.TargetTau = None
     n_atoms: hp.NAtoms = 1
@@ -128,6 +130,12 @@ class CrossQAgent:
         """`act` without noise as plain operations, to be exported."""
         return as_operations(self.actor.module, obs)
 
+    def act_log_prob(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """Log pi(a|s) `[B]` of the actions that `act` chooses with this noise."""
+        with torch.no_grad():
+            log_prob: Tensor = self.actor(obs, RUNNING).rsample(noise)[1]
+            return log_prob
+
     def act_noise(self, batch_size: int, generator: torch.Generator, _: Moment) -> Tensor:
         """Standard normal `[B, A]`."""
         return torch.randn(batch_size, self.spec.action_dim, generator=generator).to(self.device)
@@ -136,17 +144,19 @@ class CrossQAgent:
         """Standard normal samples for both expectations of one update."""
         return Noise(*torch.randn(2, batch_size, self.spec.action_dim, generator=generator).to(self.device))
 
-    def update_(self, batch: Transition, noise: Noise) -> Metrics:
+    def update_(self, batch: Transition | SoftTransition, noise: Noise) -> Metrics:
         """One gradient step; every `policy_delay`-th moves actor and temperature."""
         self.n_updates += 1
         return self.gradient_step_(batch, noise, int(self.n_updates) % self.config.policy_delay == 0)
 
-    def gradient_step_(self, batch: Transition, noise: Noise, move_actor: bool) -> Metrics:
+    def gradient_step_(self, batch: Transition | SoftTransition, noise: Noise, move_actor: bool) -> Metrics:
         """Algorithm 1's gradient step: critics and targets, then actor and temperature if their turn has come."""
-        s, a, r, discount, s2 = batch
+        s, a, r, discount, s2, *bonus = batch
         alpha = self.temperature.alpha()
         self.reward_scale.observe_(r)
         scale = self.reward_scale()
+        r = scale * r
+        r = soft_reward(r, bonus[0], alpha) if bonus else r
 
         with torch.no_grad():
             a2, log_pi2 = self.actor(s2, RUNNING).rsample(noise.next)
@@ -156,7 +166,7 @@ class CrossQAgent:
         with torch.no_grad():
             if self.target_critic is not None:
                 later = self.target_critic.outputs(*joint).chunk(2, dim=1)[1]
-            y = self.target(scale * r, discount, later, log_pi2, alpha)
+            y = self.target(r, discount, later, log_pi2, alpha)
         critic_loss = q_loss(now.squeeze(-1), y) if self.config.n_atoms == 1 else categorical_q_loss(now, y)
         self.critic.descend(critic_loss)
         project_(self.critic.module)

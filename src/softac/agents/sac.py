@@ -12,17 +12,13 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from softac import config as hp
-from softac.equations.losses import (
-    policy_loss,
-    q_loss,
-    soft_q_target,
-)
+from softac.equations.losses import policy_loss, q_loss, soft_q_target, soft_reward
 from softac.learning.learner import Learner, polyak_
 from softac.learning.state import live_tensors
 from softac.learning.temperature import Temperature
 from softac.nets import EnsembleCritic, SquashedGaussianActor, as_operations
 from softac.nets.operations import Operation
-from softac.types import EnvSpec, Metrics, Moment, Transition
+from softac.types import EnvSpec, Metrics, Moment, SoftTransition, Transition
 
 
 @dataclass(frozen=True, config=hp.STRICT)
@@ -43,6 +39,7 @@ class SACConfig:
     target_update_interval: hp.TargetUpdateInterval = 1
     n_critics: hp.NCritics = 2
     n_steps: hp.NSteps = 1
+    n_step_return: hp.NStepReturn = "soft"
     ent_coef: hp.EntCoef = "auto"
     target_entropy: hp.TargetEntropy = "auto"
     net_arch: hp.NetArch = (256, 256)
@@ -107,6 +104,12 @@ class SACAgent:
         """`act` without noise as plain operations, to be exported."""
         return as_operations(self.actor.module, obs)
 
+    def act_log_prob(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """Log pi(a|s) `[B]` of the actions that `act` chooses with this noise."""
+        with torch.no_grad():
+            log_prob: Tensor = self.actor(obs).rsample(noise)[1]
+            return log_prob
+
     def act_noise(self, batch_size: int, generator: torch.Generator, _: Moment) -> Tensor:
         """Standard normal `[B, A]`."""
         return torch.randn(batch_size, self.spec.action_dim, generator=generator).to(self.device)
@@ -115,15 +118,16 @@ class SACAgent:
         """Standard normal samples for both expectations of one update."""
         return Noise(*torch.randn(2, batch_size, self.spec.action_dim, generator=generator).to(self.device))
 
-    def update_(self, batch: Transition, noise: Noise) -> Metrics:
+    def update_(self, batch: Transition | SoftTransition, noise: Noise) -> Metrics:
         """One gradient step; every `target_update_interval`-th moves the targets."""
         self.n_updates += 1
         return self.gradient_step_(batch, noise, int(self.n_updates) % self.config.target_update_interval == 0)
 
-    def gradient_step_(self, batch: Transition, noise: Noise, move_targets: bool) -> Metrics:
+    def gradient_step_(self, batch: Transition | SoftTransition, noise: Noise, move_targets: bool) -> Metrics:
         """Algorithm 1's gradient step: critics, actor, temperature, targets, in this order."""
-        s, a, r, discount, s2 = batch
+        s, a, r, discount, s2, *bonus = batch
         alpha = self.temperature.alpha()
+        r = soft_reward(r, bonus[0], alpha) if bonus else r
 
         with torch.no_grad():
             a2, log_pi2 = self.actor(s2).rsample(noise.next)

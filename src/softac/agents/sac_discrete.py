@@ -13,19 +13,14 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from softac import config as hp
-from softac.equations.losses import (
-    discrete_policy_loss,
-    discrete_soft_value,
-    q_loss,
-    td_target,
-)
+from softac.equations.losses import discrete_policy_loss, discrete_soft_value, q_loss, soft_reward, td_target
 from softac.errors import ConfigError
 from softac.learning.learner import Learner, polyak_
 from softac.learning.state import live_tensors
 from softac.learning.temperature import Temperature
 from softac.nets import DiscreteCritic, SoftmaxActor, as_operations
 from softac.nets.operations import Operation
-from softac.types import EnvSpec, Metrics, Moment, Transition
+from softac.types import EnvSpec, Metrics, Moment, SoftTransition, Transition
 
 AUTO_SHARE = 0.5
 
@@ -48,6 +43,7 @@ class SACDiscreteConfig:
     target_update_interval: hp.TargetUpdateInterval = 1
     n_critics: hp.NCritics = 2
     n_steps: hp.NSteps = 1
+    n_step_return: hp.NStepReturn = "soft"
     ent_coef: hp.EntCoef = "auto"
     target_entropy: Annotated[
         float | str,
@@ -108,6 +104,12 @@ class SACDiscreteAgent:
         """`act` without noise as plain operations, to be exported."""
         return as_operations(self.actor.module, obs)
 
+    def act_log_prob(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """Log pi(a|s) `[B]` of the actions that `act` chooses with this noise."""
+        with torch.no_grad():
+            log_prob: Tensor = self.actor(obs).sample(noise)[1]
+            return log_prob
+
     def act_noise(self, batch_size: int, generator: torch.Generator, _: Moment) -> Tensor:
         """Uniform in (0, 1), one for each action, `[B, A]`."""
         return torch.rand(batch_size, self.n_actions, generator=generator).to(self.device)
@@ -115,16 +117,17 @@ class SACDiscreteAgent:
     def update_noise(self, batch_size: int, generator: torch.Generator) -> None:
         """Nothing: the sums over actions are exact."""
 
-    def update_(self, batch: Transition, _noise: None) -> Metrics:
+    def update_(self, batch: Transition | SoftTransition, _noise: None) -> Metrics:
         """One gradient step; every `target_update_interval`-th moves the targets."""
         self.n_updates += 1
         return self.gradient_step_(batch, int(self.n_updates) % self.config.target_update_interval == 0)
 
-    def gradient_step_(self, batch: Transition, move_targets: bool) -> Metrics:
+    def gradient_step_(self, batch: Transition | SoftTransition, move_targets: bool) -> Metrics:
         """Algorithm 1's gradient step: critics, actor, temperature, targets, in this order."""
-        s, a, r, discount, s2 = batch
+        s, a, r, discount, s2, *bonus = batch
         index = a.long().expand(self.config.n_critics, -1, -1)
         alpha = self.temperature.alpha()
+        r = soft_reward(r, bonus[0], alpha) if bonus else r
 
         with torch.no_grad():
             v2 = discrete_soft_value(self.target_critic(s2), self.actor(s2).log_probs(), alpha)

@@ -18,13 +18,14 @@ from softac.equations.losses import (
     q_loss,
     score_function_policy_loss,
     soft_q_target,
+    soft_reward,
 )
 from softac.learning.learner import Learner, polyak_
 from softac.learning.state import live_tensors
 from softac.learning.temperature import Temperature
 from softac.nets import EnsembleCritic, SquashedMixtureActor, as_operations
 from softac.nets.operations import Operation
-from softac.types import EnvSpec, Metrics, Moment, Transition
+from softac.types import EnvSpec, Metrics, Moment, SoftTransition, Transition
 
 
 @dataclass(frozen=True, config=hp.STRICT)
@@ -45,6 +46,7 @@ class SACMixtureConfig:
     target_update_interval: hp.TargetUpdateInterval = 1
     n_critics: hp.NCritics = 2
     n_steps: hp.NSteps = 1
+    n_step_return: hp.NStepReturn = "soft"
     ent_coef: hp.EntCoef = "auto"
     target_entropy: hp.TargetEntropy = "auto"
     net_arch: hp.NetArch = (256, 256)
@@ -107,6 +109,12 @@ class SACMixtureAgent:
         """`act` without noise as plain operations, to be exported."""
         return as_operations(self.actor.module, obs)
 
+    def act_log_prob(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """Log pi(a|s) `[B]` of the actions that `act` chooses with this noise."""
+        with torch.no_grad():
+            log_prob: Tensor = self.actor(obs).sample(*self._split(noise))[1]
+            return log_prob
+
     def act_noise(self, batch_size: int, generator: torch.Generator, _: Moment) -> Tensor:
         """D standard normals for the action and K uniforms for the choice of component, `[B, D + K]`."""
         normal = torch.randn(batch_size, self.spec.action_dim, generator=generator)
@@ -120,15 +128,16 @@ class SACMixtureAgent:
         now, following = (self.act_noise(batch_size, generator, Moment(0)) for _ in range(2))
         return Noise(components, now, following)
 
-    def update_(self, batch: Transition, noise: Noise) -> Metrics:
+    def update_(self, batch: Transition | SoftTransition, noise: Noise) -> Metrics:
         """One gradient step; every `target_update_interval`-th moves the targets."""
         self.n_updates += 1
         return self.gradient_step_(batch, noise, int(self.n_updates) % self.config.target_update_interval == 0)
 
-    def gradient_step_(self, batch: Transition, noise: Noise, move_targets: bool) -> Metrics:
+    def gradient_step_(self, batch: Transition | SoftTransition, noise: Noise, move_targets: bool) -> Metrics:
         """Critics, actor, temperature, targets, in this order."""
-        s, a, r, discount, s2 = batch
+        s, a, r, discount, s2, *bonus = batch
         alpha = self.temperature.alpha()
+        r = soft_reward(r, bonus[0], alpha) if bonus else r
 
         with torch.no_grad():
             a2, log_pi2 = self.actor(s2).sample(*self._split(noise.next))

@@ -17,6 +17,7 @@ from softac.equations.losses import (
     policy_loss,
     q_loss,
     score_function_policy_loss,
+    soft_reward,
     soft_value_target,
     td_target,
     value_loss,
@@ -25,7 +26,7 @@ from softac.learning.learner import Learner, polyak_
 from softac.learning.state import live_tensors
 from softac.nets import EnsembleCritic, SquashedGaussianActor, ValueNet, as_operations
 from softac.nets.operations import Operation
-from softac.types import EnvSpec, Metrics, Moment, Transition
+from softac.types import EnvSpec, Metrics, Moment, SoftTransition, Transition
 
 
 @dataclass(frozen=True, config=hp.STRICT)
@@ -44,6 +45,7 @@ class SACVConfig:
     gradient_steps: hp.GradientSteps = 1
     n_critics: hp.NCritics = 2
     n_steps: hp.NSteps = 1
+    n_step_return: hp.NStepReturn = "soft"
     net_arch: hp.NetArch = (256, 256)
     ent_coef: hp.FixedEntCoef = 1.0
     reward_scale: Annotated[
@@ -98,6 +100,12 @@ class SACVAgent:
         """`act` without noise as plain operations, to be exported."""
         return as_operations(self.actor.module, obs)
 
+    def act_log_prob(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """Log pi(a|s) `[B]` of the actions that `act` chooses with this noise."""
+        with torch.no_grad():
+            log_prob: Tensor = self.actor(obs).rsample(noise)[1]
+            return log_prob
+
     def act_noise(self, batch_size: int, generator: torch.Generator, _: Moment) -> Tensor:
         """Standard normal `[B, A]`."""
         return torch.randn(batch_size, self.spec.action_dim, generator=generator).to(self.device)
@@ -106,10 +114,12 @@ class SACVAgent:
         """Standard normal `[B, A]`, for a ~ pi(.|s)."""
         return torch.randn(batch_size, self.spec.action_dim, generator=generator).to(self.device)
 
-    def update_(self, batch: Transition, noise: Tensor) -> Metrics:
+    def update_(self, batch: Transition | SoftTransition, noise: Tensor) -> Metrics:
         """Algorithm 1's gradient step: value, critics, actor, target, in this order."""
-        s, a, r, discount, s2 = batch
+        s, a, r, discount, s2, *bonus = batch
         alpha = self.config.ent_coef
+        r = self.config.reward_scale * r
+        r = soft_reward(r, bonus[0], alpha) if bonus else r
 
         policy, pathwise = self.actor(s), self.config.actor_gradient == "pathwise"
         a_pi, log_pi = policy.rsample(noise) if pathwise else policy.sample(noise)
@@ -121,7 +131,7 @@ class SACVAgent:
         self.value.descend(v_loss)
 
         with torch.no_grad():
-            y = td_target(self.config.reward_scale * r, discount, self.target_value(s2))
+            y = td_target(r, discount, self.target_value(s2))
         q = self.critic(s, a)
         critic_loss = q_loss(q, y)
         self.critic.descend(critic_loss)

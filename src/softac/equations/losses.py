@@ -23,6 +23,18 @@ def td_target(reward: Numbers, discount: Numbers, next_value: Numbers) -> Tensor
     return reward + discount * next_value
 
 
+def soft_reward(reward: Numbers, bonus: Numbers, alpha: Numbers) -> Tensor:
+    """The rewards of n steps with the entropy bonuses between them, `[B]`: what a soft n-step target begins with.
+
+    `reward` `[B]` is sum_{k=0}^{n-1} gamma^k r_k, `bonus` `[B]` is -sum_{k=1}^{n-1} gamma^k log pi(a_k|s_k) and
+    `alpha` the temperature. The entropy of step 0 is no part of Q(s_0, a_0), that of step n is the value's.
+
+    Source: arXiv:1812.05905, eq. 2 and 3, applied n times.
+    """
+    reward, bonus = same_shape("[B]", reward=reward, bonus=bonus)
+    return reward + scalar(alpha, "alpha") * bonus
+
+
 def soft_q_target(
     reward: Numbers, discount: Numbers, next_q: Numbers, next_log_prob: Numbers, alpha: Numbers
 ) -> Tensor:

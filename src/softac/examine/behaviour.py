@@ -109,6 +109,30 @@ def act(trial: Trial) -> Iterator[Finding]:
     yield trial.ok(f"act gives float32 [B, {trial.spec.action_dim}], {what}, the same bits twice")
 
 
+def act_log_prob(trial: Trial) -> Iterator[Finding]:
+    """What soft n-step returns ask for: log pi of the actions, from the observation and the noise alone."""
+    if not trial.soft:
+        return
+    agent = trial.build(0)
+    if not callable(getattr(agent, "act_log_prob", None)):
+        raise trial.fault(
+            'its Config has n_step_return="soft" and there is no act_log_prob',
+            "log pi of the actions that act chooses",
+            "add act_log_prob(self, obs, noise), or take the field away",
+        )
+    obs = torch.randn(N_ENVS, trial.spec.obs_dim, generator=stream(2)).to(trial.device)
+    noise = trial.call(agent, "act_noise", N_ENVS, stream(1), Moment(0))
+    found, again = (trial.call(agent, "act_log_prob", obs, noise) for _ in range(2))
+    sound = isinstance(found, Tensor) and found.shape == (N_ENVS,) and found.is_floating_point()
+    if not sound or found.requires_grad or not torch.isfinite(found).all() or not same(found, again):
+        raise trial.fault(
+            f"act_log_prob returned {found!r:.100}",
+            f"log pi(a|s) [{N_ENVS}] of the actions of act, finite, without a gradient, the same bits twice",
+            "compute it from the noise, as SACAgent does",
+        )
+    yield trial.ok("act_log_prob gives log pi [B] of the actions that act chooses, the same bits twice")
+
+
 def _require_action(trial: Trial, action: Any, size: int, call: str) -> None:
     shape, n = (size, trial.spec.action_dim), trial.spec.n_actions
     if not isinstance(action, Tensor) or action.shape != shape:

@@ -82,7 +82,7 @@ def _examine(report: _Report, agent_class: type[Any], config: dict[str, Any]) ->
     make_config(agent_class.Config, config)  # what the caller gave is the caller's to correct
     stages: list[list[Callable[[Trial], Iterator[Finding]]]] = [
         [behaviour.construction],
-        [behaviour.act_noise, behaviour.act, behaviour.update],
+        [behaviour.act_noise, behaviour.act, behaviour.act_log_prob, behaviour.update],
         [state.tensors, state.restoring],
         [partial(rehearsal.training, n_envs=1), partial(rehearsal.training, n_envs=N_ENVS), rehearsal.devices],
     ]

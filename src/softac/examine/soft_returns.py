@@ -26,7 +26,7 @@ def soft_returns(
 
         Q(s_t, a_t)  ~  r_t + sum_{k > t} gamma^(k-t) (r_k - alpha log pi(a_k|s_k)):
 
-    the entropy of a_t itself is not in it. With n-step targets the intermediate entropies are not either:
+    the entropy of a_t itself is not in it. With plain n-step targets the intermediate entropies are not either:
     only every n-th term after t has one. A terminated episode ends the sum; one that was cut off ends in
     gamma^(T-t) (min_i Q_i(s_T, a_T) - alpha log pi(a_T|s_T)), and steps where this takes the critics' own
     word for more than a quarter are left out.
@@ -70,7 +70,8 @@ def _episode(
         rewards.append(step.reward)
         obs, terminated, truncated = step.obs, step.terminated, step.truncated
     last_value = 0.0 if terminated else values[-1] + bonuses[-1]
-    follows = discounted(rewards, bonuses[:-1], gamma, agent.config.n_steps, last_value)
+    n = 1 if agent.config.n_step_return == "soft" else agent.config.n_steps
+    follows = discounted(rewards, bonuses[:-1], gamma, n, last_value)
     left = np.arange(len(rewards), 0, -1)
     sound = np.full(len(rewards), True) if terminated else gamma**left <= MOST_BOOTSTRAP
     return np.array(values[:-1])[sound], follows[sound]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from softac import types
-from softac.config import make_config
+from softac.config import has_soft_returns, make_config
 from softac.envs import Spaces
 from softac.envs.probes import PROBES
 from softac.errors import either
@@ -19,7 +19,7 @@ from softac.examine.generators import process_generators
 from softac.examine.reach import GENERATOR, copied, graph, leaves, overlap
 from softac.learning.state import load_state_
 from softac.run.checkpoint import DTYPES, OPTIM_PREFIX
-from softac.types import ActionKind, Agent, EnvSpec, Metrics, Rollout, Transition
+from softac.types import ActionKind, Agent, EnvSpec, Metrics, Rollout, SoftTransition, Transition
 from softac.words import described, some
 
 UPDATES = 5  # odd, so that a delay of two is caught in the middle
@@ -78,6 +78,11 @@ class Trial:
         return (config.n_steps, N_ENVS) if self.agent_class.on_policy else (config.batch_size,)
 
     @property
+    def soft(self) -> bool:
+        """Whether its batches bring entropy bonuses."""
+        return not self.agent_class.on_policy and has_soft_returns(self.config)
+
+    @property
     def size(self) -> int:
         """Transitions in one update."""
         return int(np.prod(self.lead))
@@ -131,7 +136,7 @@ class Trial:
             )
         return result
 
-    def batch(self, seed: int) -> Transition | Rollout:
+    def batch(self, seed: int) -> Transition | SoftTransition | Rollout:
         """What an update might get; the same again for the same seed."""
         draw, spec, lead, on_policy = stream(seed), self.spec, self.lead, self.agent_class.on_policy
         obs, next_obs = (torch.randn(*lead, spec.obs_dim, generator=draw) for _ in range(2))
@@ -145,7 +150,10 @@ class Trial:
         discount = self.config.gamma**steps * (1.0 - terminated.float())
         continues = (~(terminated | truncated)).float()
         parts = [x.to(self.device) for x in (obs, action, reward, discount, next_obs, continues)]
-        return Rollout(*parts) if on_policy else Transition(*parts[:-1])
+        if on_policy:
+            return Rollout(*parts)
+        batch = Transition(*parts[:-1])
+        return SoftTransition(*batch, torch.rand(lead, generator=draw).to(self.device)) if self.soft else batch
 
     def state(self, agent: Any) -> dict[str, Tensor]:
         """Copies of what `tensors` returns, looked at."""
@@ -201,7 +209,9 @@ class Trial:
         self._require_own_memory(metrics, agent, batch)
         return metrics
 
-    def _require_own_memory(self, metrics: Metrics, agent: Any, batch: Transition | Rollout) -> None:
+    def _require_own_memory(
+        self, metrics: Metrics, agent: Any, batch: Transition | SoftTransition | Rollout
+    ) -> None:
         """Metrics that another update would overwrite before they are averaged."""
         kept = [(path, thing) for path, thing in graph(agent) if isinstance(thing, Tensor)]
         lent = [(f"batch.{name}", tensor) for name, tensor in zip(batch._fields, batch, strict=True)]

@@ -73,17 +73,8 @@ def tensors_of(module: nn.Module, name: str) -> dict[str, Tensor]:
 
 def fused_adam_(learner: Learner, gradients: Sequence[Tensor]) -> None:
     """Adam's step as PyTorch's fused kernel, the fastest form where each operation is executed by itself."""
-    moments = (learner.exp_avgs, learner.exp_avg_sqs)
-    private.fused_adam_(
-        learner.parameters,
-        gradients,
-        *moments,
-        learner.steps,
-        learner.learning_rate,
-        learner.beta_1,
-        BETA_2,
-        EPSILON,
-    )
+    tensors = (learner.parameters, gradients, learner.exp_avgs, learner.exp_avg_sqs, learner.steps)
+    private.fused_adam_(*tensors, rate=learner.learning_rate, betas=(learner.beta_1, BETA_2), epsilon=EPSILON)
 
 
 def polyak_(target: Iterable[Tensor], online: Iterable[Tensor], tau: float) -> None:

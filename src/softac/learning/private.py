@@ -16,34 +16,20 @@ def add_to_each_(tensors: Sequence[Tensor], number: float) -> None:
     torch._foreach_add_(list(tensors), number)
 
 
-def fused_adam_(
-    parameters: Sequence[Tensor],
-    gradients: Sequence[Tensor],
-    exp_avgs: Sequence[Tensor],
-    exp_avg_sqs: Sequence[Tensor],
-    steps: Sequence[Tensor],
-    rate: float,
-    beta_1: float,
-    beta_2: float,
-    epsilon: float,
-) -> None:
-    """Adam's step of all parameters by one kernel, with which `torch.optim.adam.adam` would also end up."""
-    torch._foreach_add_(list(steps), 1.0)
-    torch._fused_adam_(
-        list(parameters),
-        list(gradients),
-        list(exp_avgs),
-        list(exp_avg_sqs),
-        [],
-        list(steps),
-        lr=rate,
-        beta1=beta_1,
-        beta2=beta_2,
-        weight_decay=0.0,
-        eps=epsilon,
-        amsgrad=False,
-        maximize=False,
-    )
+def fused_adam_(*tensors: Sequence[Tensor], rate: float, betas: tuple[float, float], epsilon: float) -> None:
+    """Adam's step by one kernel, with which `torch.optim.adam.adam` would also end up.
+
+    Args:
+        tensors: parameters, gradients, first and second moments and step counts.
+        rate: the step size.
+        betas: what is left of the moments.
+        epsilon: added to the square root of the second.
+    """
+    parameters, gradients, first, second, steps = map(list, tensors)
+    torch._foreach_add_(steps, 1.0)
+    settings: Any = {"lr": rate, "beta1": betas[0], "beta2": betas[1], "eps": epsilon, "weight_decay": 0.0}
+    variant: Any = {"amsgrad": False, "maximize": False}
+    torch._fused_adam_(parameters, gradients, first, second, [], steps, **settings, **variant)
 
 
 def slots(module: nn.Module) -> Iterator[tuple[dict[str, Any], str]]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from softac.errors import ConfigError
-from softac.types import EnvSpec, FloatArray, Row, Transition
+from softac.types import EnvSpec, FloatArray, Row, SoftRow, SoftTransition, Transition
 
 # A row waits so long for the one that begins with its next obs, counted in rows; in a run that one comes
 # n_envs * n_steps rows later or, as other episodes end, up to twice as many.
@@ -30,16 +30,18 @@ class Replay:
         capacity: rows kept; the oldest is overwritten first.
         spec: sizes of observations and actions.
         device: where batches are delivered; the table itself lives in main memory.
+        bonus: whether the entropy bonuses of n steps are kept, and batches are `SoftTransition`s.
     """
 
-    def __init__(self, capacity: int, spec: EnvSpec, device: torch.device) -> None:
+    def __init__(self, capacity: int, spec: EnvSpec, device: torch.device, bonus: bool = False) -> None:
         o, a = spec.obs_dim, spec.action_dim
-        self.capacity, self.spec, self.device = capacity, spec, device
+        self.capacity, self.spec, self.device, self.bonus = capacity, spec, device, bonus
         self.added = 0
         self.rows = torch.empty(2 * capacity, o + a + 2, dtype=torch.float32)
         self._table: FloatArray = self.rows.numpy()
         self._obs, self._action = self._table[:, :o], self._table[:, o : o + a]
         self._reward, self._discount = self._table[:, o + a], self._table[:, o + a + 1]
+        self._bonus = torch.zeros(capacity if bonus else 0, dtype=torch.float32).numpy()
         self._next = torch.empty(capacity, dtype=torch.int64).numpy()  # the table's row with the next obs
         self._spared = 0  # spare rows ever used; they begin at `capacity`
         self._free: list[int] = []  # those of them that hold nothing now
@@ -66,7 +68,7 @@ class Replay:
         """The memory that the batches of `sample` are views of, unless they were moved to another device."""
         return self._drawn
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Row | SoftRow) -> None:
         """Append one transition."""
         slot = self.added % self.capacity
         if self.added >= self._reach:
@@ -77,6 +79,8 @@ class Replay:
         self._action[slot] = row.action
         self._reward[slot] = row.reward
         self._discount[slot] = row.discount
+        if isinstance(row, SoftRow):
+            self._bonus[slot] = row.bonus
         self._link(self._obs[slot].tobytes(), slot)
         place = self._spare()
         self._obs[place] = row.next_obs
@@ -85,8 +89,8 @@ class Replay:
             self._waiting.setdefault(self._obs[place].tobytes(), []).append(self.added)
         self.added += 1
 
-    def sample(self, batch_size: int, generator: torch.Generator) -> Transition:
-        """`batch_size` rows drawn uniformly with replacement, as a `Transition` on the device.
+    def sample(self, batch_size: int, generator: torch.Generator) -> Transition | SoftTransition:
+        """`batch_size` rows drawn uniformly with replacement, as one batch on the device.
 
         On the CPU its tensors are views of memory that the next call overwrites; clone what is to be kept.
         """
@@ -96,6 +100,8 @@ class Replay:
         # "clip" since "raise" goes through a temporary; no index is out of range.
         self._next.take(self._rows.numpy(), 0, self._next_rows, "clip")
         self._table.take(self._drawn_rows, 0, self._drawn_numbers, "clip")
+        if self.bonus:
+            self._bonus.take(self._rows.numpy(), 0, self._drawn_bonus, "clip")
         return self._batch if self.device.type == "cpu" else self._views(self._drawn.to(self.device))
 
     def explicit_rows(self, first: int, stop: int) -> FloatArray:
@@ -103,14 +109,23 @@ class Replay:
         slots = np.arange(first, stop) % self.capacity
         return np.concatenate([self._table[slots], self._obs[self._next[slots]]], axis=1)
 
+    def bonuses(self, first: int, stop: int) -> FloatArray:
+        """Copies of the bonuses of the same rows, `[n, 1]`, or `[n, 0]` where they are not kept."""
+        slots = np.arange(first, stop) % self.capacity
+        return self._bonus[slots, None] if self.bonus else np.empty((len(slots), 0), np.float32)
+
     def load(self, first: int, rows: FloatArray) -> None:
         """Take in what `explicit_rows(first, ...)` gave, in a replay that never had the rows from `first` on.
+
+        Bonuses, if they are kept, stand behind them.
 
         `added` is left to the caller. Rows are linked to each other again, so that they take as little
         memory as before.
         """
         o = self.spec.obs_dim
         slots = np.arange(first, first + len(rows)) % self.capacity
+        if self.bonus:
+            self._bonus[slots], rows = rows[:, -1], rows[:, :-1]
         self._table[slots] = rows[:, :-o]
         self._next[slots] = -1
         for number, row in enumerate(rows, first):
@@ -154,19 +169,23 @@ class Replay:
         # The drawn rows, then the rows of their next obs: one gather fetches both.
         drawn = torch.empty(2 * size, dtype=torch.int64)
         self._rows, self._next_rows, self._drawn_rows = drawn[:size], drawn[size:].numpy(), drawn.numpy()
-        self._drawn = torch.empty(2 * size, self.rows.shape[1], dtype=torch.float32)
-        self._drawn_numbers = self._drawn.numpy()
+        width = self.rows.shape[1]
+        self._drawn = torch.empty(2 * size * width + size * self.bonus, dtype=torch.float32)
+        self._drawn_numbers = self._drawn[: 2 * size * width].view(2 * size, width).numpy()
+        self._drawn_bonus = self._drawn[2 * size * width :].numpy()
         self._batch = self._views(self._drawn)
 
-    def _views(self, drawn: Tensor) -> Transition:
-        o, a, size = self.spec.obs_dim, self.spec.action_dim, len(drawn) // 2
-        row = drawn[:size]
-        return Transition(row[:, :o], row[:, o : o + a], row[:, o + a], row[:, o + a + 1], drawn[size:, :o])
+    def _views(self, drawn: Tensor) -> Transition | SoftTransition:
+        o, a, size, width = self.spec.obs_dim, self.spec.action_dim, len(self._rows), self.rows.shape[1]
+        rows = drawn[: 2 * size * width].view(2 * size, width)
+        row = rows[:size]
+        batch = Transition(row[:, :o], row[:, o : o + a], row[:, o + a], row[:, o + a + 1], rows[size:, :o])
+        return SoftTransition(*batch, drawn[2 * size * width :]) if self.bonus else batch
 
 
-def row_width(spec: EnvSpec) -> int:
-    """Numbers in a row with both observations: these, an action, a reward and a discount."""
-    return 2 * spec.obs_dim + spec.action_dim + 2
+def row_width(spec: EnvSpec, *, bonus: bool = False) -> int:
+    """Numbers in a row with both observations: these, an action, a reward, a discount, and a bonus if kept."""
+    return 2 * spec.obs_dim + spec.action_dim + 2 + bonus
 
 
 def forecast(rows: int, spec: EnvSpec) -> int:

@@ -3,7 +3,7 @@
 import torch
 
 from softac.replay.ring import row_width
-from softac.types import EnvSpec, FloatArray, Rollout, Row
+from softac.types import EnvSpec, FloatArray, Rollout, Row, SoftRow
 
 
 class RolloutStorage:
@@ -37,7 +37,7 @@ class RolloutStorage:
         """The actions of the rows that hold something, `[len, A]`; a view."""
         return self._action[: self.added]
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Row | SoftRow) -> None:
         """Append one step."""
         i = self.added
         self._obs[i] = row.obs

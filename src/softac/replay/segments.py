@@ -11,6 +11,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from softac.errors import CheckpointError
 from softac.files import npy_bytes, parse_npy, read_hashed, remove, sync_folder, write_durably
 from softac.replay.ring import Replay, row_width
@@ -47,7 +49,8 @@ def write_segments(replay: Replay, folder: Path, written: list[Segment]) -> list
     start = max(oldest, kept[-1].stop if kept else 0)
     for first in range(start, replay.added, ROWS_PER_SEGMENT):
         stop = min(first + ROWS_PER_SEGMENT, replay.added)
-        data = npy_bytes(replay.explicit_rows(first, stop))
+        rows = np.concatenate([replay.explicit_rows(first, stop), replay.bonuses(first, stop)], axis=1)
+        data = npy_bytes(rows)
         segment = Segment(first, stop, len(data), hashlib.sha256(data).hexdigest())
         path = folder / segment.file_name
         if not _is_whole(path, segment):
@@ -84,7 +87,9 @@ def read_segments(replay: Replay, folder: Path, segments: list[Segment], added: 
         if not segment.start <= expected < segment.stop or segment.stop > added:
             break
         path = folder / segment.file_name
-        rows = parse_npy(read_hashed(path, segment.size, segment.sha256), row_width(replay.spec), path)
+        rows = parse_npy(
+            read_hashed(path, segment.size, segment.sha256), row_width(replay.spec, bonus=replay.bonus), path
+        )
         if len(rows) != segment.stop - segment.start:
             break
         replay.load(expected, rows[expected - segment.start :])

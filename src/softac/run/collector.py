@@ -8,9 +8,9 @@ import hashlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice, repeat
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from softac.errors import EnvironmentFailed
 from softac.run.episode import MOST_KEPT, Delays, Episode, NStep
 from softac.run.evaluate import MOST_FAILURES, OnEnvFailure
 from softac.run.seeding import Purpose, derive_seed
-from softac.types import FloatArray, Row
+from softac.types import FloatArray, Row, SoftRow
 
 RECENT_EPISODES = 100
 Choose = Callable[[FloatArray], FloatArray]  # observations `[n_envs, O]` to actions `[n_envs, A]`
@@ -44,6 +44,7 @@ class Collector:
         on_env_failure: "stop", or "restart": a new instance and a new episode, until ten of one environment have
             failed one after the other.
         lose: told where the environment whose turn it is breaks its episode off.
+        weigh: -log pi of the actions that were chosen last, `[n_envs]`; None: transitions have no bonus.
 
     Attributes:
         restarts: instances that took the place of one that had failed.
@@ -53,13 +54,14 @@ class Collector:
     def __init__(
         self,
         envs: VectorEnv,
-        store: Callable[[Row], None],
+        store: Callable[[Row | SoftRow], None],
         gamma: float,
         n_steps: int,
         seed: int,
         *,
         on_env_failure: OnEnvFailure = "stop",
         lose: Callable[[], None] = lambda: None,
+        weigh: Callable[[], FloatArray] | None = None,
     ) -> None:
         self.envs, self.store, self.gamma, self.n_steps, self.seed = envs, store, gamma, n_steps, seed
         self.on_env_failure, self.lose = on_env_failure, lose
@@ -69,6 +71,9 @@ class Collector:
         self.cursor = 0
         self.actions = np.zeros((envs.num_envs, envs.spaces.spec.action_dim), np.float32)
         self.chosen = False  # whether `actions` are those of a round that has not ended
+        self.bonuses = np.zeros(envs.num_envs, np.float32)  # -log pi of them
+        self.weigh = weigh or (lambda: self.bonuses)
+        self._kept_bonuses = 0 if weigh is None else n_steps - 1  # of each episode
         self.episodes: list[Episode] = []
         self.rewards = 0.0, 0  # their sum, and of how many steps, since the last row of metrics
         self.restarts = 0
@@ -116,6 +121,7 @@ class Collector:
             self._find_again(self._ended, choose)
         if not self.chosen:
             self.actions, self.chosen = choose(self.observations), True
+            self.bonuses = self.weigh()
         self._answers = self.envs.step(self.cursor, self.actions[self.cursor :])
         now = time.monotonic()
         for episode in self.episodes[self.cursor :]:
@@ -148,7 +154,7 @@ class Collector:
         ended = step.terminated or step.truncated
         # Before anything is recorded: if the reset fails, this step has not happened.
         following = self._begin(i, episode.index + 1) if ended else episode
-        for row in episode.take(self.actions[i].copy(), step):
+        for row in episode.take(self.actions[i].copy(), step, float(self.bonuses[i])):
             self.store(row)
         if ended:
             self.recent.append((episode.total, len(episode.actions)))
@@ -172,7 +178,7 @@ class Collector:
                 self.store(row)
             self.lose()
             self.episodes[i] = self._renewed(i, episode.index + 1, located, fault)
-            self.actions[i] = choose(self.observations)[i]
+            self._choose_again(i, choose)
         elif self._failed == (i, self.steps):
             self._failed = None
             self._find_again(i, choose)
@@ -222,15 +228,19 @@ class Collector:
             self.envs.restart(i)
         except EnvFault as fault:
             raise self._unmade(i, fault) from fault
-        rows = episode.actions.rows(self.actions.shape[1])
-        found = self._replayed(i, episode.index, rows) if self.envs.repeats else None
+        played = episode.actions.rows(self.actions.shape[1]), episode.bonuses
+        found = self._replayed(i, episode.index, *played) if self.envs.repeats else None
         if found is None or found.obs.tobytes() != episode.obs.tobytes():
             log.warning("%s", _unrepeated(i, episode.index))
             self.lose()
             self.episodes[i] = self._reset(i, episode.index + 1)
             if self.chosen:
-                self.actions[i] = choose(self.observations)[i]
+                self._choose_again(i, choose)
         self._ended = None
+
+    def _choose_again(self, i: int, choose: Choose) -> None:
+        self.actions[i] = choose(self.observations)[i]
+        self.bonuses[i] = self.weigh()[i]
 
     def _reset(self, i: int, index: int) -> Episode:
         seed = derive_seed(Purpose.TRAINING_EPISODE, self.seed, i, index)
@@ -242,7 +252,9 @@ class Collector:
                 f"expected {fault.expected}",
                 f"correct its reset(seed={seed}), then resume",
             ) from fault
-        return Episode(index, seed, obs, NStep(self.gamma, self.n_steps), seen=time.monotonic())
+        bonuses = deque[float](maxlen=self._kept_bonuses)
+        window = NStep(self.gamma, self.n_steps, bonus=self._kept_bonuses > 0)
+        return Episode(index, seed, obs, window, bonuses=bonuses, seen=time.monotonic())
 
     def _unmade(self, i: int, fault: EnvFault) -> EnvironmentFailed:
         return EnvironmentFailed(
@@ -282,6 +294,10 @@ class Collector:
             ],
             "rewards": list(self.rewards),
         }
+        if self._kept_bonuses:
+            # Of the last steps of each episode that can be found again.
+            kept = (list(e.bonuses)[: len(rows)] for e, rows in zip(self.episodes, actions, strict=True))
+            plain["bonuses"] = [self.bonuses.tolist(), *kept]
         return plain, np.concatenate(actions)
 
     def load_state(self, plain: dict[str, Any], actions: FloatArray) -> list[str]:
@@ -299,11 +315,13 @@ class Collector:
         self.rewards = float((plain.get("rewards") or (0.0, 0))[0]), int((plain.get("rewards") or (0.0, 0))[1])
         self.restarts = int(plain.get("restarts", 0))
         self.failures = [int(n) for n in plain.get("failures", self.failures)]
+        chosen, *bonuses = plain.get("bonuses", [self.bonuses, *([] for _ in plain["episodes"])])
+        self.bonuses = np.array(chosen, np.float32)
         self.episodes, lost, first = [], [], 0
         for i, saved in enumerate(plain["episodes"]):
             stop = first + int(saved["length"])
             index, gone = int(saved["index"]), saved.get("forgotten") or not self.envs.repeats
-            episode = None if gone else self._found(i, index, actions[first:stop])
+            episode = None if gone else self._found(i, index, actions[first:stop], bonuses[i])
             if episode is None or _fingerprint(episode.obs) != saved["obs_sha256"]:
                 lost.append(_unkept(i, index) if saved.get("forgotten") else _unrepeated(i, index))
                 episode = self._begin(i, index + 1)
@@ -322,15 +340,19 @@ class Collector:
             raise ValueError("failures of another number of environments")
         if chosen.shape != self.actions.shape:
             raise ValueError(f"actions of shape {chosen.shape}")
+        if self._kept_bonuses:
+            lengths = [len(each) for each in plain["bonuses"]]
+            if lengths != [n, *(min(length, self._kept_bonuses) for length in played)]:
+                raise ValueError(f"{lengths} bonuses for episodes of {played} steps")
         self.envs.spaces.require_actions(chosen)
         self.envs.spaces.require_actions(actions)
         if not 0 <= int(plain["cursor"]) < n or min(int(plain["steps"]), int(plain["episodes_done"])) < 0:
             raise ValueError("counters out of range")
 
-    def _found(self, i: int, index: int, actions: FloatArray) -> Episode | None:
+    def _found(self, i: int, index: int, actions: FloatArray, bonuses: Sequence[float]) -> Episode | None:
         """`_replayed`, with a new instance and None where the environment fails and that is wanted."""
         try:
-            return self._replayed(i, index, actions)
+            return self._replayed(i, index, actions, bonuses)
         except EnvironmentFailed as failed:
             if self.on_env_failure == "stop":
                 raise
@@ -339,9 +361,12 @@ class Collector:
                 self.envs.restart(i)
             return None
 
-    def _replayed(self, i: int, index: int, actions: FloatArray) -> Episode | None:
+    def _replayed(self, i: int, index: int, actions: FloatArray, bonuses: Sequence[float]) -> Episode | None:
+        """The episode played again, up to `actions`; of its last steps with these bonuses, as they were."""
         episode = self._reset(i, index)
-        for action in actions:
+        last = list(bonuses)[: len(actions)]  # none, where the actions have been forgotten
+        earlier = repeat(0.0, len(actions) - len(last))  # of steps that have left the window
+        for action, bonus in zip(actions, chain(earlier, last), strict=True):
             try:
                 (step,) = self.envs.step(i, action[None])
             except EnvFault as fault:
@@ -353,7 +378,7 @@ class Collector:
                 ) from fault
             if step.terminated or step.truncated:
                 return None
-            for _ in episode.take(action, step):
+            for _ in episode.take(action, step, float(bonus)):
                 pass  # these transitions have been stored already
         episode.seen = None
         return episode

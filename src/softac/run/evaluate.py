@@ -202,3 +202,9 @@ def observations(spaces: Spaces, obs: Any) -> tuple[FloatArray, bool]:
             f"expected {spaces.observation_space} or a batch of such",
             "pass it as the environment returns it",
         ) from None
+
+
+def act_log_prob(agent: Any, obs: FloatArray, noise: Tensor) -> FloatArray:
+    """The log-probabilities `[B]` of the actions that `act(agent, obs, noise)` chooses."""
+    log_prob: FloatArray = agent.act_log_prob(torch.from_numpy(obs).to(agent.device), noise).cpu().numpy()
+    return log_prob

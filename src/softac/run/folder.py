@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from softac._version import __version__
+from softac.config import ONCE
 from softac.errors import CheckpointError, ConfigError, DiskError
 from softac.files import read_regular, seal_is_whole, sealed_json, sync_folder, write_durably
 from softac.run.checkpoint import CHECKPOINTS as CHECKPOINTS
@@ -196,6 +197,8 @@ def config_sha256(config: dict[str, Any]) -> str:
         ConfigError: something in it is not plain data.
     """
     identity = {name: config.get(name) for name in IDENTITY}
+    if isinstance(said := identity["hyperparameters"], dict):
+        identity["hyperparameters"] = {k: v for k, v in said.items() if k not in ONCE or v != ONCE[k]}
     if isinstance(identity["run"], dict):
         absent = {*EXCHANGEABLE} | ({"overlap"} if identity["run"].get("overlap") is False else set())
         identity["run"] = {name: value for name, value in identity["run"].items() if name not in absent}

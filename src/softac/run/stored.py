@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from softac.config import make_config
+from softac.config import as_it_was, make_config
 from softac.envs import EnvSource, Spaces, VectorEnv, as_batch, open_envs
 from softac.envs.make import EnvLike
 from softac.errors import CheckpointError, ConfigError, DiskError, SoftacError
@@ -89,7 +89,7 @@ class Description:
             return cls(
                 path=path,
                 agent_class=found,
-                hyperparameters=make_config(found.Config, config["hyperparameters"]),
+                hyperparameters=make_config(found.Config, as_it_was(found.Config) | config["hyperparameters"]),
                 run=make_config(RunConfig, settings),
                 threads=threads,
                 env_id=str(env["id"]),

@@ -1,11 +1,14 @@
 """The state of a training run, and the loop that advances it."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from softac.config import has_soft_returns
 from softac.envs import VectorEnv
 from softac.errors import CheckpointError, ConfigError
 from softac.learning.engine import Engine
@@ -13,7 +16,7 @@ from softac.learning.state import load_state_, state_of
 from softac.replay import Replay, RolloutStorage, Segment, read_segments, write_segments
 from softac.run.checkpoint import Snapshot
 from softac.run.collector import Collector
-from softac.run.evaluate import OnEnvFailure, act
+from softac.run.evaluate import OnEnvFailure, act, act_log_prob
 from softac.run.metrics import Means
 from softac.run.numerics import device_name, single_precision
 from softac.run.seeding import Streams
@@ -42,7 +45,7 @@ class Training:
         engine: executes the updates; eager unless another is put in its place.
 
     Raises:
-        ConfigError: the replay cannot be reserved.
+        ConfigError: the replay cannot be reserved, or the agent cannot say what soft n-step returns need.
     """
 
     def __init__(
@@ -55,6 +58,13 @@ class Training:
         overlap: bool = False,
     ) -> None:
         self.agent, self.envs, self.streams, self.overlap = agent, envs, Streams(seed), overlap
+        self.soft = not agent.on_policy and has_soft_returns(agent.config)
+        if self.soft and not callable(getattr(agent, "act_log_prob", None)):
+            raise ConfigError(
+                f'n_step_return="soft" was given for {type(agent).__name__}, which has no act_log_prob',
+                "expected log pi of the actions that act chooses, see softac.types.Agent",
+                'add it or choose n_step_return="plain"',
+            )
         self.engine = Engine(agent)
         self.memory: Replay | RolloutStorage
         try:
@@ -62,7 +72,7 @@ class Training:
                 steps = agent.config.n_steps
                 self.memory = RolloutStorage(steps, envs.num_envs, envs.spaces.spec, agent.device)
             else:
-                self.memory = Replay(agent.config.buffer_size, envs.spaces.spec, agent.device)
+                self.memory = Replay(agent.config.buffer_size, envs.spaces.spec, agent.device, self.soft)
         except RuntimeError:
             name = "n_steps" if agent.on_policy else "buffer_size"
             raise ConfigError(
@@ -79,7 +89,9 @@ class Training:
             seed,
             on_env_failure=on_env_failure,
             lose=self.memory.cut if isinstance(self.memory, RolloutStorage) else lambda: None,
+            weigh=(lambda: self.bonuses) if self.soft else None,
         )
+        self.bonuses = np.zeros(envs.num_envs, np.float32)  # -log pi of the last round's actions, if it is wanted
         self.noise = torch.zeros(0)  # of the last round, as the agent drew it
         self.means = Means()
         self.updates = 0
@@ -100,10 +112,15 @@ class Training:
                 uniform = torch.rand(shape, generator=warm_up, dtype=torch.float32).mul_(2.0).sub_(1.0)
             else:
                 uniform = torch.randint(spec.n_actions, shape, generator=warm_up).float()
+            # Uniform in [-1, 1] the density is 1/2 in each coordinate.
+            nats = spec.action_dim * math.log(2.0) if spec.n_actions is None else math.log(spec.n_actions)
+            self.bonuses = np.full(len(obs), nats, np.float32)
             chosen: FloatArray = uniform.numpy()
             return chosen
         with single_precision():
             self.noise = self.agent.act_noise(len(obs), self.streams.exploration, self._moment())
+            if self.soft:
+                self.bonuses = -act_log_prob(self.agent, obs, self.noise)
             return act(self.agent, obs, self.noise)
 
     def _moment(self) -> Moment:
