@@ -58,13 +58,7 @@ class Training:
         overlap: bool = False,
     ) -> None:
         self.agent, self.envs, self.streams, self.overlap = agent, envs, Streams(seed), overlap
-        self.soft = not agent.on_policy and has_soft_returns(agent.config)
-        if self.soft and not callable(getattr(agent, "act_log_prob", None)):
-            raise ConfigError(
-                f'n_step_return="soft" was given for {type(agent).__name__}, which has no act_log_prob',
-                "expected log pi of the actions that act chooses, see softac.types.Agent",
-                'add it or choose n_step_return="plain"',
-            )
+        self.soft = _is_soft(agent)
         self.engine = Engine(agent)
         self.memory: Replay | RolloutStorage
         try:
@@ -249,6 +243,18 @@ class Training:
             raise ValueError(f"a rollout of {rows.dtype} {tuple(rows.shape)} where {added} rows were counted")
         memory.rows[:added] = rows
         memory.added = added
+
+
+def _is_soft(agent: Agent) -> bool:
+    """Whether rows keep the entropies in between; refuses an agent that does not tell them."""
+    soft = not agent.on_policy and has_soft_returns(agent.config)
+    if soft and not callable(getattr(agent, "act_log_prob", None)):
+        raise ConfigError(
+            f'n_step_return="soft" was given for {type(agent).__name__}, which has no act_log_prob',
+            "expected log pi of the actions that act chooses, see softac.types.Agent",
+            'add it or choose n_step_return="plain"',
+        )
+    return soft
 
 
 def train(training: Training, until: int, after_round: Callable[[], bool], stop: Callable[[], bool]) -> None:
