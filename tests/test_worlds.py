@@ -372,7 +372,7 @@ def test_restart_begins_a_new_episode_with_the_next_seed(
     assert rows[-1].get("time/env_restarts", rows[-2].get("time/env_restarts")) == 1
     # Every step that was answered is there, with as many rewards as there were; nothing else is.
     replay = model.training.memory
-    assert replay.added == 90 - sum(len(e.window.window) for e in collector.episodes)
+    assert replay.added == 90 - sum(len(e.window._begun) for e in collector.episodes)
     assert np.isfinite(replay.explicit_rows(0, replay.added)).all()
 
 

@@ -30,7 +30,7 @@ class Replay:
         capacity: rows kept; the oldest is overwritten first.
         spec: sizes of observations and actions.
         device: where batches are delivered; the table itself lives in main memory.
-        bonus: whether the entropy bonuses of n steps are kept, and batches are `SoftTransition`s.
+        bonus: whether the entropy bonuses of n steps are kept, and batches are of class SoftTransition.
     """
 
     def __init__(self, capacity: int, spec: EnvSpec, device: torch.device, bonus: bool = False) -> None:
