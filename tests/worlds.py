@@ -52,9 +52,10 @@ class Drift(gym.Env[Any, Any]):
         if self.seed is not None and self.seed != self.current:
             return None
         if self.once:
-            if Path(self.once).exists():
+            try:  # made in one step: two workers come to this line together
+                Path(self.once).touch(exist_ok=False)
+            except FileExistsError:
                 return None
-            Path(self.once).touch()
         return FAULTS[self.fault](self)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:

@@ -35,6 +35,7 @@ TYPED = {
     entropy.squashed_gaussian_entropy: ([0.0, 1.0], [1.0, 2.0]),
     entropy.mixture_entropy: ([[0.0, 1.0], [2.0, 3.0]], 1),
     losses.td_target: (B, [1, 0, 1], B),
+    losses.soft_reward: (B, B, 0.5),
     losses.soft_q_target: (B, [1, 0, 1], NB, B, 1),
     losses.soft_value_target: (NB, B, 0.5),
     losses.q_loss: (NB, B),
