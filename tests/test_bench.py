@@ -298,7 +298,7 @@ def test_another_suite_in_the_same_folder(whole: tuple[Path, str], folder: Path)
         ),
         (
             ('seeds = "1"', "preset = 3"),
-            'expected true, or the name of published settings such as preset = "xqc-paper"; correct the file',
+            'expected true, the name of published settings such as preset = "xqc-paper", or a file such as "be',
         ),
     ],
 )

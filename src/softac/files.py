@@ -7,15 +7,17 @@ import os
 import re
 import shutil
 import stat
+import tomllib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from softac.errors import CheckpointError
+from softac.errors import CheckpointError, ConfigError
 from softac.types import FloatArray
 
+LARGEST_TOML = 2**20
 NPY_HEADER = re.compile(
     rb"\x93NUMPY\x01\x00(..)"
     rb"\{'descr': '<f4', 'fortran_order': False, 'shape': \((\d{1,18}), (\d{1,9})\), \} *\n",
@@ -115,6 +117,24 @@ def read_regular(path: Path, limit: int) -> bytes:
             "expected a regular file",
             "restore it or use an earlier checkpoint",
         ) from None
+
+
+def read_toml(path: Path, expected: str, page: str) -> dict[str, Any]:
+    """What a TOML file of at most 1 MiB says; a link means what it leads to, since a user has named it.
+
+    Args:
+        path: the file.
+        expected: what it is to hold, in words.
+        page: of the documentation, with an example.
+
+    Raises:
+        ConfigError: the file cannot be read, or is no TOML.
+    """
+    try:
+        return tomllib.loads(read_regular(Path(os.path.realpath(path)), LARGEST_TOML).decode())
+    except (CheckpointError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        detail = error.given if isinstance(error, CheckpointError) else f"{path}: {error}"
+        raise ConfigError(detail, f"expected {expected}", f"see {page} for one, and correct the file") from None
 
 
 def read_hashed(path: Path, size: int, sha256: str) -> bytes:

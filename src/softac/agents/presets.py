@@ -1,10 +1,35 @@
-"""Tuned settings per environment, and published ones by name, from a data file."""
+"""Tuned settings per environment, published ones by name, and those of a file, all of one form."""
 
 import tomllib
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from softac.errors import ConfigError, nearest
+from softac.files import read_toml
+
+TABLE = 'a table [[{algorithm}]] with settings in it, and perhaps environments = ["Pendulum-v1"]'
+
+
+def find_preset(algorithm: str, env_id: str, asked: bool | str | None) -> dict[str, Any]:
+    """The settings that `--preset` means.
+
+    Args:
+        algorithm: as on the command line.
+        env_id: of the environment.
+        asked: True for those tuned for the environment, the name of published ones, or a file that ends in .toml.
+
+    Returns:
+        Hyperparameters, perhaps with `n_envs` among them; nothing if none were asked for.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    if not asked:
+        return {}
+    if asked is True:
+        return preset(algorithm, env_id)
+    return file_preset(algorithm, env_id, asked) if asked.endswith(".toml") else named_preset(algorithm, asked)
 
 
 def preset(algorithm: str, env_id: str) -> dict[str, Any]:
@@ -39,6 +64,47 @@ def named_preset(algorithm: str, name: str) -> dict[str, Any]:
         f"expected one of: {', '.join(named) or 'none has a name for this algorithm'}",
         "give preset without a name for the settings tuned for the environment, or leave it out",
     )
+
+
+def file_preset(algorithm: str, env_id: str, file: str) -> dict[str, Any]:
+    """The hyperparameters that a file has for an algorithm on an environment, or on any.
+
+    Args:
+        algorithm: the name of the table, `[[sac]]`.
+        env_id: one of its `environments`; a table without them is for any that no other table of the file names.
+        file: of the form of softac's own presets, as `softac tune` writes it.
+
+    Raises:
+        ConfigError: it cannot be read, or has none.
+    """
+    whole = read_toml(Path(file), "settings in TOML, such as `softac tune` writes", "docs/guide/tuning.md")
+    entries = whole.get(algorithm, [])
+    if not isinstance(entries, list) or not all(map(_is_entry, entries)):
+        raise ConfigError(
+            f"{file}: what stands under {algorithm} is no list of tables with environments that are one of texts",
+            f"expected {TABLE.format(algorithm=algorithm)}",
+            "correct the file",
+        )
+    entries.sort(key=lambda entry: "environments" not in entry)
+    for entry in entries:
+        if env_id in entry.get("environments", [env_id]):
+            return _settings(entry)
+    there = [f"{name} on {env}" for name, table in whole.items() for env in _environments(table)]
+    raise ConfigError(
+        f"{file} has no settings for {algorithm} on {env_id}",
+        f"expected {TABLE.format(algorithm=algorithm)}" + (f"; it has {', '.join(there[:9])}" if there else ""),
+        "add them, or take the environments out where they are to be for any",
+    )
+
+
+def _is_entry(entry: Any) -> bool:
+    envs = entry.get("environments", []) if isinstance(entry, dict) else None
+    return isinstance(envs, list) and all(isinstance(env, str) for env in envs)
+
+
+def _environments(table: Any) -> list[str]:
+    entries = [entry for entry in table if _is_entry(entry)] if isinstance(table, list) else []
+    return [env for entry in entries for env in entry.get("environments", ["any environment"])]
 
 
 def _entries(algorithm: str) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from softac.agents.presets import named_preset, preset
+from softac.agents.presets import find_preset
 from softac.agents.registry import AGENTS, find_agent
 from softac.cli.arguments import (
     add_config,
@@ -66,8 +66,9 @@ def add_parser(subparsers: Any, words: Sequence[str]) -> None:
         "--preset",
         nargs="?",
         const=True,
-        metavar="NAME",
-        help="start from the tuned settings for ENV, or from the published ones of this name, and print them",
+        metavar="NAME|FILE",
+        help="start from the tuned settings for ENV, from the published ones of this name, or from those that "
+        "`softac tune` has written into FILE.toml, and print them",
     )
     add_config(parser, RunConfig, "run")
     add_config(parser, RecordConfig, "evaluation and saving")
@@ -77,12 +78,13 @@ def add_parser(subparsers: Any, words: Sequence[str]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train from the beginning; returns the exit code."""
-    if args.preset in AGENTS or (isinstance(args.preset, str) and not args.what):
+    named = isinstance(args.preset, str) and not args.preset.endswith(".toml")
+    if args.preset in AGENTS or (named and not args.what):
         # `--preset sac Pendulum-v1`: a flag that may have a word has taken the first of those that stand alone.
         args.what, args.preset = [args.preset, *args.what], True
     algorithm, env_id = _algorithm_and_env(args.what)
     agent_class = find_agent(algorithm)
-    chosen = _preset(algorithm, env_id, args.preset) | given(args, agent_class.Config) | given(args, RunConfig)
+    chosen = find_preset(algorithm, env_id, args.preset) | given(args, agent_class.Config) | given(args, RunConfig)
     several = None if args.seeds is None else read_seeds(args.seeds)
     if several is not None:
         if args.seed is not None:
@@ -109,12 +111,6 @@ def run(args: argparse.Namespace) -> int:
     if several is not None:
         return _train_seeds(model, several, total, record, path)
     return train_shown(model, total, record, path)
-
-
-def _preset(algorithm: str, env_id: str, asked: str | bool | None) -> dict[str, Any]:
-    if not asked:
-        return {}
-    return preset(algorithm, env_id) if asked is True else named_preset(algorithm, str(asked))
 
 
 def _algorithm_and_env(words: list[str]) -> tuple[str, str]:

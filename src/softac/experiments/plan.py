@@ -1,6 +1,5 @@
 """Suite files: a few lines of TOML that say what is compared where, with which seeds and for how long."""
 
-import os
 import re
 import tomllib
 from dataclasses import asdict
@@ -11,23 +10,22 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from softac.agents.presets import named_preset, preset
+from softac.agents.presets import find_preset
 from softac.agents.registry import find_agent
 from softac.config import STRICT, fields
-from softac.errors import CheckpointError, ConfigError, SoftacError, nearest
+from softac.errors import ConfigError, SoftacError, nearest
 from softac.experiments.suite import Group, Suite, typed
-from softac.files import read_regular
+from softac.files import read_toml
 from softac.model import Model
 from softac.run.config import RecordConfig, RunConfig
 from softac.seeds import in_ranges, read_seeds
 
 SUITES = files("softac.experiments").joinpath("suites")
-LARGEST_FILE = 2**20
 SHAPES = {
     "algorithms": "a table of its own for each, below a line [[algorithms]]",
     "environments": 'a list of ids, such as environments = ["Pendulum-v1"]',
     "seeds": 'a text, such as seeds = "0-9" or seeds = "0,3,7"',
-    "preset": 'true, or the name of published settings such as preset = "xqc-paper"',
+    "preset": 'true, the name of published settings such as preset = "xqc-paper", or a file such as "best.toml"',
     "settings": "a table, such as settings = { gamma = 0.98 }",
 }
 
@@ -42,7 +40,8 @@ class Algorithm:
     Attributes:
         algorithm: as on the command line.
         name: of its curve and folders; by default that of the algorithm.
-        preset: start from the tuned settings for each environment, or from the published ones of this name.
+        preset: start from the tuned settings for each environment, from the published ones of this name, or from
+            those in a file that ends in .toml.
         settings: hyperparameters and settings of the run, named as in Python.
         seeds: others than the suite's.
         environments: others than the suite's.
@@ -96,27 +95,16 @@ def read_suite_file(suite: str) -> SuiteFile:
     Raises:
         ConfigError: there is none, or something in it cannot be.
     """
-    path = Path(suite)
-    try:
-        if path.suffix == ".toml":
-            # Who names a link means what it leads to.
-            data = read_regular(Path(os.path.realpath(path)), LARGEST_FILE)
-        elif suite in _names():
-            data = SUITES.joinpath(f"{suite}.toml").read_bytes()
-        else:
-            raise ConfigError(
-                f"unknown suite {suite!r}{nearest(suite, _names())}",
-                f"expected one of {', '.join(_names())}, or a file that ends in .toml",
-                "`softac bench --help` says what each compares",
-            )
-        values = tomllib.loads(data.decode())
-    except (CheckpointError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        detail = error.given if isinstance(error, CheckpointError) else f"{path}: {error}"
+    if Path(suite).suffix == ".toml":
+        values = read_toml(Path(suite), "a suite in TOML", "docs/guide/benchmarks.md")
+    elif suite in _names():
+        values = tomllib.loads(SUITES.joinpath(f"{suite}.toml").read_text(encoding="utf-8"))
+    else:
         raise ConfigError(
-            detail,
-            "expected a suite in TOML",
-            "see docs/guide/benchmarks.md for one, and correct the file",
-        ) from None
+            f"unknown suite {suite!r}{nearest(suite, _names())}",
+            f"expected one of {', '.join(_names())}, or a file that ends in .toml",
+            "`softac bench --help` says what each compares",
+        )
     try:
         return TypeAdapter(SuiteFile).validate_python(values)
     except ValidationError as error:
@@ -223,11 +211,7 @@ def _model(entry: Algorithm, env_id: str, seed: int, *, trusted: bool) -> Model:
                 "give the seeds with seeds, and register an environment that needs arguments",
             )
         agent_class = find_agent(entry.algorithm)
-        chosen = entry.settings
-        if entry.preset is True:
-            chosen = preset(entry.algorithm, env_id) | chosen
-        elif entry.preset:
-            chosen = named_preset(entry.algorithm, entry.preset) | chosen
+        chosen = find_preset(entry.algorithm, env_id, entry.preset) | entry.settings
         settings = (
             asdict(RunConfig()) | {k: v for k, v in chosen.items() if k in fields(RunConfig)} | {"seed": seed}
         )
@@ -256,14 +240,14 @@ def require_same(old: Suite, new: Suite, path: Path) -> None:
 def _what_is_another(old: Suite, new: Suite) -> str:
     """In words, where `new` is no continuation of `old`; "" if nowhere."""
     if new.record != old.record:
-        return _first_difference(asdict(old.record), asdict(new.record))
+        return first_difference(asdict(old.record), asdict(new.record))
     if new.total < old.total:
         return f"it was {old.total} steps and is {new.total}"
     now = {group.prefix: group for group in new.groups}
     for group in old.groups:
         if group.prefix not in now or set(group.seeds) - set(now[group.prefix].seeds):
             return f"{group.title}, seeds {in_ranges(group.seeds)}, are not all in it"
-        if difference := _first_difference(_without_seed(group), _without_seed(now[group.prefix])):
+        if difference := first_difference(_without_seed(group), _without_seed(now[group.prefix])):
             return f"{group.title}: {difference}"
     return ""
 
@@ -272,10 +256,10 @@ def _without_seed(group: Group) -> dict[str, Any]:
     return group.config | {"run": group.config["run"] | {"seed": 0}}
 
 
-def _first_difference(old: Any, new: Any, name: str = "") -> str:
+def first_difference(old: Any, new: Any, name: str = "") -> str:
     """In words; "" if there is none. Tuples and lists are alike, as in JSON."""
     if isinstance(old, dict) and isinstance(new, dict):
-        found = (_first_difference(old.get(key), new.get(key), str(key)) for key in [*old, *new])
+        found = (first_difference(old.get(key), new.get(key), str(key)) for key in [*old, *new])
         return next(filter(None, found), "")
     same = (
         list(old) == list(new) if isinstance(old, list | tuple) and isinstance(new, list | tuple) else old == new
