@@ -73,6 +73,21 @@ def test_adam_as_one_kernel() -> None:
     assert (s.item(), steps[1].item()) == (1.0, 1.0)
 
 
+def test_many_tensors_moved_towards_others() -> None:
+    """If `torch._foreach_lerp_` or functorch's word on what is batched is gone: take the other branch always.
+
+    That costs three percent of an eager update.
+    """
+    ends = [torch.tensor([4.0, 0.0]), torch.tensor(8.0)]
+    for move in (private.lerp_each_, torch.compile(private.lerp_each_, backend="eager")):
+        tensors = [torch.tensor([0.0, 8.0]), torch.tensor(0.0)]
+        move(tensors, ends, 0.25)
+        assert [tensor.tolist() for tensor in tensors] == [[1.0, 6.0], 2.0]
+    stacks = torch.tensor([[0.0, 8.0], [4.0, 4.0]])
+    torch.vmap(lambda tensor, end: private.lerp_each_([tensor], [end], 0.25) or tensor)(stacks, torch.zeros(2, 2))
+    assert stacks.tolist() == [[0.0, 6.0], [3.0, 3.0]]
+
+
 def test_one_number_added_to_many_tensors() -> None:
     """If `torch._foreach_add_` is gone: write `for tensor in tensors: tensor.add_(number)`."""
     tensors = [torch.zeros(()), torch.ones(2)]

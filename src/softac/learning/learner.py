@@ -83,5 +83,4 @@ def polyak_(target: Iterable[Tensor], online: Iterable[Tensor], tau: float) -> N
     Source: arXiv:1812.05905, algorithm 1, last line.
     """
     with torch.no_grad():
-        for slow, fast in zip(target, online, strict=True):
-            slow.copy_(slow.lerp(fast, tau))  # for `lerp_` in a cohort `vmap` has no rule
+        private.lerp_each_(list(target), list(online), tau)
