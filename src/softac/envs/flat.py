@@ -34,12 +34,12 @@ def flatten(space: gym.Space[Any], obs: Any) -> FloatArray:
     """One observation as `[flat_size]`; raises what comes up where it is none of the space."""
     match space:
         case spaces.Box() | spaces.MultiBinary():
+            shape = np.shape(obs)  # before it is copied, since what is wrong may be huge
+            if shape != space.shape:
+                raise ValueError(f"an observation of shape {shape} where the space says {space.shape}")
             # A copy: environments may write their next observation into the same array.
             with np.errstate(over="ignore"):
-                array = np.array(obs, np.float32)
-            if array.shape != space.shape:
-                raise ValueError(f"an observation of shape {array.shape} where the space says {space.shape}")
-            return array.ravel()
+                return np.array(obs, np.float32).ravel()
         case spaces.Dict():
             parts = sorted(space.spaces.items())
             return np.concatenate([NOTHING, *(flatten(part, obs[key]) for key, part in parts)])
