@@ -20,11 +20,13 @@ import torch
 
 import policies
 from softac import DQN, SAC, Model
+from softac.agents.dqn import DQNAgent
 from softac.agents.registry import AGENTS
 from softac.agents.sac import SACAgent
 from softac.envs.borders import draw, leaves, part_of
 from softac.envs.flat import item
 from softac.errors import ConfigError, NumericalError
+from softac.nets import as_operations
 from softac.nets.operations import Operation, affine, argmax, observation, part, relu
 from softac.ship import policy as numpy_runtime
 from softac.ship import to_c, to_numpy, to_onnx
@@ -283,14 +285,14 @@ class Untanhed(SACAgent):
     """Says less than it does."""
 
     def operations(self, obs: Operation) -> Operation:
-        return super().operations(obs).inputs[0]
+        return as_operations(self.actor.module, obs).inputs[0]
 
 
 class Halved(SACAgent):
     """Is right but for one observation in many."""
 
     def operations(self, obs: Operation) -> Operation:
-        whole = super().operations(obs)
+        whole = as_operations(self.actor.module, obs)
         return part(relu(affine(whole, torch.eye(1), [1.0])), 0, 1)
 
 
@@ -356,17 +358,17 @@ def test_where_the_agent_itself_is_undecided_either_action_will_do() -> None:
     assert not any(undecided(model, policy, [obs], np.array(2)) for obs, _ in others)
 
 
-class Silent(SACAgent):
+class Silent(DQNAgent):
     operations = property()  # type: ignore[assignment]
 
 
 def test_an_agent_that_does_not_say_what_it_computes(tmp_path: Path) -> None:
-    model = Model(Silent, "Pendulum-v1", net_arch=(8,), device="cpu")
+    model = Model(Silent, "CartPole-v1", net_arch=(8,), device="cpu")
     with pytest.raises(ConfigError) as refused:
         export(model, "numpy", tmp_path)
     assert str(refused.value) == (
-        "Silent does not say what it computes; expected a method operations(obs); write one of "
-        "softac.nets.operations, as in the guide on export"
+        "Silent does not say what it computes; expected a learner `actor` whose module is the policy, or a method "
+        "operations(obs); write one of softac.nets.operations, as in the guide on export"
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 import annotated_types as at
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
 from softac.errors import ConfigError, nearest
 
@@ -77,6 +77,18 @@ def parse_target_entropy(value: str | float) -> str | float:
     return value
 
 
+def _within_the_replay(batch_size: int, others: ValidationInfo) -> int:
+    """Refuse a batch that is larger than the replay."""
+    buffer_size = others.data.get("buffer_size", batch_size)
+    if batch_size > buffer_size:
+        raise ConfigError(
+            f"batch_size={batch_size} was given with buffer_size={buffer_size}",
+            "expected a batch no larger than the replay",
+            "lower batch_size or raise buffer_size",
+        )
+    return batch_size
+
+
 # The hyperparameters that several agents have, each with one name, one range and one meaning.
 
 LearningRate = Annotated[Rate, Field(description="Adam step size of every learner")]
@@ -93,7 +105,11 @@ BufferSize = Annotated[Count, Field(description="transitions the replay keeps")]
 LearningStarts = Annotated[
     CountOrZero, Field(description="environment steps with uniformly random actions, no updates")
 ]
-BatchSize = Annotated[Count, Field(description="transitions per update, drawn with replacement")]
+BatchSize = Annotated[
+    Count,
+    Field(description="transitions per update, drawn with replacement", validate_default=True),
+    AfterValidator(_within_the_replay),
+]
 Tau = Annotated[Rate, Field(description="share of the online networks in each target update")]
 Gamma = Annotated[Share, Field(description="discount per environment step")]
 TrainFreq = Annotated[Count, Field(description="environment steps between rounds of updates")]
@@ -179,20 +195,6 @@ LogStdInit = Annotated[
 def has_soft_returns(config: Any) -> bool:
     """Whether n-step targets need the entropy bonuses of the steps in between."""
     return getattr(config, "n_step_return", "plain") == "soft" and config.n_steps > 1
-
-
-def require_batch_fits(batch_size: int, buffer_size: int) -> None:
-    """Refuse a batch that is larger than the replay.
-
-    Raises:
-        ConfigError: it is.
-    """
-    if batch_size > buffer_size:
-        raise ConfigError(
-            f"batch_size={batch_size} was given with buffer_size={buffer_size}",
-            "expected a batch no larger than the replay",
-            "lower batch_size or raise buffer_size",
-        )
 
 
 def require_batch_statistics(batch_size: int) -> None:
@@ -297,11 +299,11 @@ def make_config(config: type[Any], values: Mapping[str, Any]) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else ""
-        if name in known:
-            raise _refusal(config, name, values[name]) from None
-        refused = first.get("ctx", {}).get("error")  # raised by the class itself
+        refused = first.get("ctx", {}).get("error")  # raised for what no single field can see
         if isinstance(refused, ConfigError):
             raise refused from None
+        if name in known:
+            raise _refusal(config, name, values[name]) from None
         raise ConfigError(
             str(refused), f"expected what {config.__name__} accepts together", "correct one of these values"
         ) from None

@@ -13,8 +13,7 @@ from softac.equations.losses import policy_gradient_loss, value_loss
 from softac.equations.returns import explained_variance, gae
 from softac.learning.learner import Learner
 from softac.learning.state import live_tensors
-from softac.nets import StochasticActor, ValueNet, as_operations
-from softac.nets.operations import Operation
+from softac.nets import StochasticActor, ValueNet
 from softac.types import EnvSpec, Metrics, Moment, Rollout
 
 
@@ -65,10 +64,6 @@ class A2CAgent:
             policy = self.actor(obs)
             action: Tensor = policy.mode() if noise is None else policy.sample(noise)[0]
             return action
-
-    def operations(self, obs: Operation) -> Operation:
-        """`act` without noise as plain operations, to be exported."""
-        return as_operations(self.actor.module, obs)
 
     def act_noise(self, batch_size: int, generator: torch.Generator, _: Moment) -> Tensor:
         """What the policy's sample takes, `[B, ...]`."""

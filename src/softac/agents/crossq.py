@@ -24,9 +24,8 @@ from softac.equations.losses import (
 from softac.learning.learner import Learner, polyak_
 from softac.learning.state import live_tensors
 from softac.learning.temperature import Temperature
-from softac.nets import NormalisedActor, NormalisedCritic, RewardScale, as_operations
+from softac.nets import NormalisedActor, NormalisedCritic, RewardScale
 from softac.nets.normalised import BATCH, RUNNING, project_
-from softac.nets.operations import Operation
 from softac.types import EnvSpec, Metrics, Moment, SoftTransition, Transition
 
 USUAL_TAU, USUAL_V_MAX = 0.005, 5.0
@@ -63,7 +62,6 @@ class CrossQConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no single field can see."""
-        hp.require_batch_fits(self.batch_size, self.buffer_size)
         hp.require_batch_statistics(self.batch_size)
         hp.require_discounting(self.gamma)
         hp.require_target_network(self.tau, self.target_network)
@@ -125,10 +123,6 @@ class CrossQAgent:
             policy = self.actor(obs, RUNNING)
             action: Tensor = policy.mode() if noise is None else policy.action(noise)
             return action
-
-    def operations(self, obs: Operation) -> Operation:
-        """`act` without noise as plain operations, to be exported."""
-        return as_operations(self.actor.module, obs)
 
     def act_log_prob(self, obs: Tensor, noise: Tensor) -> Tensor:
         """Log pi(a|s) `[B]` of the actions that `act` chooses with this noise."""

@@ -15,8 +15,7 @@ from softac import config as hp
 from softac.equations.losses import deterministic_policy_loss, q_loss, td_target
 from softac.learning.learner import Learner, polyak_
 from softac.learning.state import live_tensors
-from softac.nets import DeterministicActor, EnsembleCritic, as_operations
-from softac.nets.operations import Operation
+from softac.nets import DeterministicActor, EnsembleCritic
 from softac.types import EnvSpec, Metrics, Moment, Transition
 
 
@@ -42,10 +41,6 @@ class DDPGConfig:
     ] = "gaussian"
     action_noise_std: hp.ActionNoiseStd = 0.1
     ou_theta: Annotated[hp.Share, Field(description="how fast the Ornstein-Uhlenbeck process returns to 0")] = 0.15
-
-    def __post_init__(self) -> None:
-        """Refuse what no single field can see."""
-        hp.require_batch_fits(self.batch_size, self.buffer_size)
 
 
 class DDPGAgent:
@@ -80,10 +75,6 @@ class DDPGAgent:
         with torch.no_grad():
             action: Tensor = self.actor(obs)
             return action if noise is None else (action + noise).clamp(-1.0, 1.0)
-
-    def operations(self, obs: Operation) -> Operation:
-        """`act` without noise as plain operations, to be exported."""
-        return as_operations(self.actor.module, obs)
 
     def act_noise(self, batch_size: int, generator: torch.Generator, moment: Moment) -> Tensor:
         """What is added to the action, `[B, A]`; the process remembers what it was a step before."""

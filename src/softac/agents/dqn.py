@@ -47,10 +47,6 @@ class DQNConfig:
         hp.CountOrZero, Field(description="environment steps over which the share falls, linearly")
     ] = 10_000
 
-    def __post_init__(self) -> None:
-        """Refuse what no single field can see."""
-        hp.require_batch_fits(self.batch_size, self.buffer_size)
-
 
 class DQNAgent:
     """Deep Q-network with epsilon-greedy exploration, for discrete actions.

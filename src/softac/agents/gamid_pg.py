@@ -52,10 +52,6 @@ class GamidPGConfig:
         hp.Share, Field(description="share of actions for which the component is drawn uniformly, not greedily")
     ] = 0.1
 
-    def __post_init__(self) -> None:
-        """Refuse what no single field can see."""
-        hp.require_batch_fits(self.batch_size, self.buffer_size)
-
 
 class Choice(NamedTuple):
     """The component that a critic prefers at each of B states."""

@@ -17,8 +17,7 @@ from softac.equations.returns import explained_variance, gae, normalized
 from softac.errors import ConfigError
 from softac.learning.learner import Learner
 from softac.learning.state import live_tensors
-from softac.nets import StochasticActor, ValueNet, as_operations
-from softac.nets.operations import Operation
+from softac.nets import StochasticActor, ValueNet
 from softac.types import EnvSpec, Metrics, Moment, Rollout
 
 
@@ -89,10 +88,6 @@ class PPOAgent:
             action: Tensor = policy.mode() if noise is None else policy.sample(noise)[0]
             return action
 
-    def operations(self, obs: Operation) -> Operation:
-        """`act` without noise as plain operations, to be exported."""
-        return as_operations(self.actor.module, obs)
-
     def act_noise(self, batch_size: int, generator: torch.Generator, _: Moment) -> Tensor:
         """What the policy's sample takes, `[B, ...]`."""
         return self.draw(batch_size, generator).to(self.device)
@@ -109,14 +104,9 @@ class PPOAgent:
 
         with torch.no_grad():
             v, v2 = self.critic(s), self.critic(s2)
-            advantage = gae(
-                rollout.reward,
-                rollout.discount,
-                v.view(shape),
-                v2.view(shape),
-                rollout.continues,
-                config.gae_lambda,
-            ).flatten()
+            values = v.view(shape), v2.view(shape)
+            advantage = gae(rollout.reward, rollout.discount, *values, rollout.continues, config.gae_lambda)
+            advantage = advantage.flatten()
             target = advantage + v
             old_log_prob = self.actor(s).log_prob(a)
 

@@ -16,8 +16,7 @@ from softac.equations.losses import policy_loss, q_loss, soft_q_target, soft_rew
 from softac.learning.learner import Learner, polyak_
 from softac.learning.state import live_tensors
 from softac.learning.temperature import Temperature
-from softac.nets import EnsembleCritic, SquashedGaussianActor, as_operations
-from softac.nets.operations import Operation
+from softac.nets import EnsembleCritic, SquashedGaussianActor
 from softac.types import EnvSpec, Metrics, Moment, SoftTransition, Transition
 
 
@@ -50,10 +49,6 @@ class SACConfig:
     log_std: Annotated[
         Literal["clamp", "tanh"], Field(description="how log sigma is bounded: cut, or squashed")
     ] = "clamp"
-
-    def __post_init__(self) -> None:
-        """Refuse what no single field can see."""
-        hp.require_batch_fits(self.batch_size, self.buffer_size)
 
 
 class Noise(NamedTuple):
@@ -99,10 +94,6 @@ class SACAgent:
             policy = self.actor(obs)
             action: Tensor = policy.mode() if noise is None else policy.action(noise)
             return action
-
-    def operations(self, obs: Operation) -> Operation:
-        """`act` without noise as plain operations, to be exported."""
-        return as_operations(self.actor.module, obs)
 
     def act_log_prob(self, obs: Tensor, noise: Tensor) -> Tensor:
         """Log pi(a|s) `[B]` of the actions that `act` chooses with this noise."""

@@ -18,8 +18,7 @@ from softac.errors import ConfigError
 from softac.learning.learner import Learner, polyak_
 from softac.learning.state import live_tensors
 from softac.learning.temperature import Temperature
-from softac.nets import DiscreteCritic, SoftmaxActor, as_operations
-from softac.nets.operations import Operation
+from softac.nets import DiscreteCritic, SoftmaxActor
 from softac.types import EnvSpec, Metrics, Moment, SoftTransition, Transition
 
 AUTO_SHARE = 0.5
@@ -54,10 +53,6 @@ class SACDiscreteConfig:
         ),
     ] = "auto"
     net_arch: hp.NetArch = (256, 256)
-
-    def __post_init__(self) -> None:
-        """Refuse what no single field can see."""
-        hp.require_batch_fits(self.batch_size, self.buffer_size)
 
 
 class SACDiscreteAgent:
@@ -99,10 +94,6 @@ class SACDiscreteAgent:
             policy = self.actor(obs)
             action: Tensor = policy.mode() if noise is None else policy.sample(noise)[0]
             return action.unsqueeze(-1).float()
-
-    def operations(self, obs: Operation) -> Operation:
-        """`act` without noise as plain operations, to be exported."""
-        return as_operations(self.actor.module, obs)
 
     def act_log_prob(self, obs: Tensor, noise: Tensor) -> Tensor:
         """Log pi(a|s) `[B]` of the actions that `act` chooses with this noise."""

@@ -23,8 +23,7 @@ from softac.equations.losses import (
 from softac.learning.learner import Learner, polyak_
 from softac.learning.state import live_tensors
 from softac.learning.temperature import Temperature
-from softac.nets import EnsembleCritic, SquashedMixtureActor, as_operations
-from softac.nets.operations import Operation
+from softac.nets import EnsembleCritic, SquashedMixtureActor
 from softac.types import EnvSpec, Metrics, Moment, SoftTransition, Transition
 
 
@@ -55,10 +54,6 @@ class SACMixtureConfig:
         Literal["marginalised", "score_function"],
         Field(description="pathwise in each component, summed over all; or the likelihood ratio of one sample"),
     ] = "marginalised"
-
-    def __post_init__(self) -> None:
-        """Refuse what no single field can see."""
-        hp.require_batch_fits(self.batch_size, self.buffer_size)
 
 
 class Noise(NamedTuple):
@@ -104,10 +99,6 @@ class SACMixtureAgent:
             policy = self.actor(obs)
             action: Tensor = policy.mode() if noise is None else policy.sample(*self._split(noise))[0]
             return action
-
-    def operations(self, obs: Operation) -> Operation:
-        """`act` without noise as plain operations, to be exported."""
-        return as_operations(self.actor.module, obs)
 
     def act_log_prob(self, obs: Tensor, noise: Tensor) -> Tensor:
         """Log pi(a|s) `[B]` of the actions that `act` chooses with this noise."""

@@ -24,8 +24,7 @@ from softac.equations.losses import (
 )
 from softac.learning.learner import Learner, polyak_
 from softac.learning.state import live_tensors
-from softac.nets import EnsembleCritic, SquashedGaussianActor, ValueNet, as_operations
-from softac.nets.operations import Operation
+from softac.nets import EnsembleCritic, SquashedGaussianActor, ValueNet
 from softac.types import EnvSpec, Metrics, Moment, SoftTransition, Transition
 
 
@@ -55,10 +54,6 @@ class SACVConfig:
         Literal["pathwise", "score_function"],
         Field(description="through the critic's slope, or by the likelihood ratio with V as the baseline"),
     ] = "pathwise"
-
-    def __post_init__(self) -> None:
-        """Refuse what no single field can see."""
-        hp.require_batch_fits(self.batch_size, self.buffer_size)
 
 
 class SACVAgent:
@@ -95,10 +90,6 @@ class SACVAgent:
             policy = self.actor(obs)
             action: Tensor = policy.mode() if noise is None else policy.action(noise)
             return action
-
-    def operations(self, obs: Operation) -> Operation:
-        """`act` without noise as plain operations, to be exported."""
-        return as_operations(self.actor.module, obs)
 
     def act_log_prob(self, obs: Tensor, noise: Tensor) -> Tensor:
         """Log pi(a|s) `[B]` of the actions that `act` chooses with this noise."""

@@ -22,7 +22,9 @@ from softac.agents.registry import algorithm_name
 from softac.envs.borders import ActionForm, Leaf, action_form, draw, leaves, part_of
 from softac.envs.flat import item
 from softac.errors import ConfigError
+from softac.learning.learner import Learner
 from softac.model import Model
+from softac.nets import as_operations
 from softac.nets.operations import Operation, in_order, observation
 from softac.run.checkpoint import OPTIM_PREFIX
 from softac.types import FloatArray
@@ -34,7 +36,7 @@ FAR = 8.0  # bounds that lie this many of their widths from 0 need more digits t
 
 
 class Exportable(Protocol):
-    """What an agent offers to be exported."""
+    """What an agent offers to be exported where it does not act as its learner `actor` does."""
 
     def operations(self, obs: Operation, /) -> Operation:
         """What `act(obs, None)` computes, of `softac.nets.operations`.
@@ -114,6 +116,20 @@ class Policy:
         return self.action.dtype not in ("float16", "float32") or bool(far.any())
 
 
+def _operations(agent: Any, name: str, obs: Operation) -> Operation:
+    """What `act(obs, None)` computes: what the agent says, or what its actor does."""
+    if hasattr(agent, "operations"):
+        own: Operation = agent.operations(obs)
+        return own
+    if isinstance(actor := getattr(agent, "actor", None), Learner):
+        return as_operations(actor.module, obs)
+    raise ConfigError(
+        f"{name} does not say what it computes",
+        "expected a learner `actor` whose module is the policy, or a method operations(obs)",
+        "write one of softac.nets.operations, as in the guide on export",
+    )
+
+
 def describe(model: Model) -> Policy:
     """The deterministic policy of a model.
 
@@ -122,14 +138,7 @@ def describe(model: Model) -> Policy:
     """
     agent, spaces = model.agent, model.spaces
     name = algorithm_name(type(agent))
-    if not hasattr(agent, "operations"):
-        raise ConfigError(
-            f"{name} does not say what it computes",
-            "expected a method operations(obs)",
-            "write one of softac.nets.operations, as in the guide on export",
-        )
-    start = observation(spaces.spec.obs_dim)
-    result: Operation = agent.operations(start)
+    result = _operations(agent, name, observation(spaces.spec.obs_dim))
     action = action_form(spaces)
     if (result.kind == "argmax") != bool(action.n) or result.width != spaces.spec.action_dim:
         raise ConfigError(
