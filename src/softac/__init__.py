@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from softac.examine.conformance import check_agent as check_agent
     from softac.examine.environment import check_env as check_env
     from softac.model import Model as Model
-    from softac.model import evaluate_policy as evaluate_policy
+    from softac.run.evaluate import evaluate_policy as evaluate_policy
 
 __all__ = [
     "A2C",
@@ -50,7 +50,7 @@ ROOMS = {
     "Model": "softac.model",
     "check_agent": "softac.examine.conformance",
     "check_env": "softac.examine.environment",
-    "evaluate_policy": "softac.model",
+    "evaluate_policy": "softac.run.evaluate",
 }
 
 

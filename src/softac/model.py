@@ -2,30 +2,28 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, Unpack
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from softac.agents.make import find_device, make_agent, present_device, require_agent, require_served
 from softac.agents.registry import algorithm_name, find_agent
 from softac.config import make_config
-from softac.envs import EnvSource, Spaces, VectorEnv, number_of
+from softac.envs import EnvSource, VectorEnv, number_of
 from softac.envs.make import EnvLike
 from softac.learning.engine import require_engine
 from softac.run import habits, stored
-from softac.run.checkpoint import Home, Snapshot
 from softac.run.config import Changes, RecordConfig, RunConfig, exchanged, say_ineffective, whole_steps
-from softac.run.evaluate import Returns, act, evaluate, observations
+from softac.run.evaluate import Returns, evaluate, predict
 from softac.run.lifecycle import Attending, Lifecycle
 from softac.run.numerics import numerics, single_precision, usual_threads
 from softac.run.seeding import Purpose, generator
 from softac.run.signals import Interruption
 from softac.run.training import Training
-from softac.types import Moment
 
 Callback = Callable[["Model", dict[str, float]], bool | None]
 
@@ -75,51 +73,34 @@ class Model:
         **config: Any,
     ) -> None:
         habits.refuse_made(config, agent_class, algorithm_name(agent_class))
-        settings = {
-            "seed": seed,
-            "n_envs": number_of(env, n_envs),
-            "device": device,
-            "engine": engine,
-            "precision": precision,
-        }
-        worlds = {"env_workers": env_workers, "env_timeout": env_timeout, "on_env_failure": on_env_failure}
-        run = make_config(RunConfig, settings | worlds | {"overlap": overlap})
+        asked = {"seed": seed, "n_envs": number_of(env, n_envs), "device": device, "engine": engine}
+        asked |= {"precision": precision, "env_workers": env_workers, "env_timeout": env_timeout}
+        run = make_config(RunConfig, asked | {"on_env_failure": on_env_failure, "overlap": overlap})
         hyperparameters = make_config(require_agent(agent_class).Config, config)
+        sizes = getattr(hyperparameters, "batch_size", 1), getattr(hyperparameters, "net_arch", ())
         where = find_device(device)
         source = EnvSource(env, stored.plain_arguments(env_kwargs or {}), trust_module)
         envs = stored.training_envs(source, run)
         with ExitStack() as stack:
             if source.repeatable:  # made here
                 stack.callback(envs.close)
-            self._assemble(agent_class, hyperparameters, run, envs.spaces, source, envs, where)
+            setup = stored.Setup(agent_class, hyperparameters, run, envs.spaces, usual_threads(*sizes))
+            self._assemble(setup, source, envs, where)
             require_engine(run.engine, self.agent)
             stack.pop_all()
 
     def _assemble(
-        self,
-        agent_class: type[Any],
-        config: Any,
-        run: RunConfig,
-        spaces: Spaces,
-        source: EnvSource,
-        envs: VectorEnv | None,
-        device: torch.device,
-        threads: int | None = None,
+        self, setup: stored.Setup, source: EnvSource, envs: VectorEnv | None, device: torch.device
     ) -> None:
-        require_served(agent_class, spaces.spec, source.name)
-        stored.require_overlap(agent_class, run)
-        threads = threads or usual_threads(getattr(config, "batch_size", 1), getattr(config, "net_arch", ()))
-        with numerics(threads), single_precision():
-            self.agent = make_agent(
-                agent_class,
-                spaces.spec,
-                config,
-                generator=generator(Purpose.INITIAL_WEIGHTS, run.seed),
-                device=device,
-                precision=run.precision,
-            )
+        kind, config, run, spaces = setup.agent_class, setup.hyperparameters, setup.run, setup.spaces
+        require_served(kind, spaces.spec, source.name)
+        stored.require_overlap(kind, run)
+        draw = generator(Purpose.INITIAL_WEIGHTS, run.seed)
+        made: dict[str, Any] = {"generator": draw, "device": device, "precision": run.precision}
+        with numerics(setup.threads), single_precision():
+            self.agent = make_agent(kind, spaces.spec, config, **made)
         self.spaces, self.source = spaces, source
-        self.life = Lifecycle(algorithm_name(agent_class), self.agent, envs, source, spaces, run, threads)
+        self.life = Lifecycle(algorithm_name(kind), self.agent, envs, source, spaces, run, setup.threads)
         self._prediction_noise = generator(Purpose.PREDICTION, run.seed)
 
     def __repr__(self) -> str:
@@ -197,17 +178,14 @@ class Model:
         callback: Callback | None = None,
         **attending: Unpack[Attending],
     ) -> Self:
-        """Train until `until` environment steps have been made in total; `learn` in full.
+        """`learn` in full: until `until` environment steps have been made in total.
 
         Args:
             until: total environment steps.
             record: when to evaluate and save.
             folder: the run folder, or None.
             callback: as in `learn`.
-            attending: `softac.run.lifecycle.Attending`: who watches the training and may stop it.
-
-        Raises:
-            SoftacError: as `learn`.
+            attending: who watches the training and may stop it.
         """
         self.life.train(until, record, folder, callback and partial(callback, self), attending)
         return self
@@ -227,13 +205,8 @@ class Model:
         Raises:
             ConfigError: the observation is not of the environment's shape.
         """
-        flat, batched = observations(self.spaces, obs)
-        noise = None
-        with single_precision():
-            if not deterministic:
-                noise = self.agent.act_noise(len(flat), self._prediction_noise, Moment(self.num_timesteps))
-            actions = [self.spaces.to_env(action) for action in act(self.agent, flat, noise)]
-        return (np.stack(actions) if batched else actions[0]), None
+        draw = None if deterministic else self._prediction_noise
+        return predict(self.agent, self.spaces, obs, draw, self.num_timesteps), None
 
     def evaluate(self, env: EnvLike | None, n_eval_episodes: int, *, deterministic: bool, seed: int) -> Returns:
         """Returns of whole episodes; `env` None: the kind this model learns in. See `evaluate_policy`."""
@@ -297,26 +270,20 @@ class Model:
         found = said.newest(best=best, step=step, verify_replay=verify_replay)
         if own is None:
             said.require_as_large(found[0])
-        run = exchanged(said.run, **changes)
-        envs = said.environments(env, run, trust_module=trust_module and env is not None)
-        return cls._restored(said, run, device, envs, found)
+        said = replace(said, run=exchanged(said.run, **changes))
+        return cls._from(said, device, said.environments(env, trust_module=trust_module), found)
 
     @classmethod
-    def _restored(
-        cls,
-        said: stored.Description,
-        run: RunConfig,
-        device: str | None,
-        environments: tuple[EnvSource, VectorEnv | None, str],
-        found: tuple[Snapshot, Home],
+    def _from(
+        cls, said: stored.Description, device: str | None, environments: stored.Environments, found: stored.Found
     ) -> Self:
         source, envs, no_env = environments
-        model, made = cls.__new__(cls), (said.agent_class, said.hyperparameters)
+        model = cls.__new__(cls)
         with ExitStack() as stack:
-            if envs is not None and source.repeatable:
+            if envs is not None and source.repeatable:  # made for it
                 stack.callback(envs.close)
-            where = present_device(run.device) if device is None else find_device(device)
-            model._assemble(*made, run, said.spaces, source, envs, where, said.threads)
+            where = present_device(said.run.device) if device is None else find_device(device)
+            model._assemble(said, source, envs, where)
             model.life.go_on_from(*found, no_env)
             stack.pop_all()
         return model
@@ -328,27 +295,3 @@ class Model:
     def close(self) -> None:
         """Close the environments; the model can still predict."""
         self.life.close()
-
-
-def evaluate_policy(
-    model: Model,
-    env: EnvLike,
-    n_eval_episodes: int = 10,
-    deterministic: bool = True,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Mean and standard deviation of the undiscounted return over whole episodes.
-
-    Args:
-        model: acts; its training is left as it is.
-        env: an id, a function, or an environment that nothing else uses meanwhile.
-        n_eval_episodes: at least 1.
-        deterministic: the mode of the policy; otherwise sampled actions.
-        seed: of the start states; the same seed gives every model the same ones.
-
-    Raises:
-        ConfigError: the environment has other spaces than the model, or is the one it trains in.
-        EnvironmentFailed: the environment raised or returned what it must not.
-    """
-    returns = habits.model(model).evaluate(env, n_eval_episodes, deterministic=deterministic, seed=seed)
-    return returns.mean, returns.std

@@ -5,14 +5,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from softac.envs import EnvFault, Spaces, VectorEnv
+from softac.envs.make import EnvLike
 from softac.errors import ConfigError, EnvironmentFailed, NumericalError
+from softac.run import habits
 from softac.run.numerics import single_precision
 from softac.run.seeding import Purpose, derive_seed, generator
 from softac.types import Agent, FloatArray, Moment
@@ -53,6 +56,14 @@ class Returns:
     def std(self) -> float:
         """Standard deviation over the episodes (not over seeds), as numpy's default computes it."""
         return float(np.std(self.returns))
+
+
+class Evaluated(Protocol):
+    """What can be evaluated: a `softac.Model`."""
+
+    def evaluate(self, env: EnvLike | None, n_eval_episodes: int, *, deterministic: bool, seed: int) -> Returns:
+        """The returns of whole episodes."""
+        ...
 
 
 def evaluate(
@@ -204,7 +215,52 @@ def observations(spaces: Spaces, obs: Any) -> tuple[FloatArray, bool]:
         ) from None
 
 
+def predict(agent: Agent, spaces: Spaces, obs: Any, draw: torch.Generator | None, steps: int) -> NDArray[Any]:
+    """The action for one observation or a batch of them, as the environment takes it; see `Model.predict`.
+
+    Args:
+        agent: acts.
+        spaces: of its environment.
+        obs: as the environment returns it, or with one leading dimension more.
+        draw: gives the noise of a sampled action; None: the mode of the policy.
+        steps: environment steps made so far.
+
+    Raises:
+        ConfigError: the observation is not of the environment's shape.
+    """
+    flat, batched = observations(spaces, obs)
+    with single_precision():
+        noise = None if draw is None else agent.act_noise(len(flat), draw, Moment(steps))
+        actions = [spaces.to_env(action) for action in act(agent, flat, noise)]
+    action: NDArray[Any] = np.stack(actions) if batched else actions[0]
+    return action
+
+
 def act_log_prob(agent: Any, obs: FloatArray, noise: Tensor) -> FloatArray:
     """The log-probabilities `[B]` of the actions that `act(agent, obs, noise)` chooses."""
     log_prob: FloatArray = agent.act_log_prob(torch.from_numpy(obs).to(agent.device), noise).cpu().numpy()
     return log_prob
+
+
+def evaluate_policy(
+    model: Evaluated,
+    env: EnvLike,
+    n_eval_episodes: int = 10,
+    deterministic: bool = True,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Mean and standard deviation of the undiscounted return over whole episodes.
+
+    Args:
+        model: acts; its training is left as it is.
+        env: an id, a function, or an environment that nothing else uses meanwhile.
+        n_eval_episodes: at least 1.
+        deterministic: the mode of the policy; otherwise sampled actions.
+        seed: of the start states; the same seed gives every model the same ones.
+
+    Raises:
+        ConfigError: the environment has other spaces than the model, or is the one it trains in.
+        EnvironmentFailed: the environment raised or returned what it must not.
+    """
+    returns = habits.model(model).evaluate(env, n_eval_episodes, deterministic=deterministic, seed=seed)
+    return returns.mean, returns.std

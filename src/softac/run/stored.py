@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
@@ -42,29 +42,44 @@ from softac.types import Agent
 
 MOST_THREADS = 1024
 
+Environments: TypeAlias = tuple[EnvSource, VectorEnv | None, str]  # where from, they, and why there are none
+Found: TypeAlias = tuple[Snapshot, Home]
+
 log = logging.getLogger("softac")
 
 
 @dataclass(frozen=True)
-class Description:
+class Setup:
+    """What a model is made of besides its environments.
+
+    Attributes:
+        agent_class: of its agent.
+        hyperparameters: an instance of `agent_class.Config`.
+        run: how it is trained.
+        spaces: those of its environments.
+        threads: of the processor, for all that is computed.
+    """
+
+    agent_class: type[Any]
+    hyperparameters: Any
+    run: RunConfig
+    spaces: Spaces
+    threads: int
+
+
+@dataclass(frozen=True)
+class Description(Setup):
     """What `config.json` says of a model, checked.
 
     Attributes:
         path: the folder it lies in.
-        agent_class: what it was made of.
-        hyperparameters: an instance of `agent_class.Config`.
         sha256: identifies the configuration in checkpoints.
     """
 
     path: Path
-    agent_class: type[Any]
-    hyperparameters: Any
-    run: RunConfig
-    threads: int
     env_id: str
     env_kwargs: dict[str, Any]
     registered: bool
-    spaces: Spaces
     sha256: str
 
     @classmethod
@@ -105,7 +120,7 @@ class Description:
                 "restore the file",
             ) from None
 
-    def newest(self, *, best: bool, verify_replay: bool, step: int | None = None) -> tuple[Snapshot, Home]:
+    def newest(self, *, best: bool, verify_replay: bool, step: int | None = None) -> Found:
         """The newest checkpoint that verifies, or the agent of the best evaluation, and the folder it is in.
 
         With `step`, the newest of those written at this step.
@@ -145,9 +160,7 @@ class Description:
                 "restore the file",
             )
 
-    def environments(
-        self, env: EnvLike | None, run: RunConfig, *, trust_module: bool
-    ) -> tuple[EnvSource, VectorEnv | None, str]:
+    def environments(self, env: EnvLike | None, *, trust_module: bool) -> tuple[EnvSource, VectorEnv | None, str]:
         """Environments to go on in: those it was trained in, or those that are given.
 
         Returns:
@@ -167,7 +180,7 @@ class Description:
                     "pass env=",
                 )
             with ExitStack() as stack:
-                envs = training_envs(source, run)
+                envs = training_envs(source, self.run)
                 if source.repeatable:
                     stack.callback(envs.close)
                 require_same_spaces(source, envs.spaces, self.spaces)
