@@ -1,11 +1,19 @@
-"""Every algorithm, every pair of spaces it takes, every format: 10,000 observations against `predict`."""
+"""Every algorithm, every pair of spaces it takes, every format: 10,000 observations against `predict`.
 
+    python benchmarks/export/agreement.py [--stride 1] [--start 0]
+
+Goes on with the rows that results/agreement.csv lacks; a stride of 7, say, takes every seventh model.
+"""
+
+import argparse
 import csv
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).parent
+RESULT = HERE / "results" / "agreement.csv"
 sys.path.insert(0, str(HERE.parents[1] / "tests"))
 
 import policies  # noqa: E402
@@ -25,28 +33,49 @@ def rows() -> list[tuple[str, str, str]]:
     return found
 
 
-def main() -> None:
+def agree(algorithm: str, observation: str, action: str) -> Iterator[tuple[str, ...]]:
+    """The rows of one model, one for each format."""
     spaces = policies.CONTINUOUS | policies.DISCRETE
-    results = HERE / "results"
-    results.mkdir(exist_ok=True)
-    with (results / "agreement.csv").open("w", newline="") as file:
+    model = policies.untrained(algorithm, policies.OBSERVATIONS[observation], spaces[action])
+    policy = describe(model)
+    wanted = trial(model, policy)
+    for to in FORMATS:
+        with tempfile.TemporaryDirectory() as name:
+            contents = printed(policy, to)
+            for file_name, data in contents.items():
+                (Path(name) / file_name).write_bytes(data)
+            batch = open_policy(Path(name) / next(iter(contents)), trust=True).batch
+            found = compare(model, policy, batch, wanted)
+        yield (
+            algorithm,
+            observation,
+            action,
+            to,
+            *map(str, found[:1]),
+            f"{found.largest:.3g}",
+            str(found.undecided),
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--stride", type=int, default=1, help="take every so many-th model")
+    parser.add_argument("--start", type=int, default=0, help="the first one")
+    args = parser.parse_args()
+    RESULT.parent.mkdir(exist_ok=True)
+    known = list(csv.reader(RESULT.open())) if RESULT.exists() else []
+    done = {tuple(row[:3]) for row in known if row[3] == FORMATS[-1]}
+    with RESULT.open("a", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["algorithm", "observation", "action", "format", "observations", "largest", "undecided"])
-        for algorithm, observation, action in rows():
-            model = policies.untrained(algorithm, policies.OBSERVATIONS[observation], spaces[action])
-            policy = describe(model)
-            wanted = trial(model, policy)
-            for to in FORMATS:
-                with tempfile.TemporaryDirectory() as name:
-                    contents = printed(policy, to)
-                    for file_name, data in contents.items():
-                        (Path(name) / file_name).write_bytes(data)
-                    batch = open_policy(Path(name) / next(iter(contents)), trust=True).batch
-                    found = compare(model, policy, batch, wanted)
-                row = [found.observations, f"{found.largest:.3g}", found.undecided]
-                table.writerow([algorithm, observation, action, to, *row])
+        if not known:
+            table.writerow(
+                ["algorithm", "observation", "action", "format", "observations", "largest", "undecided"]
+            )
+        for names in rows()[args.start :: args.stride]:
+            if names not in done:
+                table.writerows(agree(*names))
                 file.flush()
-                print(algorithm, observation, action, to, *row, flush=True)
+                print(*names, flush=True)
 
 
 if __name__ == "__main__":
