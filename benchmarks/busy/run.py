@@ -1,17 +1,18 @@
 """What does a neighbour cost? Steps per second on a quiet machine, and with two endless loops beside.
 
-    python benchmarks/busy/run.py [--sb3 PYTHON] [--repeats 1]              the sweep, about 15 minutes
-    python benchmarks/busy/run.py --quick --other CHECKOUT --sb3 PYTHON     the comparison, about 6 minutes
+    python benchmarks/busy/run.py [--sb3 PYTHON] [--windows 6]              the sweep, about 15 minutes
+    python benchmarks/busy/run.py --quick --other CHECKOUT --sb3 PYTHON     the comparison, about 5 minutes
 
 The sweep tries how long the threads of OpenMP spin before they sleep: as PyTorch does when left alone, values
 of GOMP_SPINCOUNT, and OMP_WAIT_POLICY=passive; in the eager and the compiled engine, with networks of 256 and of
 64. `--quick` compares default settings: softac as it is, softac at another checkout, Stable-Baselines3. With
 `--openmp FILE` the library of Intel or LLVM is loaded in the place of GNU's, and KMP_BLOCKTIME is swept.
 
-One process for each row of the plan; in it windows without and with the loops take turns, so that both meet
-whatever else the machine does. The order of the processes is turned round in every other repeat. Each window is a
-row of results/NAME.csv as soon as it is measured; the same command goes on where it was stopped. PYTHON is the
-interpreter of an environment with stable-baselines3 (README.md). Run it on a machine that does nothing else.
+All processes of one task and engine are there at the same time and take turns, one window of a few seconds after
+the other, in both orders alternately, so that all meet whatever else the machine does; those that are not measured
+sleep. Each window is a row of results/NAME.csv as soon as it is measured; the same command goes on where it was
+stopped. PYTHON is the interpreter of an environment with stable-baselines3 (README.md). Run it on a machine that
+does nothing else.
 """
 
 import argparse
@@ -25,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from select import select
 from typing import Any, NamedTuple
@@ -36,7 +38,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "Pendulum-v1": {"net_arch": [64, 64], "batch_size": 100, "warm_up": 400},
 }
 COLUMNS = (
-    "repeat", "contestant", "env", "engine", "waiting", "condition", "window",
+    "contestant", "env", "engine", "waiting", "condition", "window",
     "steps", "seconds", "ran", "waited", "threads",
 )  # fmt: skip
 LEFT_ALONE, DEFAULT = "left alone", "default"
@@ -51,14 +53,14 @@ START_LIMIT, WINDOW_LIMIT = 300, 120  # seconds
 class Contestant(NamedTuple):
     """One process of the plan."""
 
-    name: str  # softac, softac-other, sb3
+    contestant: str  # softac, softac-other, sb3
     env: str
     engine: str
     waiting: str
 
 
 def plan(args: argparse.Namespace) -> list[Contestant]:
-    """The processes of one repeat."""
+    """All processes."""
     engines = ("compiled", "eager")
     peers = [Contestant("sb3", env, "eager", DEFAULT) for env in SIZES if args.sb3]
     if args.quick:
@@ -74,16 +76,16 @@ def plan(args: argparse.Namespace) -> list[Contestant]:
 def start(args: argparse.Namespace, who: Contestant) -> subprocess.Popen[str]:
     """Its process, before the warm-up."""
     environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-    environment["PYTHONPATH"] = str((args.other if who.name == "softac-other" else ROOT) / "src")
+    environment["PYTHONPATH"] = str((args.other if who.contestant == "softac-other" else ROOT) / "src")
     if "=" in who.waiting:
         name, _, value = who.waiting.partition("=")
         environment[name] = value
     if args.openmp:
         environment["LD_PRELOAD"] = str(args.openmp)
-    name = "sb3" if who.name == "sb3" else "softac"
+    name = "sb3" if who.contestant == "sb3" else "softac"
     settings = SIZES[who.env] | {"contestant": name, "env": who.env, "engine": who.engine}
     settings["torch_first"] = who.waiting == LEFT_ALONE
-    python = args.sb3 if who.name == "sb3" else sys.executable
+    python = args.sb3 if who.contestant == "sb3" else sys.executable
     return subprocess.Popen(
         [str(python), str(HERE / "train.py"), json.dumps(settings)],
         stdin=subprocess.PIPE,
@@ -122,29 +124,31 @@ def neighbours(number: int) -> Iterator[None]:
             loop.wait()
 
 
-def measure(args: argparse.Namespace, who: Contestant, repeat: int) -> Iterator[dict[str, Any]]:
-    """The windows of one process, quiet and busy in turn."""
-    process = start(args, who)
+def measure(args: argparse.Namespace, group: list[Contestant], first: int) -> Iterator[dict[str, Any]]:
+    """Windows `first`, ... of some contestants that are there at the same time and take turns, quiet and busy."""
+    processes: dict[Contestant, subprocess.Popen[str]] = {}
     try:
-        told(process, START_LIMIT)
-        for window in range(args.windows):
+        for who in group:
+            processes[who] = start(args, who)
+            told(processes[who], START_LIMIT)
+        for window in range(first, args.windows):
             for condition, loops in (("quiet", 0), ("busy", LOOPS)):
-                with neighbours(loops):
-                    print(f"measure {args.seconds}", file=process.stdin, flush=True)
-                    answer = json.loads(told(process, args.seconds + WINDOW_LIMIT))
-                row = {"repeat": repeat, "contestant": who.name, "env": who.env, "engine": who.engine}
-                yield row | {"waiting": who.waiting, "condition": condition, "window": window, **answer}
+                for who in group if window % 2 == 0 else group[::-1]:
+                    with neighbours(loops):
+                        print(f"measure {args.seconds}", file=processes[who].stdin, flush=True)
+                        answer = json.loads(told(processes[who], args.seconds + WINDOW_LIMIT))
+                    yield {**who._asdict(), "condition": condition, "window": window, **answer}
     finally:
-        process.kill()
-        process.wait()
+        for process in processes.values():
+            process.kill()
+            process.wait()
 
 
 def report(rows: list[dict[str, Any]]) -> None:
     """Medians over all windows, and what a neighbour leaves of them."""
     rates: dict[Contestant, dict[str, list[float]]] = {}
     for row in rows:
-        who = Contestant(row["contestant"], row["env"], row["engine"], row["waiting"])
-        found = rates.setdefault(who, {"quiet": [], "busy": []})
+        found = rates.setdefault(of(row), {"quiet": [], "busy": []})
         found[row["condition"]].append(float(row["steps"]) / float(row["seconds"]))
     print(f"\n{'':<62}{'quiet':>26}{'busy':>26}   busy / quiet")
     for who, found in rates.items():
@@ -157,8 +161,18 @@ def report(rows: list[dict[str, Any]]) -> None:
         if found["quiet"] and found["busy"]:
             ratio = statistics.median(found["busy"]) / statistics.median(found["quiet"])
         print(
-            f"{who.name:<13}{who.env:<16}{who.engine:<10}{who.waiting:<23}{texts[0]:>26}{texts[1]:>26}{ratio:11.2f}"
+            f"{who.contestant:<13}{who.env:<16}{who.engine:<10}{who.waiting:<23}{texts[0]:>26}{texts[1]:>26}{ratio:11.2f}"
         )
+
+
+def of(row: dict[str, Any]) -> Contestant:
+    """Whose row it is."""
+    return Contestant(*(row[name] for name in Contestant._fields))
+
+
+def kind(who: Contestant) -> tuple[str, bool]:
+    """What contestants that take turns have in common; the peer is beside softac's compiled engine."""
+    return who.env, who.contestant != "sb3" and who.engine == "eager"
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -175,37 +189,28 @@ def main() -> None:
     parser.add_argument("--other", type=Path, metavar="CHECKOUT", help="of softac, with --quick")
     parser.add_argument("--sb3", type=Path, metavar="PYTHON")
     parser.add_argument("--openmp", type=Path, metavar="FILE", help="libiomp5.so or libomp.so to load instead")
-    parser.add_argument("--repeats", type=int, default=0, help="default: 1, with --quick 2")
-    parser.add_argument("--windows", type=int, default=2, help="of each condition in a process")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each window")
+    parser.add_argument("--windows", type=int, default=6, help="of each condition")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each window")
     parser.add_argument("--name", default="", help="of the file in results/")
     args = parser.parse_args()
-    repeats = args.repeats or (2 if args.quick else 1)
     stem = args.name or ("quick" if args.quick else "sweep") + (f"-{args.openmp.name}" if args.openmp else "")
     path = HERE / "results" / f"{stem}.csv"
     path.parent.mkdir(exist_ok=True)
     rows = read(path)
-    counted = [(int(r["repeat"]), r["contestant"], r["env"], r["engine"], r["waiting"]) for r in rows]
     if not rows:
         path.write_text(",".join(COLUMNS) + "\n")
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        for repeat in range(repeats):
-            contestants = plan(args)
-            for who in contestants if repeat % 2 == 0 else contestants[::-1]:
-                if counted.count((repeat, *who)) >= 2 * args.windows:
-                    continue
-                try:
-                    for row in measure(args, who, repeat):
-                        writer.writerow(row)
-                        file.flush()
-                        rows.append(row)
-                        share = row["ran"] / max(row["ran"] + row["waited"], 1e-9)
-                        rate = row["steps"] / row["seconds"]
-                        words = f"{row['condition']:<6}{rate:8.1f} steps/s, {share:.0%} of the processor time"
-                        print(repeat, *who, words, flush=True)
-                except RuntimeError as error:
-                    print(repeat, *who, "failed:", error, flush=True)
+        for _, members in groupby(sorted(plan(args), key=kind), kind):
+            group = list(members)
+            finished = min(sum(of(row) == who for row in rows) for who in group) // 2
+            for row in measure(args, group, finished):
+                writer.writerow(row)
+                file.flush()
+                rows.append(row)
+                share = row["ran"] / max(row["ran"] + row["waited"], 1e-9)
+                words = f"{row['condition']:<6}{row['steps'] / row['seconds']:8.1f} steps/s"
+                print(row["window"], *of(row), f"{words}, {share:.0%} of the processor time", flush=True)
     report(rows)
 
 
