@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -446,7 +446,7 @@ def jobs_in(path: Path, *words: str) -> list[Job]:
 def test_jobs_run_in_order_and_at_most_so_many(tmp_path: Path) -> None:
     seen: list[tuple[list[str], dict[str, int]]] = []
 
-    def watch(running: Collection[str], codes: Mapping[str, int]) -> None:
+    def watch(running: Mapping[str, str], codes: Mapping[str, int]) -> None:
         seen.append((list(running), dict(codes)))
 
     jobs = jobs_in(tmp_path, "--version", "nonsense", "--version")
@@ -463,7 +463,7 @@ def test_jobs_run_in_order_and_at_most_so_many(tmp_path: Path) -> None:
 def test_a_stop_begins_no_other_job(tmp_path: Path) -> None:
     stopped = False
 
-    def watch(running: Collection[str], codes: Mapping[str, int]) -> None:
+    def watch(running: Mapping[str, str], codes: Mapping[str, int]) -> None:
         nonlocal stopped
         stopped = True
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from softac.config import as_text, default, expected, fields
 from softac.errors import ConfigError
+from softac.experiments.places import PLACES, Where
 from softac.experiments.suite import SUITE, read_suite
 from softac.files import exists
 from softac.run.folder import CONFIG
@@ -99,6 +100,31 @@ def add_env(parser: argparse.ArgumentParser, file: str = CONFIG) -> None:
         metavar="ENV",
         help=f"the environment, where {file} must not name it: module:Env-v0 imports the module",
     )
+
+
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """`--on`: where several runs are executed."""
+    parser.add_argument(
+        "--on",
+        choices=PLACES,
+        default="local",
+        help=f"where the runs are executed: {'; '.join(f'{name}: {what}' for name, what in PLACES.items())}",
+    )
+
+
+def place(args: argparse.Namespace) -> Where:
+    """What the flags of `add_place` say."""
+    return Where(args.on)
+
+
+def require_here(where: Where, what: str, remedy: str) -> None:
+    """Refuse another machine for what is made on this one.
+
+    Raises:
+        ConfigError: `where` is another.
+    """
+    if not where.here:
+        raise ConfigError(f"--on {where.on} was given {what}", "expected several runs to place there", remedy)
 
 
 def require_run(path: Path) -> Path:

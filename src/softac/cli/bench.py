@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from softac.cli.arguments import add_env, steps
-from softac.cli.suite import run_suite
+from softac.cli.arguments import add_env, add_place, place, steps
+from softac.cli.suite import print_plan, run_suite
 from softac.errors import ConfigError
 from softac.experiments.plan import plan, require_same, shipped
 from softac.experiments.suite import SUITE, read_suite
@@ -33,6 +33,12 @@ def add_parser(subparsers: Any) -> None:
         "--run-dir", type=Path, metavar="DIR", help="the folder of all runs (default: runs/bench-SUITE)"
     )
     add_env(parser, "the suite file")
+    add_place(parser)
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="write the run folders, run nothing, and print those left to do, one a line, for a job array",
+    )
     parser.set_defaults(run=run)
 
 
@@ -49,4 +55,6 @@ def run(args: argparse.Namespace) -> int:
             "expected a new folder, or that of a suite",
             "choose another with --run-dir",
         )
-    return run_suite(suite, models, path, args.env)
+    if args.plan:
+        return print_plan(suite, models, path, args.env)
+    return run_suite(suite, models, path, args.env, place(args))

@@ -290,7 +290,7 @@ class Overview:
         self._shown[line.name] = new
         head = f"{line.name} | step {now.steps:>9,} / {self.until:,}"
         if line.state == "running" != state:
-            self._print(f"{line.name} | running")
+            self._print(f"{line.name} | running{f' on {line.node}' if line.node else ''}")
         if now.steps > steps and len(self.lines) <= FEW:
             speed, left = get("time/fps") or 0.0, self._left()
             self._print(
@@ -317,6 +317,9 @@ class Overview:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         table.add_column("run")
         table.add_column("state", min_width=8)
+        elsewhere = any(line.node for line in self.lines)
+        if elsewhere:
+            table.add_column("node", min_width=8)
         for name in ("steps", "", "steps/s", "return", "evaluated"):
             table.add_column(name, justify="right", min_width=7 if name else 4)
         for line in self._rows():
@@ -325,6 +328,7 @@ class Overview:
             table.add_row(
                 Text(line.name),
                 Text(line.state, style=STYLES[line.state]),
+                *([Text(line.node)] if elsewhere else []),
                 f"{steps:,}",
                 f"{min(steps / self.until, 1.0):.0%}",
                 "-" if speed is None else f"{speed:.0f}",

@@ -8,8 +8,10 @@ from typing import Any
 
 from softac.cli.arguments import (
     add_config,
+    add_place,
     add_run,
     given,
+    place,
     require_folder,
     steps,
 )
@@ -38,6 +40,7 @@ def add_parser(subparsers: Any) -> None:
     )
     add_run(parser)
     parser.add_argument("-n", "--total-timesteps", metavar="N", help="the new total of environment steps")
+    add_place(parser)
     add_config(parser, RunConfig, "what may be changed (left out: as before)", EXCHANGEABLE)
     parser.set_defaults(run=run)
 
@@ -89,4 +92,4 @@ def _resume_suite(suite: Suite, path: Path, args: argparse.Namespace) -> int:
         begun(suite.config_of(Member(group, group.seeds[0])), path, args.env if args.env == group.env else None)
         for group in suite.groups
     ]
-    return run_suite(suite, models, path, args.env)
+    return run_suite(suite, models, path, args.env, place(args))

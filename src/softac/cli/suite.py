@@ -9,6 +9,7 @@ import numpy as np
 
 from softac.cli.display import Overview
 from softac.experiments.execute import Execution, opened
+from softac.experiments.places import Where, opened_place
 from softac.experiments.standing import Standing
 from softac.experiments.suite import Group, Suite
 from softac.model import Model
@@ -16,7 +17,7 @@ from softac.run.signals import StopSignals
 from softac.words import duration
 
 
-def run_suite(suite: Suite, models: Sequence[Model], path: Path, env: str | None) -> int:
+def run_suite(suite: Suite, models: Sequence[Model], path: Path, env: str | None, where: Where) -> int:
     """Begin or go on with each run that has not reached the total; returns the exit code.
 
     Args:
@@ -24,8 +25,9 @@ def run_suite(suite: Suite, models: Sequence[Model], path: Path, env: str | None
         models: one for each group; see `softac.experiments.execute.opened`.
         path: the folder of them all.
         env: the one environment that the user has named, where files must not.
+        where: the runs are executed.
     """
-    with opened(suite, models, path, env) as work:
+    with opened(suite, models, path, env, where) as work:
         if all(run.state == "done" for run in work.runs):
             # Not an error: `until softac resume RUNS; do sleep 5; done` has to come to an end.
             print(  # noqa: T201
@@ -35,12 +37,24 @@ def run_suite(suite: Suite, models: Sequence[Model], path: Path, env: str | None
             return 0
         title = f"{suite.title}, {suite.total:,} steps each, {work.limit} at a time"
         with (
+            opened_place(where) as place,  # before the signals, which a library that it needs may take for itself
             StopSignals() as stop,
             Overview(title, str(path), suite.total, work.limit, work.runs) as overview,
         ):
-            work.advance(stop=stop, draw=overview.draw, done=_picture)
+            work.advance(place, stop=stop, draw=overview.draw, done=_picture)
     named = f" --env {env}" if env else ""
     return _summary(work, path, f"{shlex.quote(str(path))}{named}", stop.received)
+
+
+def print_plan(suite: Suite, models: Sequence[Model], path: Path, env: str | None) -> int:
+    """Write the folder of a suite and print those of the runs that are left to do, one a line, for a job array.
+
+    The arguments are those of `run_suite`.
+    """
+    with opened(suite, models, path, env) as work:
+        left = [run.folder for run in work.runs if run.state == "waiting"]
+    print("".join(f"{folder}\n" for folder in left), end="")  # noqa: T201
+    return 0
 
 
 def _picture(run: Path) -> None:

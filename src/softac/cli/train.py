@@ -12,14 +12,18 @@ from softac.agents.registry import AGENTS, find_agent
 from softac.cli.arguments import (
     add_config,
     add_env_kwargs,
+    add_place,
     env_kwargs,
     given,
+    place,
+    require_here,
     steps,
 )
 from softac.cli.live import train_shown
 from softac.cli.suite import run_suite
 from softac.config import as_text, fields, make_config
 from softac.errors import ConfigError, nearest
+from softac.experiments.places import Where
 from softac.experiments.suite import SUITE, Group, Suite, typed
 from softac.files import exists
 from softac.model import Model
@@ -70,6 +74,7 @@ def add_parser(subparsers: Any, words: Sequence[str]) -> None:
         help="start from the tuned settings for ENV, from the published ones of this name, or from those that "
         "`softac tune` has written into FILE.toml, and print them",
     )
+    add_place(parser)
     add_config(parser, RunConfig, "run")
     add_config(parser, RecordConfig, "evaluation and saving")
     add_config(parser, AGENTS[algorithm].Config, f"hyperparameters of {algorithm}")
@@ -85,7 +90,9 @@ def run(args: argparse.Namespace) -> int:
     algorithm, env_id = _algorithm_and_env(args.what)
     agent_class = find_agent(algorithm)
     chosen = find_preset(algorithm, env_id, args.preset) | given(args, agent_class.Config) | given(args, RunConfig)
-    several = None if args.seeds is None else read_seeds(args.seeds)
+    several, where = None if args.seeds is None else read_seeds(args.seeds), place(args)
+    if several is None:
+        require_here(where, "without --seeds", "give --seeds 0 for one run there")
     if several is not None:
         if args.seed is not None:
             raise ConfigError(
@@ -109,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     word = model.run.seed if several is None else _folder_word(several)
     path = args.run_dir or new_run_path(Path("runs"), env_id, algorithm, word)
     if several is not None:
-        return _train_seeds(model, several, total, record, path)
+        return _train_seeds(model, several, total, record, path, where)
     return train_shown(model, total, record, path)
 
 
@@ -134,7 +141,9 @@ def _algorithm_and_env(words: list[str]) -> tuple[str, str]:
             )
 
 
-def _train_seeds(model: Model, seeds: tuple[int, ...], total: int, record: RecordConfig, path: Path) -> int:
+def _train_seeds(
+    model: Model, seeds: tuple[int, ...], total: int, record: RecordConfig, path: Path, where: Where
+) -> int:
     if exists(path / SUITE) or exists(path / CONFIG):
         raise ConfigError(
             f"{path} holds runs already",
@@ -144,7 +153,7 @@ def _train_seeds(model: Model, seeds: tuple[int, ...], total: int, record: Recor
     model.life.threads = 1
     group, env = Group("", "seed-", seeds, model.description()), model.source.name
     suite = Suite(f"{group.title}, seeds {in_ranges(seeds)}", typed(), (group,), record, total)
-    return run_suite(suite, [model], path, env if ":" in env else None)
+    return run_suite(suite, [model], path, env if ":" in env else None, where)
 
 
 def _folder_word(seeds: Sequence[int]) -> str:

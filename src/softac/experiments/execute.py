@@ -1,14 +1,16 @@
 """The runs of a suite, begun or gone on with, as many at a time as there is room for."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from softac.errors import ConfigError, either
+from softac.experiments.command import GRACE
 from softac.experiments.jobs import Job, Place, Stop
-from softac.experiments.pool import GRACE, POLL, run_jobs, usable_cores
+from softac.experiments.places import HERE, Where
+from softac.experiments.pool import POLL, usable_cores
 from softac.experiments.standing import Standing
 from softac.experiments.suite import Group, Member, Suite, write_suite
 from softac.experiments.together import in_cohort, train_together
@@ -30,6 +32,7 @@ class Execution:
         env: the one environment that the user has named, where files must not.
         together: the groups whose seeds are trained in this process, as one.
         at_a_time: the most processes side by side, for the others.
+        needs: bytes of memory that each run of a group may come to need, by the prefix of the group.
         began: when, in seconds of the monotonic clock.
         used: seconds that all runs have taken together.
     """
@@ -39,6 +42,7 @@ class Execution:
     env: str | None
     together: Sequence[Group]
     at_a_time: int
+    needs: Mapping[str, int]
     began: float = field(default_factory=time.monotonic)
     used: float = 0.0
 
@@ -47,20 +51,18 @@ class Execution:
         """The most runs that advance at a time."""
         return max([self.at_a_time, *(len(group.seeds) for group in self.together)])
 
-    def advance(
-        self, *, stop: Stop, draw: Callable[[], None], done: Callable[[Path], None], place: Place = run_jobs
-    ) -> None:
+    def advance(self, place: Place, *, stop: Stop, draw: Callable[[], None], done: Callable[[Path], None]) -> None:
         """Go on with every run that waits, until it ends or is stopped.
 
         Args:
+            place: executes the runs that are not trained together, each as a command.
             stop: True asks the runs to save and stop.
             draw: called whenever `runs` have been looked at.
             done: called with the folder of each run that has ended in this process.
-            place: executes the runs that are not trained together, each as a command.
         """
         looked = self.began
 
-        def watch(running: Collection[str], codes: Mapping[str, int]) -> None:
+        def watch(running: Mapping[str, str], codes: Mapping[str, int]) -> None:
             nonlocal looked
             now = time.monotonic()
             self.used, looked = self.used + len(running) * (now - looked), now
@@ -82,11 +84,14 @@ class Execution:
 
     def _job(self, group: Group, run: Standing) -> Job:
         named = ["--env", group.env] if self._named(group) else []
-        return Job(run.name, ["resume", str(run.folder), "-n", str(self.suite.total), *named], run.folder)
+        words = ["resume", str(run.folder), "-n", str(self.suite.total), *named]
+        return Job(run.name, words, run.folder, self.needs[group.prefix])
 
 
 @contextmanager
-def opened(suite: Suite, models: Sequence[Model], path: Path, env: str | None) -> Iterator[Execution]:
+def opened(
+    suite: Suite, models: Sequence[Model], path: Path, env: str | None, where: Where = HERE
+) -> Iterator[Execution]:
     """Hold the folder of a suite, whose runs are written into it, and say what is left to do.
 
     Args:
@@ -95,6 +100,7 @@ def opened(suite: Suite, models: Sequence[Model], path: Path, env: str | None) -
             and are closed.
         path: the folder of them all.
         env: the one environment that the user has named, where files must not.
+        where: the runs are to be executed.
 
     Raises:
         ConfigError: `env` is none of the suite's, or another process is at work here.
@@ -115,17 +121,25 @@ def opened(suite: Suite, models: Sequence[Model], path: Path, env: str | None) -
         for run in runs:
             run.state = "done" if suite.reached(run.folder) else "waiting"
         write_suite(path, suite)
-        together = [group for group, model in zip(suite.groups, models, strict=True) if in_cohort(model)]
-        yield Execution(suite, runs, env, together, at_once(models, suite))
+        by_group = list(zip(suite.groups, models, strict=True))
+        together = [group for group, model in by_group if where.here and in_cohort(model)]
+        most = at_once(models, suite) if where.here else len(suite.members)
+        needs = {group.prefix: memory_of(model, suite.total) for group, model in by_group}
+        yield Execution(suite, runs, env, together, most, needs)
 
 
 def at_once(models: Sequence[Model], suite: Suite) -> int:
     """How many runs side by side: a process for each core, as far as their replays fit in memory; one on a GPU."""
     if any(model.agent.device.type == "cuda" for model in models):
         return 1
-    rows = [(min(rows_kept(model.agent, model.run.n_envs), suite.total), model.spaces.spec) for model in models]
-    largest = PROCESS + max(forecast(n, spec) for n, spec in rows)
-    return max(1, min(len(suite.members), usable_cores(), int(available_memory() // largest)))
+    largest = max(memory_of(model, suite.total) for model in models)
+    return max(1, min(len(suite.members), usable_cores(), available_memory() // largest))
+
+
+def memory_of(model: Model, total: int) -> int:
+    """Bytes that a process may come to need which trains `model` for `total` steps."""
+    rows = min(rows_kept(model.agent, model.run.n_envs), total)
+    return int(PROCESS + forecast(rows, model.spaces.spec))
 
 
 def _standing(member: Member, path: Path, *, several: bool) -> Standing:

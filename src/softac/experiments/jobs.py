@@ -1,17 +1,17 @@
 """A job: a command of softac's own that somebody executes, here or elsewhere, and what it left behind."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from softac.errors import one_line
+from softac.experiments.command import OUTPUT
 
-OUTPUT = "output.txt"
 LONGEST_LINE = 500
 
 Stop = Callable[[], bool]
-Watch = Callable[[Collection[str], Mapping[str, int]], None]
+Watch = Callable[[Mapping[str, str], Mapping[str, int]], None]
 
 
 @dataclass(frozen=True)
@@ -20,17 +20,25 @@ class Job:
 
     Attributes:
         name: tells it from the others.
-        words: what stands behind `softac` on the command line.
-        folder: exists; what the process prints goes into its `output.txt`.
+        words: what stands behind `softac` on the command line. One that is the path of `folder` names, where
+            the job is executed on another machine, the folder it has there.
+        folder: exists; what the process prints goes into its `output.txt`. Elsewhere it is all that the job
+            has: what it needs is in it, and what it writes is brought back into it.
+        memory: bytes that the job may come to need; 0: not known.
     """
 
     name: str
     words: Sequence[str]
     folder: Path
+    memory: int = 0
 
 
 class Place(Protocol):
-    """Where jobs are executed: `softac.experiments.pool.run_jobs` does it on the cores of this machine."""
+    """Where jobs are executed.
+
+    `softac.experiments.pool.run_jobs` does it on the cores of this machine;
+    `softac.experiments.places.opened_place` hands out the one that the command line names.
+    """
 
     def __call__(self, jobs: Sequence[Job], limit: int, *, stop: Stop, watch: Watch) -> dict[str, int]:
         """Run every job, at most `limit` at a time, in their order.
@@ -39,14 +47,15 @@ class Place(Protocol):
             jobs: with different names.
             limit: at least 1.
             stop: asked a few times a second; True asks the running jobs to save and stop, and begins no other.
-            watch: called a few times a second, and at the end, with the names of the running jobs and the
-                exit codes of those that have ended.
+            watch: called a few times a second, and at the end, with the names of the running jobs, each with the
+                machine it is on ("" for this one), and the exit codes of those that have ended.
 
         Returns:
             The exit code of each job that was begun; 128 + n for one that signal n ended.
 
         Raises:
             OSError: a job could not be begun; the others have saved and stopped.
+            SoftacError: the place cannot be used any more; likewise.
         """
         ...
 

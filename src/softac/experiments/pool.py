@@ -8,18 +8,15 @@ several runs than by one.
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 
-from softac.experiments.jobs import OUTPUT, Job, Stop, Watch
-from softac.files import new_file
+from softac.experiments.command import GRACE, LIFELINE, begin_command
+from softac.experiments.jobs import Job, Stop, Watch
 
-LIFELINE = "SOFTAC_LIFELINE"  # the number of a descriptor that ends when the parent does
 POLL = 0.2  # seconds
-GRACE = 10.0  # seconds for saving, once the parent is gone
 
 Processes = dict[str, subprocess.Popen[bytes]]
 
@@ -32,8 +29,7 @@ def usable_cores() -> int:
 def run_jobs(jobs: Sequence[Job], limit: int, *, stop: Stop, watch: Watch) -> dict[str, int]:
     """Run every job, as `softac.experiments.jobs.Place` says, in processes of this machine.
 
-    Each process is in a group of its own, where a terminal's Ctrl-C does not reach it, and ends when
-    this process does, however that happens.
+    Each ends when this process does, however that happens.
     """
     waiting = deque(jobs)
     running: Processes = {}
@@ -44,13 +40,13 @@ def run_jobs(jobs: Sequence[Job], limit: int, *, stop: Stop, watch: Watch) -> di
         while running or (waiting and not stop()):
             while waiting and len(running) < limit and not stop():
                 job = waiting.popleft()
-                running[job.name] = _begin(job, lifeline)
+                running[job.name] = begin_command(job.words, job.folder, lifeline, os.environ)
             if stop() and not asked:
                 asked = True
                 # Not SIGINT: one that is still importing would answer it with a traceback.
                 for process in running.values():
                     process.terminate()
-            watch(running.keys(), codes)
+            watch(dict.fromkeys(running, ""), codes)
             time.sleep(POLL)
             codes |= _ended(running)
     finally:
@@ -58,7 +54,7 @@ def run_jobs(jobs: Sequence[Job], limit: int, *, stop: Stop, watch: Watch) -> di
         os.close(lifeline)
         for process in running.values():
             process.wait()
-    watch(running.keys(), codes)
+    watch({}, codes)
     return codes
 
 
@@ -68,22 +64,6 @@ def _ended(running: Processes) -> dict[str, int]:
     for name in codes:
         del running[name]
     return {name: code if code >= 0 else 128 - code for name, code in codes.items()}
-
-
-def _begin(job: Job, lifeline: int) -> subprocess.Popen[bytes]:
-    # Unbuffered, so that the last line of the file is the last that was printed. -P: as for the installed
-    # command, no module is looked for in the folder one stands in.
-    settings = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", LIFELINE: str(lifeline)}
-    with new_file(job.folder / OUTPUT) as output:
-        return subprocess.Popen(  # noqa: S603 - this program, with words of its own
-            [sys.executable, "-P", "-m", "softac", *job.words],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=os.environ | settings,
-            pass_fds=[lifeline],
-            process_group=0,
-        )
 
 
 def stop_with_parent() -> None:

@@ -1,7 +1,7 @@
 """Where each of several runs stands, read from its folder while other processes write there."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heapreplace
 from pathlib import Path
@@ -26,6 +26,7 @@ class Standing:
         state: where it stands.
         code: the exit code of its process, once that has ended.
         said: what it printed last, if it failed.
+        node: the machine it is or was on; "" for this one.
         progress: read from its folder.
     """
 
@@ -35,21 +36,28 @@ class Standing:
     state: State = "waiting"
     code: int | None = None
     said: str = ""
+    node: str = ""
     progress: Progress = field(init=False)
 
     def __post_init__(self) -> None:
         self.progress = Progress(self.folder)
 
-    def look(self, running: Collection[str], codes: Mapping[str, int], *, stopping: bool) -> None:
-        """Read on, knowing which runs go on, the exit codes of those that have ended, and whether to stop."""
+    def look(self, running: Mapping[str, str], codes: Mapping[str, int], *, stopping: bool) -> None:
+        """Read on, knowing where runs go on, the exit codes of those that have ended, and whether to stop.
+
+        One that has lost its machine waits again.
+        """
         self.progress.read()
         if self.name in running:
+            self.node = running[self.name]
             self.state = "stopping" if stopping else "running"
         elif self.name in codes and self.code is None:
             self.code = codes[self.name]
             stopped = stopping and self.code == 128 + SIGTERM
             self.state = "done" if self.code == 0 else "stopped" if stopped else "failed"
             self.said = last_line(self.folder) if self.state == "failed" else ""
+        elif self.code is None and self.state in ("running", "stopping"):
+            self.state = "waiting"
 
 
 def time_left(runs: Sequence[Standing], until: int, limit: int) -> float | None:

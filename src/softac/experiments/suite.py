@@ -162,14 +162,20 @@ def _require_own(folder: Path, config: Mapping[str, Any]) -> None:
         found = read_config(folder)
     except CheckpointError:
         return  # the run itself will say so, and the others go on
-    if config["run"]["engine"] == "auto" and isinstance(found.get("run"), dict):
-        found["run"]["engine"] = "auto"  # it has been chosen since
-    if other := [part for part in IDENTITY if _plain(found.get(part)) != _plain(config[part])]:
+    if other := other_parts(found, config):
         raise ConfigError(
             f"{folder} holds another run (see {listed(other)} in its {CONFIG})",
             "expected one of this suite",
             "move it away, or choose another folder with --run-dir",
         )
+
+
+def other_parts(found: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """The parts of the description `found` that make it another run than `config`."""
+    run = found.get("run")
+    if config["run"]["engine"] == "auto" and isinstance(run, dict):
+        found = {**found, "run": run | {"engine": "auto"}}  # it has been chosen since
+    return [part for part in IDENTITY if _plain(found.get(part)) != _plain(config[part])]
 
 
 def _plain(value: Any) -> str:

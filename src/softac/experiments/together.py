@@ -10,7 +10,8 @@ from threading import Event, Thread
 from time import sleep
 
 from softac.errors import SoftacError
-from softac.experiments.jobs import OUTPUT, Stop, Watch
+from softac.experiments.command import OUTPUT
+from softac.experiments.jobs import Stop, Watch
 from softac.experiments.pool import POLL
 from softac.experiments.reopen import reopened
 from softac.experiments.standing import Standing
@@ -56,7 +57,7 @@ def train_together(
     seats = [(run, i, model) for i, (run, model) in enumerate(zip(runs, models, strict=True)) if model]
     if seats and (cohort := _cohort(models, seats, codes)):
         _train_all(suite, seats, cohort, codes, stop, watch)
-    watch([], codes)
+    watch({}, codes)
     for run in runs:
         if codes.get(run.name) == 0 and run.progress.evaluated:
             done(run.folder)
@@ -112,7 +113,7 @@ def _train_all(
                 thread.start()
                 begun += 1
             while any(thread.is_alive() for thread in threads):
-                watch([thread.name for thread in threads if thread.is_alive()], codes)
+                watch({thread.name: "" for thread in threads if thread.is_alive()}, codes)
                 sleep(POLL)
         except BaseException:
             broken.set()  # they save and stop

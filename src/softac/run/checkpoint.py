@@ -17,7 +17,6 @@ import json
 import logging
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -44,6 +43,10 @@ from softac.files import (
     write_durably,
 )
 from softac.replay import Segment, forget_segments
+from softac.run.names import ACTIONS, NETWORKS, OPTIM, STATE
+from softac.run.names import CHECKPOINTS as CHECKPOINTS  # the folder they lie in
+from softac.run.names import FOLDER_NAME as FOLDER_NAME
+from softac.run.names import MANIFEST as MANIFEST
 from softac.types import FloatArray
 from softac.words import described
 
@@ -52,14 +55,9 @@ JSON_LIMIT = 8 * 2**20
 JSON_DEPTH = 32
 KEEP = 2
 FILE_LIMIT = 4 * 2**30
-NETWORKS, OPTIM = "networks.safetensors", "optim.safetensors"
-STATE, ACTIONS = "state.json", "episode_actions.npy"
-MANIFEST = "manifest.json"
-CHECKPOINTS = "checkpoints"  # the folder they lie in
 NOT_INSTALLED = "not installed"
 PACKAGES = ("torch", "numpy", "gymnasium", "mujoco")
 OPTIM_PREFIX = "optim."
-FOLDER_NAME = re.compile(r"step-(\d{9,15})(?:\.(\d{3,9}))?", re.ASCII)
 DTYPES = {torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.uint8, torch.bool}
 
 log = logging.getLogger("softac")

@@ -20,14 +20,17 @@ from softac._version import __version__
 from softac.config import ONCE
 from softac.errors import CheckpointError, ConfigError, DiskError
 from softac.files import read_regular, seal_is_whole, sealed_json, sync_folder, write_durably
-from softac.run.checkpoint import CHECKPOINTS as CHECKPOINTS
 from softac.run.checkpoint import fingerprint, parse_json
 from softac.run.config import EXCHANGEABLE
+from softac.run.names import BEST as BEST
+from softac.run.names import CHECKPOINTS as CHECKPOINTS
+from softac.run.names import CONFIG as CONFIG
+from softac.run.names import CRASH as CRASH
+from softac.run.names import LOCK as LOCK
+from softac.run.names import REPLAY as REPLAY
 from softac.run.waiting import how_threads_wait
 from softac.run.whereabouts import require_described
 
-CONFIG, LOCK = "config.json", ".lock"
-REPLAY, BEST, CRASH = "replay", "best", "crash"
 FORMAT = "softac-run-1"
 PATIENCE, ATTEMPTS = 0.02, 25  # seconds between two attempts to lock, since a look at the folder locks it, too
 IDENTITY = ("algorithm", "env", "hyperparameters", "run")

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from softac.run.names import LOG
+
 
 @contextmanager
 def messages_to(*handlers: logging.Handler) -> Iterator[None]:
@@ -27,7 +29,7 @@ def to_file_in(folder: Path) -> logging.Handler:
 
     A link in its place is removed: in a folder from a stranger it may lead to a file somewhere else.
     """
-    path = folder / "log.txt"
+    path = folder / LOG
     with suppress(OSError):
         if path.is_symlink():
             path.unlink()

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from softac.files import replace_text
+from softac.run.names import EVENTS
+from softac.run.names import METRICS as METRICS
 from softac.types import Metrics
 
-METRICS = "metrics.jsonl"
 PROGRESS, EVALUATIONS = "progress.csv", "evaluations.csv"
 Row = dict[str, Any]
 
@@ -206,7 +207,7 @@ class TensorBoard:
         # Not PyTorch's SummaryWriter: it writes in a thread of its own, where a full disk ends in a
         # traceback on the terminal.
         self._event, self._summary, self._record_writer = Event, Summary, RecordWriter
-        name, n = f"events.out.tfevents.{int(time.time()):010d}.softac.{os.getpid()}", 0
+        name, n = f"{EVENTS}{int(time.time()):010d}.softac.{os.getpid()}", 0
         while (path := folder / f"{name}.{n}").exists():
             n += 1
         self.path = path

@@ -32,6 +32,7 @@ from softac.run.config import RecordConfig
 from softac.run.evaluate import LONGEST, Returns, evaluate
 from softac.run.folder import BEST, CRASH, REPLAY
 from softac.run.metrics import MetricsFile, TensorBoard
+from softac.run.names import SCORE
 from softac.run.training import Training
 from softac.types import Sink
 
@@ -271,7 +272,7 @@ class Recorder:
     def _save_best(self, mean: float) -> None:
         assert self.folder is not None  # noqa: S101 - for the type checker
         best = self.folder / BEST
-        score = best / "score.json"
+        score = best / SCORE
         if mean <= _best_so_far(score):
             return
         networks = {k: v for k, v in state_of(self.training.agent).items() if not k.startswith("optim.")}
