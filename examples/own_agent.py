@@ -45,7 +45,7 @@ class AWAC:
 
     def __init__(self, spec, config, *, generator, device):
         self.spec, self.config, self.device = spec, config, device
-        sizes = (spec.obs_dim, spec.action_dim, config.net_arch)
+        sizes = (spec, spec.action_dim, config.net_arch)
         actor = SquashedGaussianActor(*sizes, "clamp", generator=generator).to(device)
         critic = EnsembleCritic(*sizes, n_critics=2, generator=generator).to(device)
         self.actor, self.critic = Learner(actor, config.learning_rate), Learner(critic, config.learning_rate)

@@ -337,9 +337,9 @@ def test_random_actions_are_drawn_for_each_coordinate():
         ),
         ({"action_space": spaces.Box(-np.inf, np.inf, (1,))}, "actions are bounded by inf", "declare useful bou"),
         (
-            {"observation_space": spaces.Box(0, 255, (64, 64, 3), np.uint8)},
-            "observations are images",
-            "encode the",
+            {"observation_space": spaces.Box(0, 255, (1, 4, 64, 64, 3), np.uint8)},
+            "observations are pixels of 5",
+            "stack along",
         ),
         ({"observation_space": spaces.Text(5)}, "observations are of kind Text", "turn them into a Box"),
     ],

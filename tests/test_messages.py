@@ -13,7 +13,7 @@ from gymnasium import spaces
 import softac
 from softac import DQN, SAC
 from softac.envs import EnvFault, InProcessVectorEnv
-from softac.envs.learnable import is_image
+from softac.envs.images import is_image
 from softac.errors import CheckpointError, ConfigError, EnvironmentFailed
 from softac.examine.environment import check_env
 from softac.run import habits
@@ -206,6 +206,8 @@ PICTURES = {
     "a stack of grey pictures": spaces.Box(shape=(4, 84, 84), **BYTES),
     "a stack of colour pictures, as channels": spaces.Box(shape=(64, 64, 12), **BYTES),
     "a stack of colour pictures": spaces.Box(shape=(4, 96, 96, 3), **BYTES),
+    "codes of a grid": spaces.Box(shape=(7, 7, 3), **BYTES),
+    "planes of booleans": spaces.Box(0, 1, (10, 10, 4), bool),
 }
 VECTORS = {
     "the memory of a console": spaces.Box(shape=(128,), **BYTES),
@@ -213,24 +215,22 @@ VECTORS = {
     "a board": spaces.Box(0, 2, (3, 3), np.uint8),
     "a larger board": spaces.Box(0, 2, (19, 19), np.uint8),
     "a board of planes": spaces.Box(0, 1, (6, 7, 1), np.uint8),
-    "codes of a grid": spaces.Box(shape=(7, 7, 3), **BYTES),
     "a large board": spaces.Box(0, 2, (64, 64), np.uint8),
     "a grid of floats": spaces.Box(0.0, 1.0, (2, 12, 12), np.float32),
-    "planes of booleans": spaces.Box(0, 1, (10, 10, 4), bool),
     "a picture of floats": spaces.Box(0.0, 1.0, (32, 32, 3), np.float32),
 }
 
 
 @pytest.mark.parametrize("kind", PICTURES)
-def test_pictures_are_refused(kind):
+def test_pictures_are_encoded(kind):
     space = PICTURES[kind]
     assert is_image(space)
-    assert refused(lambda: SAC(Said(space))) == (
-        f"observations are images {space.shape} of uint8; expected vectors, which the fully connected networks "
-        "here can read; encode the image into features with a wrapper such as "
-        "gymnasium.wrappers.TransformObservation, or read its pixels as a plain vector with "
-        "gymnasium.wrappers.FlattenObservation"
-    )
+    space.seed(0)
+    obs = space.sample()
+    model = SAC(Said(space, obs), **SMALL).learn(10)
+    (image,) = model.spaces.spec.images
+    assert (image.start, image.stop) == (0, obs.size)
+    assert model.predict(obs)[0].shape == (1,)
 
 
 @pytest.mark.parametrize("kind", VECTORS)
@@ -240,6 +240,7 @@ def test_vectors_of_any_shape_are_learned_on(kind):
     obs = space.sample()
     model = SAC(Said(space, obs), **SMALL).learn(10)
     assert model.spaces.spec.obs_dim == obs.size
+    assert not model.spaces.spec.images
     assert model.predict(obs)[0].shape == (1,)
 
 

@@ -83,6 +83,7 @@ GOOD_OBSERVATIONS = {
     "Dict": (spaces.Dict(b=unit_box(2), a=spaces.Discrete(3)), 5),
     "nested Dict": (spaces.Dict(z=spaces.Dict(y=unit_box(2), x=box(0.0, 1.0, ())), a=unit_box(1)), 4),
     "Tuple": (spaces.Tuple([unit_box(2), spaces.Discrete(2), spaces.Dict(a=unit_box(1))]), 5),
+    "uint8 image": (box(0, 255, (8, 7, 3), np.uint8), 168),
 }
 
 NO_VECTOR = (
@@ -95,11 +96,10 @@ BAD_OBSERVATIONS = {
         box(-1.0, 1.0, (0,)),
         "observations are empty; expected at least one number; add one to the environment",
     ),
-    "uint8 image": (
-        box(0, 255, (64, 48, 3), np.uint8),
-        "observations are images (64, 48, 3) of uint8; expected vectors, which the fully connected networks here "
-        "can read; encode the image into features with a wrapper such as "
-        "gymnasium.wrappers.TransformObservation, or read its pixels as a plain vector with "
+    "pixels of five dimensions": (
+        box(0, 255, (2, 4, 8, 8, 3), np.uint8),
+        "observations are pixels of 5 dimensions (2, 4, 8, 8, 3); expected (height, width), with channels before "
+        "or behind them, and a stack of such at most; stack along one axis, or flatten them with "
         "gymnasium.wrappers.FlattenObservation",
     ),
     "Text": (spaces.Text(5), NO_VECTOR.format("Text")),
@@ -108,9 +108,9 @@ BAD_OBSERVATIONS = {
 }
 
 
-def test_there_are_30():
+def test_there_are_31():
     assert len(GOOD_ACTIONS) + len(BAD_ACTIONS) == 16
-    assert len(GOOD_OBSERVATIONS) + len(BAD_OBSERVATIONS) == 14
+    assert len(GOOD_OBSERVATIONS) + len(BAD_OBSERVATIONS) == 15
 
 
 def check_everything(make, folder):
@@ -163,8 +163,9 @@ def test_observations_that_are_refused(kind):
 
 
 def test_a_refusal_names_the_part():
-    space = spaces.Dict(camera=spaces.Tuple([box(0, 255, (40, 40), np.uint8)]), speed=unit_box(1))
-    with pytest.raises(ConfigError, match=r"^observations\['camera'\]\[0\] are images \(40, 40\) of uint8; "):
+    pixels = box(0, 255, (1, 1, 40, 40, 1), np.uint8)
+    space = spaces.Dict(camera=spaces.Tuple([pixels]), speed=unit_box(1))
+    with pytest.raises(ConfigError, match=r"^observations\['camera'\]\[0\] are pixels of 5 dimensions"):
         SAC(SpaceEnv(observation_space=space))
 
 

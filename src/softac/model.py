@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, Unpack
@@ -17,13 +16,14 @@ from softac.envs import EnvSource, VectorEnv, number_of
 from softac.envs.make import EnvLike
 from softac.learning.engine import require_engine
 from softac.run import habits, stored
-from softac.run.config import Changes, RecordConfig, RunConfig, exchanged, say_ineffective, whole_steps
+from softac.run.config import Changes, RecordConfig, RunConfig, say_ineffective, whole_steps
 from softac.run.evaluate import Returns, evaluate, predict
 from softac.run.lifecycle import Attending, Lifecycle
 from softac.run.numerics import numerics, single_precision, usual_threads
 from softac.run.seeding import Purpose, generator
 from softac.run.signals import Interruption
 from softac.run.training import Training
+from softac.types import AsEncoder
 
 Callback = Callable[["Model", dict[str, float]], bool | None]
 
@@ -41,11 +41,12 @@ class Model:
         device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:0".
         engine: "auto" (by rule, from the updates planned), "eager", "compiled" or "cudagraph".
         precision: "float32", or "bf16" for the products between hidden layers.
-        env_workers: processes that step the environments, at most one for each; 0: they are stepped in this one.
-            The bits are the same.
+        env_workers: processes that step the environments, with the same bits; 0: they are stepped in this one.
         env_timeout: seconds that making, resetting or stepping one may take, where processes step them.
         on_env_failure: "stop", or "restart": a new instance begins a new episode where an environment fails.
         overlap: update while the environments are stepped, with actions of the policy one update before.
+        normalize: "none", "obs", or "obs,reward" (on-policy): what is brought to one size by learned statistics.
+        encoder: of images: "auto", "none", a name, or what makes a module of (C, H, W) and a generator.
         trust_module: accept an id "module:Env-v0", which imports the module.
         config: hyperparameters; `softac defaults` lists them.
 
@@ -69,13 +70,16 @@ class Model:
         env_timeout: float = 300.0,
         on_env_failure: str = "stop",
         overlap: bool = False,
+        normalize: str = "none",
+        encoder: AsEncoder = "auto",
         trust_module: bool = False,
         **config: Any,
     ) -> None:
         habits.refuse_made(config, agent_class, algorithm_name(agent_class))
         asked = {"seed": seed, "n_envs": number_of(env, n_envs), "device": device, "engine": engine}
         asked |= {"precision": precision, "env_workers": env_workers, "env_timeout": env_timeout}
-        run = make_config(RunConfig, asked | {"on_env_failure": on_env_failure, "overlap": overlap})
+        asked |= {"on_env_failure": on_env_failure, "overlap": overlap, "normalize": normalize}
+        run = make_config(RunConfig, asked | {"encoder": encoder if isinstance(encoder, str) else "own"})
         hyperparameters = make_config(require_agent(agent_class).Config, config)
         sizes = getattr(hyperparameters, "batch_size", 1), getattr(hyperparameters, "net_arch", ())
         where = find_device(device)
@@ -84,7 +88,7 @@ class Model:
         with ExitStack() as stack:
             if source.repeatable:  # made here
                 stack.callback(envs.close)
-            setup = stored.Setup(agent_class, hyperparameters, run, envs.spaces, usual_threads(*sizes))
+            setup = stored.Setup(agent_class, hyperparameters, run, envs.spaces, usual_threads(*sizes), encoder)
             self._assemble(setup, source, envs, where)
             require_engine(run.engine, self.agent)
             stack.pop_all()
@@ -94,11 +98,10 @@ class Model:
     ) -> None:
         kind, config, run, spaces = setup.agent_class, setup.hyperparameters, setup.run, setup.spaces
         require_served(kind, spaces.spec, source.name)
-        stored.require_overlap(kind, run)
-        draw = generator(Purpose.INITIAL_WEIGHTS, run.seed)
-        made: dict[str, Any] = {"generator": draw, "device": device, "precision": run.precision}
+        stored.require_fitting(kind, run)
+        made: dict[str, Any] = {"generator": generator(Purpose.INITIAL_WEIGHTS, run.seed), "device": device}
         with numerics(setup.threads), single_precision():
-            self.agent = make_agent(kind, spaces.spec, config, **made)
+            self.agent = make_agent(kind, setup.spec, config, **made, precision=run.precision)
         self.spaces, self.source = spaces, source
         self.life = Lifecycle(algorithm_name(kind), self.agent, envs, source, spaces, run, setup.threads)
         self._prediction_noise = generator(Purpose.PREDICTION, run.seed)
@@ -258,7 +261,7 @@ class Model:
             verify_replay: pass over a checkpoint whose replay files are damaged, too.
             device: as for a new model; None: the one it was trained on, or any where that is missing.
             trust_module: accept "module:Env-v0" for `env`, which imports the module; not for the file's.
-            changes: env_workers, env_timeout and on_env_failure as for a new model, instead of those it had.
+            changes: another env_workers, env_timeout or on_env_failure; the encoder, if it is one of one's own.
 
         Raises:
             CheckpointError: a file is missing, damaged or hostile.
@@ -270,7 +273,7 @@ class Model:
         found = said.newest(best=best, step=step, verify_replay=verify_replay)
         if own is None:
             said.require_as_large(found[0])
-        said = replace(said, run=exchanged(said.run, **changes))
+        said = said.with_changes(**changes)
         return cls._from(said, device, said.environments(env, trust_module=trust_module), found)
 
     @classmethod

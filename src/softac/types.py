@@ -5,8 +5,8 @@ PyTorch is only named here, not imported: processes that step environments do wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -19,6 +19,37 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float32]
 Metrics = dict[str, "Tensor"]
 ActionKind = Literal["continuous", "discrete"]
+# What makes a module [B, C, H, W] -> [B, F] of (C, H, W) and a generator of first weights, or the name of such.
+AsEncoder = str | Callable[[tuple[int, int, int], "torch.Generator"], "torch.nn.Module"]
+
+
+@dataclass(frozen=True)
+class Image:
+    """Where an image, or a stack of images, lies in a flattened observation, and how: `[S, H, W, C]`.
+
+    The planes of an image with its channels first are a stack of images with one channel.
+
+    Attributes:
+        start: its first number.
+        high: the largest value; networks read parts of it.
+    """
+
+    start: int
+    stack: int
+    height: int
+    width: int
+    channels: int
+    high: float = 255.0
+
+    @property
+    def planes(self) -> int:
+        """The channels of all images of the stack, S C."""
+        return self.stack * self.channels
+
+    @property
+    def stop(self) -> int:
+        """The number behind its last one."""
+        return self.start + self.planes * self.height * self.width
 
 
 @dataclass(frozen=True)
@@ -31,16 +62,32 @@ class EnvSpec:
             policy is bounded; the environment room rescales them to the environment's own bounds
             and cuts what lies beyond. Discrete: 1, the index of the action from 0.
         n_actions: how many actions there are to choose from; None where they are continuous.
+        images: those among the numbers of an observation.
+        encoder: of the images; see `softac.nets.encoders`.
+        normalize: whether networks normalise the other numbers, which they are given as they come.
     """
 
     obs_dim: int
     action_dim: int
     n_actions: int | None = None
+    images: tuple[Image, ...] = field(default=(), repr=False)
+    encoder: AsEncoder = field(default="auto", repr=False)
+    normalize: bool = field(default=False, repr=False)
 
     @property
     def actions(self) -> ActionKind:
         """Whether actions are coordinates or choices."""
         return "continuous" if self.n_actions is None else "discrete"
+
+    @property
+    def numbers(self) -> tuple[slice, ...]:
+        """Where in a flattened observation the numbers lie that belong to no image."""
+        edges = [0, *(edge for image in self.images for edge in (image.start, image.stop)), self.obs_dim]
+        return tuple(slice(*pair) for pair in zip(edges[::2], edges[1::2], strict=True) if pair[0] < pair[1])
+
+    def reading(self, images: tuple[Image, ...], encoder: AsEncoder) -> EnvSpec:
+        """The same for networks that read these images with this encoder."""
+        return replace(self, images=images, encoder=encoder)
 
 
 class Row(NamedTuple):

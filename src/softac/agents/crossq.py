@@ -102,7 +102,7 @@ class CrossQAgent:
         self, spec: EnvSpec, config: CrossQConfig, *, generator: torch.Generator, device: torch.device
     ) -> None:
         self.spec, self.config, self.device = spec, config, device
-        sizes = (spec.obs_dim, spec.action_dim)
+        sizes = (spec, spec.action_dim)
         support = (config.n_atoms, config.v_max or USUAL_V_MAX)
         rate, beta = config.learning_rate, config.adam_beta_1
         actor = NormalisedActor(*sizes, config.net_arch, generator=generator).to(device)

@@ -61,7 +61,7 @@ class DDPGAgent:
         self, spec: EnvSpec, config: DDPGConfig, *, generator: torch.Generator, device: torch.device
     ) -> None:
         self.spec, self.config, self.device = spec, config, device
-        sizes = (spec.obs_dim, spec.action_dim, config.net_arch)
+        sizes = (spec, spec.action_dim, config.net_arch)
         rate = config.learning_rate
         actor = DeterministicActor(*sizes, generator=generator).to(device)
         critic = EnsembleCritic(*sizes, n_critics=1, generator=generator).to(device)

@@ -67,7 +67,7 @@ class DQNAgent:
     ) -> None:
         self.config, self.device = config, device
         self.n_actions = cast(int, spec.n_actions)
-        sizes = (spec.obs_dim, self.n_actions, config.net_arch)
+        sizes = (spec, self.n_actions, config.net_arch)
         critic = DiscreteCritic(*sizes, n_critics=1, dueling=config.dueling, generator=generator).to(device)
         self.critic = Learner(critic, config.learning_rate)
         self.target_critic = deepcopy(critic).requires_grad_(False)

@@ -82,7 +82,7 @@ class GamidPGAgent:
         self, spec: EnvSpec, config: GamidPGConfig, *, generator: torch.Generator, device: torch.device
     ) -> None:
         self.spec, self.config, self.device = spec, config, device
-        sizes = (spec.obs_dim, spec.action_dim, config.net_arch)
+        sizes = (spec, spec.action_dim, config.net_arch)
         rate = config.learning_rate
         actors = DeterministicActor(*sizes, members=config.n_components, generator=generator).to(device)
         critic = EnsembleCritic(*sizes, config.n_critics, generator=generator).to(device)

@@ -9,8 +9,11 @@ from torch import nn
 
 from softac.agents.registry import algorithm_name, serving
 from softac.errors import ConfigError, either
-from softac.learning.learner import Learner
+from softac.learning.parts import networks
+from softac.learning.standardise import Standardise
+from softac.nets.encoders import encoder_name
 from softac.nets.layers import round_hidden_products
+from softac.nets.reading import Encoded
 from softac.types import Agent, EnvSpec
 
 log = logging.getLogger("softac")
@@ -36,9 +39,17 @@ def make_agent(
         precision: "float32", or "bf16" for the products between hidden layers.
 
     Raises:
-        ConfigError: it has no product between hidden layers and is to round them.
+        ConfigError: it has no product between hidden layers and is to round them, or no layers that normalise
+            and is to do that.
     """
     agent: Agent = agent_class(spec, config, generator=generator, device=device)
+    if spec.normalize:
+        _require_layer(agent, spec, Standardise, "normalize")
+    if spec.images:
+        _require_layer(agent, spec, Encoded, "an environment with images")
+    for image in spec.images:
+        name = encoder_name(image) if spec.encoder == "auto" else getattr(spec.encoder, "__name__", spec.encoder)
+        log.info("%d planes of %d x %d pixels: encoder %s", image.planes, image.height, image.width, name)
     if precision == "bf16":
         _round_hidden_products(agent)
     return agent
@@ -118,10 +129,26 @@ def present_device(name: str) -> torch.device:
         return device
 
 
+def _require_layer(agent: Agent, spec: EnvSpec, kind: type[nn.Module], asked: str) -> None:
+    """Refuse an agent none of whose networks begins with what was asked for."""
+    if asked == "normalize" and spec.images and not spec.numbers:
+        raise ConfigError(
+            "normalize='obs' was given for observations that are images alone",
+            "expected numbers among them; images are read in parts of their largest value",
+            "leave normalize out",
+        )
+    if not any(isinstance(module, kind) for network in networks(agent) for module in network.modules()):
+        raise ConfigError(
+            f"{asked} was given and no network of {type(agent).__name__} has it",
+            "expected networks of softac.nets that are given the spec in place of spec.obs_dim, or begin with "
+            "softac.nets.reader(spec)",
+            f"make them so, or leave {asked} out",
+        )
+
+
 def _round_hidden_products(agent: Agent) -> None:
     """Compute in bfloat16 what may be; refuse an agent that has nothing such."""
-    parts = [part.module if isinstance(part, Learner) else part for part in vars(agent).values()]
-    if not sum(round_hidden_products(part) for part in parts if isinstance(part, nn.Module)):
+    if not sum(round_hidden_products(network) for network in networks(agent)):
         raise ConfigError(
             f"precision='bf16' was given and {algorithm_name(type(agent))} has no product between hidden layers, "
             "which is what it rounds",

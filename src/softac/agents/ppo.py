@@ -76,7 +76,7 @@ class PPOAgent:
         self.config, self.device = config, device
         rate = config.learning_rate
         actor = StochasticActor(spec, config.net_arch, config.log_std_init, generator=generator).to(device)
-        critic = ValueNet(spec.obs_dim, config.net_arch, tanh=True, generator=generator).to(device)
+        critic = ValueNet(spec, config.net_arch, tanh=True, generator=generator).to(device)
         self.draw = actor.noise
         self.actor = Learner(actor, config.actor_learning_rate or rate)
         self.critic = Learner(critic, config.critic_learning_rate or rate)

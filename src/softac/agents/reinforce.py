@@ -77,7 +77,7 @@ class REINFORCEAgent:
         self.actor = Learner(actor, config.actor_learning_rate or rate)
         self.critic: Learner | None = None
         if config.baseline == "value":
-            critic = ValueNet(spec.obs_dim, config.net_arch, tanh=True, generator=generator).to(device)
+            critic = ValueNet(spec, config.net_arch, tanh=True, generator=generator).to(device)
             self.critic = Learner(critic, config.critic_learning_rate or rate)
 
     def act(self, obs: Tensor, noise: Tensor | None) -> Tensor:

@@ -76,7 +76,7 @@ class SACAgent:
         self, spec: EnvSpec, config: SACConfig, *, generator: torch.Generator, device: torch.device
     ) -> None:
         self.spec, self.config, self.device = spec, config, device
-        sizes = (spec.obs_dim, spec.action_dim, config.net_arch)
+        sizes = (spec, spec.action_dim, config.net_arch)
         rate = config.learning_rate
         actor = SquashedGaussianActor(*sizes, config.log_std, generator=generator).to(device)
         critic = EnsembleCritic(*sizes, config.n_critics, generator=generator).to(device)

@@ -77,7 +77,7 @@ class SACDiscreteAgent:
     ) -> None:
         self.config, self.device = config, device
         self.n_actions = cast(int, spec.n_actions)
-        sizes = (spec.obs_dim, self.n_actions, config.net_arch)
+        sizes = (spec, self.n_actions, config.net_arch)
         rate = config.learning_rate
         actor = SoftmaxActor(*sizes, generator=generator).to(device)
         critic = DiscreteCritic(*sizes, config.n_critics, generator=generator).to(device)

@@ -74,11 +74,11 @@ class SACVAgent:
         self, spec: EnvSpec, config: SACVConfig, *, generator: torch.Generator, device: torch.device
     ) -> None:
         self.spec, self.config, self.device = spec, config, device
-        sizes = (spec.obs_dim, spec.action_dim, config.net_arch)
+        sizes = (spec, spec.action_dim, config.net_arch)
         rate = config.learning_rate
         actor = SquashedGaussianActor(*sizes, "clamp", generator=generator).to(device)
         critic = EnsembleCritic(*sizes, config.n_critics, generator=generator).to(device)
-        value = ValueNet(spec.obs_dim, config.net_arch, generator=generator).to(device)
+        value = ValueNet(spec, config.net_arch, generator=generator).to(device)
         self.actor = Learner(actor, config.actor_learning_rate or rate)
         self.critic = Learner(critic, config.critic_learning_rate or rate)
         self.value = Learner(value, config.critic_learning_rate or rate)

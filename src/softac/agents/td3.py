@@ -59,7 +59,7 @@ class TD3Agent:
         self, spec: EnvSpec, config: TD3Config, *, generator: torch.Generator, device: torch.device
     ) -> None:
         self.spec, self.config, self.device = spec, config, device
-        sizes = (spec.obs_dim, spec.action_dim, config.net_arch)
+        sizes = (spec, spec.action_dim, config.net_arch)
         rate = config.learning_rate
         actor = DeterministicActor(*sizes, generator=generator).to(device)
         critic = EnsembleCritic(*sizes, config.n_critics, generator=generator).to(device)

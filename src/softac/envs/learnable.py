@@ -7,27 +7,12 @@ import numpy as np
 from gymnasium import spaces
 
 from softac.envs.flat import flat_size
+from softac.envs.images import require_at_most_four_dimensions
 from softac.errors import ConfigError
 
 # Beyond this a bound says "any number": the policy covers the whole range from its first step.
 LARGEST_BOUND = 1e6
 MOST_ACTIONS = 1_000_000
-SMALLEST_IMAGE, MOST_CHANNELS = 32, 16  # pixels a side; a stack of four RGB pictures has 12 channels
-
-
-def is_image(space: gym.Space[Any]) -> bool:
-    """Whether a space looks like a picture, or a stack of pictures; everything else is a vector of numbers.
-
-    A picture is a Box of all the values of uint8, with two sides of at least 32, and before or behind them at most
-    16 channels, if any; one dimension more makes a stack. So the memory of a console (4, 128), the codes of a grid
-    (7, 7, 3), boards, which have fewer values, and grids of floats are vectors.
-    """
-    if not isinstance(space, spaces.Box) or space.dtype != np.uint8 or space.low.any() or (space.high < 255).any():
-        return False
-    shape = space.shape[1:] if len(space.shape) == 4 else space.shape
-    if len(shape) == 3:
-        shape = shape[:2] if shape[2] <= MOST_CHANNELS else shape[1:] if shape[0] <= MOST_CHANNELS else ()
-    return len(shape) == 2 and min(shape) >= SMALLEST_IMAGE
 
 
 def check_observation_space(space: gym.Space[Any], where: str = "observations") -> None:
@@ -43,14 +28,9 @@ def check_observation_space(space: gym.Space[Any], where: str = "observations") 
                         "rename it with gymnasium.wrappers.TransformObservation",
                     )
                 check_observation_space(part, f"{where}[{key!r}]")
-        case spaces.Box() if is_image(space):
-            raise ConfigError(
-                f"{where} are images {space.shape} of {space.dtype}",
-                "expected vectors, which the fully connected networks here can read",
-                "encode the image into features with a wrapper such as gymnasium.wrappers.TransformObservation, "
-                "or read its pixels as a plain vector with gymnasium.wrappers.FlattenObservation",
-            )
-        case spaces.Box() | spaces.Discrete() | spaces.MultiDiscrete() | spaces.MultiBinary():
+        case spaces.Box():
+            require_at_most_four_dimensions(space, where)
+        case spaces.Discrete() | spaces.MultiDiscrete() | spaces.MultiBinary():
             pass
         case _:
             raise ConfigError(

@@ -1,6 +1,7 @@
 """Spaces: how an agent sees observations, how its actions reach the environment, and both in a file."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import gymnasium as gym
@@ -9,11 +10,12 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from softac.envs.flat import flat_size, flatten, item
+from softac.envs.images import images_of, read_with
 from softac.envs.learnable import check_observation_space, checked_action_space
 from softac.envs.leaves import coordinates, inside, leaves
 from softac.envs.misfit import acted, misfit, seen
 from softac.errors import CheckpointError, ConfigError
-from softac.types import EnvSpec, FloatArray
+from softac.types import AsEncoder, EnvSpec, FloatArray
 
 DEPTH_LIMIT = 8
 
@@ -34,14 +36,18 @@ class Spaces:
         check_observation_space(observation_space, "observations")
         self.observation_space = observation_space
         self.action_space = checked_action_space(action_space)
-        obs_dim = flat_size(observation_space)
+        obs_dim, images = flat_size(observation_space), images_of(observation_space)
         if isinstance(self.action_space, spaces.Discrete):
             self.low = self.high = np.zeros(0)
-            self.spec = EnvSpec(obs_dim, 1, int(self.action_space.n))
+            self.spec = EnvSpec(obs_dim, 1, int(self.action_space.n), images)
         else:
             self.low = self.action_space.low.astype(np.float64).ravel()
             self.high = self.action_space.high.astype(np.float64).ravel()
-            self.spec = EnvSpec(obs_dim, self.low.size)
+            self.spec = EnvSpec(obs_dim, self.low.size, images=images)
+
+    def read_with(self, encoder: AsEncoder, *, normalize: bool) -> EnvSpec:
+        """The spec for networks that read images with this encoder; see `softac.envs.images.read_with`."""
+        return replace(read_with(self.spec, self.observation_space, encoder), normalize=normalize)
 
     def flatten(self, obs: Any) -> FloatArray:
         """One observation as float32 `[obs_dim]`.

@@ -26,7 +26,13 @@ UPDATES = 5  # odd, so that a delay of two is caught in the middle
 N_ENVS = 3
 SMALL_OFF_POLICY = {"buffer_size": 200, "learning_starts": 10, "batch_size": 16}
 SMALL_ON_POLICY = {"n_steps": 8}
-RESERVED = ("optim.random.", "optim.means", "optim.noise", "optim.rollout")  # what the run adds to a checkpoint
+RESERVED = (
+    "optim.random.",
+    "optim.means",
+    "optim.noise",
+    "optim.rollout",
+    "optim.statistics.",
+)  # what the run adds to a checkpoint
 LIVE = "return the tensors themselves: softac.learning.state.live_tensors does"
 DRAW_HERE = "pass generator=generator to everything that draws"
 REMEDIES = {

@@ -189,15 +189,12 @@ def observations(log: Log) -> Iterator[Finding]:
 
 def _scales(size: Any, names: list[str], is_box: Any, moving: Any) -> Iterator[Finding]:
     """Judge how large each number of an observation usually is."""
-    by_numbers = (
-        "by a fixed number in gymnasium.wrappers.TransformObservation (the statistics that "
-        "NormalizeObservation learns are no part of a checkpoint)"
-    )
+    normalise = "train with --normalize obs, whose statistics are part of the agent"
     if huge := np.flatnonzero(is_box & (size > LARGE_OBS)).tolist():
         yield Finding(
             "note",
             f"observation {_named(names, huge)} reaches {size[huge].max():.3g}",
-            f"divide it {by_numbers}",
+            normalise,
             "networks learn best from numbers of about 1; beyond 1,000 one of them drowns the others",
         )
     seen = np.flatnonzero(moving & (size > 0))
@@ -209,7 +206,7 @@ def _scales(size: Any, names: list[str], is_box: Any, moving: Any) -> Iterator[F
             "note",
             f"coordinates differ in scale: {names[largest]} reaches {size[largest]:.3g}, "
             f"{names[smallest]} {size[smallest]:.3g}",
-            f"divide each {by_numbers}",
+            normalise,
             "the networks see the small ones late or not at all",
         )
 

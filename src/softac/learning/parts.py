@@ -23,6 +23,11 @@ def learners(agent: Any) -> list[Learner]:
     return [part for part in parts(agent) if isinstance(part, Learner)]
 
 
+def networks(agent: Any) -> list[nn.Module]:
+    """The networks of an agent, those of its learners among them, once each."""
+    return [part.module if isinstance(part, Learner) else part for part in parts(agent)]
+
+
 def _parts(thing: Any, met: set[int]) -> Iterator[Learner | nn.Module]:
     if id(thing) in met:
         return

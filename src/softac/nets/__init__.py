@@ -10,6 +10,7 @@ from softac.nets.critics import DiscreteCritic, EnsembleCritic, ValueNet
 from softac.nets.layers import as_operations, mlp, tanh_mlp
 from softac.nets.normalised import NormalisedActor, NormalisedCritic, RewardScale
 from softac.nets.on_policy import StochasticActor
+from softac.nets.reading import reader
 
 __all__ = [
     "DeterministicActor",
@@ -25,5 +26,6 @@ __all__ = [
     "ValueNet",
     "as_operations",
     "mlp",
+    "reader",
     "tanh_mlp",
 ]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from softac.equations.distributions import Categorical, SquashedGaussian, SquashedMixture
 from softac.nets.layers import as_operations, mlp
 from softac.nets.operations import Operation, argmax, choose, clip, mixture_density, part, tanh
+from softac.nets.reading import Observed, reader
 
 CLAMP = (-20.0, 2.0)
 TANH = (-5.0, 2.0)
@@ -18,7 +19,7 @@ class SquashedGaussianActor(nn.Module):
     """pi(.|s): `[B, O]` to a `SquashedGaussian` over `[B, A]`.
 
     Args:
-        obs_dim: O.
+        obs: O, or the spec.
         action_dim: A.
         net_arch: widths of the hidden layers.
         log_std: "clamp" cuts log sigma to [-20, 2], where its gradient is zero outside; "tanh"
@@ -28,7 +29,7 @@ class SquashedGaussianActor(nn.Module):
 
     def __init__(
         self,
-        obs_dim: int,
+        obs: Observed,
         action_dim: int,
         net_arch: Sequence[int],
         log_std: Literal["clamp", "tanh"],
@@ -37,11 +38,12 @@ class SquashedGaussianActor(nn.Module):
     ) -> None:
         super().__init__()
         self.log_std = log_std
-        self.net = mlp((obs_dim, *net_arch, 2 * action_dim), generator=generator)
+        self.read, width = reader(obs, generator=generator)
+        self.net = mlp((width, *net_arch, 2 * action_dim), generator=generator)
 
     def forward(self, obs: Tensor) -> SquashedGaussian:
         """The policy at each observation."""
-        mean, log_std = self.net(obs).chunk(2, dim=-1)
+        mean, log_std = self.net(self.read(obs)).chunk(2, dim=-1)
         if self.log_std == "clamp":
             log_std = log_std.clamp(*CLAMP)
         else:
@@ -51,7 +53,7 @@ class SquashedGaussianActor(nn.Module):
 
     def operations(self, obs: Operation) -> Operation:
         """The mode, tanh(mean), as plain operations."""
-        outputs = as_operations(self.net, obs)
+        outputs = as_operations(self.net, as_operations(self.read, obs))
         return tanh(part(outputs, 0, outputs.width // 2))
 
 
@@ -59,7 +61,7 @@ class SquashedMixtureActor(nn.Module):
     """pi(.|s): `[B, O]` to a `SquashedMixture` of K components over `[B, A]`.
 
     Args:
-        obs_dim: O.
+        obs: O, or the spec.
         action_dim: A.
         net_arch: widths of the hidden layers.
         n_components: K.
@@ -68,7 +70,7 @@ class SquashedMixtureActor(nn.Module):
 
     def __init__(
         self,
-        obs_dim: int,
+        obs: Observed,
         action_dim: int,
         net_arch: Sequence[int],
         n_components: int,
@@ -78,18 +80,19 @@ class SquashedMixtureActor(nn.Module):
         super().__init__()
         self.n_components, self.action_dim = n_components, action_dim
         outputs = n_components * (1 + 2 * action_dim)
-        self.net = mlp((obs_dim, *net_arch, outputs), generator=generator)
+        self.read, width = reader(obs, generator=generator)
+        self.net = mlp((width, *net_arch, outputs), generator=generator)
 
     def forward(self, obs: Tensor) -> SquashedMixture:
         """The policy at each observation."""
         k, d = self.n_components, self.action_dim
-        logits, means, log_stds = self.net(obs).split([k, k * d, k * d], dim=-1)
+        logits, means, log_stds = self.net(self.read(obs)).split([k, k * d, k * d], dim=-1)
         return SquashedMixture(logits, means.unflatten(-1, (k, d)), log_stds.unflatten(-1, (k, d)).clamp(*CLAMP))
 
     def operations(self, obs: Operation) -> Operation:
         """The mode, the densest of the means, as plain operations."""
         k, d = self.n_components, self.action_dim
-        outputs = as_operations(self.net, obs)
+        outputs = as_operations(self.net, as_operations(self.read, obs))
         means, log_stds = part(outputs, k, k + k * d), clip(part(outputs, k + k * d, outputs.width), *CLAMP)
         return choose(mixture_density(part(outputs, 0, k), means, log_stds), tanh(means))
 
@@ -98,7 +101,7 @@ class DeterministicActor(nn.Module):
     """mu(s) in [-1, 1]: `[B, O] -> [B, A]`, or of K actors at once, `[B, O] -> [K, B, A]`.
 
     Args:
-        obs_dim: O.
+        obs: O, or the spec.
         action_dim: A.
         net_arch: widths of the hidden layers.
         members: K; None: one actor, without the leading axis.
@@ -107,7 +110,7 @@ class DeterministicActor(nn.Module):
 
     def __init__(
         self,
-        obs_dim: int,
+        obs: Observed,
         action_dim: int,
         net_arch: Sequence[int],
         *,
@@ -116,38 +119,41 @@ class DeterministicActor(nn.Module):
     ) -> None:
         super().__init__()
         self.members = members
-        self.net = mlp((obs_dim, *net_arch, action_dim), generator=generator, members=members)
+        self.read, width = reader(obs, generator=generator)
+        self.net = mlp((width, *net_arch, action_dim), generator=generator, members=members)
 
     def forward(self, obs: Tensor) -> Tensor:
         """The action at each observation."""
-        x = obs if self.members is None else obs.expand(self.members, -1, -1)
+        x = self.read(obs)
+        x = x if self.members is None else x.expand(self.members, -1, -1)
         return torch.tanh(self.net(x))
 
     def operations(self, obs: Operation, member: int | None = None) -> Operation:
         """The action of one member as plain operations."""
-        return tanh(as_operations(self.net, obs, member))
+        return tanh(as_operations(self.net, as_operations(self.read, obs), member))
 
 
 class SoftmaxActor(nn.Module):
     """pi(.|s) = softmax of the outputs: `[B, O]` to a `Categorical` of A actions.
 
     Args:
-        obs_dim: O.
+        obs: O, or the spec.
         n_actions: A.
         net_arch: widths of the hidden layers.
         generator: draws the initial weights.
     """
 
     def __init__(
-        self, obs_dim: int, n_actions: int, net_arch: Sequence[int], *, generator: torch.Generator
+        self, obs: Observed, n_actions: int, net_arch: Sequence[int], *, generator: torch.Generator
     ) -> None:
         super().__init__()
-        self.net = mlp((obs_dim, *net_arch, n_actions), generator=generator)
+        self.read, width = reader(obs, generator=generator)
+        self.net = mlp((width, *net_arch, n_actions), generator=generator)
 
     def forward(self, obs: Tensor) -> Categorical:
         """The policy at each observation."""
-        return Categorical(self.net(obs))
+        return Categorical(self.net(self.read(obs)))
 
     def operations(self, obs: Operation) -> Operation:
         """The most probable action as plain operations."""
-        return argmax(as_operations(self.net, obs))
+        return argmax(as_operations(self.net, as_operations(self.read, obs)))

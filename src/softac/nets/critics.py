@@ -7,13 +7,14 @@ from torch import Tensor, nn
 
 from softac.nets.layers import as_operations, mlp, tanh_mlp
 from softac.nets.operations import Operation, add, concat, mean, part, subtract
+from softac.nets.reading import Observed, reader
 
 
 class EnsembleCritic(nn.Module):
     """Q_i(s, a) for i = 1..N as one stacked network: `[..., O], [..., A] -> [N, ...]`.
 
     Args:
-        obs_dim: O.
+        obs: O, or the spec.
         action_dim: A.
         net_arch: widths of the hidden layers.
         n_critics: N; 2 in the paper.
@@ -22,7 +23,7 @@ class EnsembleCritic(nn.Module):
 
     def __init__(
         self,
-        obs_dim: int,
+        obs: Observed,
         action_dim: int,
         net_arch: Sequence[int],
         n_critics: int,
@@ -31,24 +32,25 @@ class EnsembleCritic(nn.Module):
     ) -> None:
         super().__init__()
         self.n_critics = n_critics
-        self.net = mlp((obs_dim + action_dim, *net_arch, 1), generator=generator, members=n_critics)
+        self.read, width = reader(obs, generator=generator)
+        self.net = mlp((width + action_dim, *net_arch, 1), generator=generator, members=n_critics)
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         """The N values of each pair, `[N, B]` for `obs` `[B, O]` and `action` `[B, A]`."""
-        pairs = torch.cat((obs, action), dim=-1)
+        pairs = torch.cat((self.read(obs), action), dim=-1)
         q: Tensor = self.net(pairs.reshape(-1, pairs.shape[-1]).expand(self.n_critics, -1, -1))
         return q.view(self.n_critics, *pairs.shape[:-1])
 
     def operations(self, obs: Operation, action: Operation, member: int) -> Operation:
         """The value that one member gives a pair, as plain operations."""
-        return as_operations(self.net, concat(obs, action), member)
+        return as_operations(self.net, concat(as_operations(self.read, obs), action), member)
 
 
 class DiscreteCritic(nn.Module):
     """Q_i(s, a) of all actions a at once, for i = 1..N: `[B, O] -> [N, B, A]`.
 
     Args:
-        obs_dim: O.
+        obs: O, or the spec.
         n_actions: A.
         net_arch: widths of the hidden layers.
         n_critics: N.
@@ -58,7 +60,7 @@ class DiscreteCritic(nn.Module):
 
     def __init__(
         self,
-        obs_dim: int,
+        obs: Observed,
         n_actions: int,
         net_arch: Sequence[int],
         n_critics: int,
@@ -68,12 +70,13 @@ class DiscreteCritic(nn.Module):
     ) -> None:
         super().__init__()
         self.n_critics, self.dueling = n_critics, dueling
-        sizes = (obs_dim, *net_arch, n_actions + dueling)
+        self.read, width = reader(obs, generator=generator)
+        sizes = (width, *net_arch, n_actions + dueling)
         self.net = mlp(sizes, generator=generator, members=n_critics)
 
     def forward(self, obs: Tensor) -> Tensor:
         """The N values of each action, `[N, B, A]`."""
-        q: Tensor = self.net(obs.expand(self.n_critics, -1, -1))
+        q: Tensor = self.net(self.read(obs).expand(self.n_critics, -1, -1))
         if self.dueling:
             value, advantage = q[..., :1], q[..., 1:]
             q = value + advantage - advantage.mean(-1, keepdim=True)
@@ -81,7 +84,7 @@ class DiscreteCritic(nn.Module):
 
     def operations(self, obs: Operation, member: int) -> Operation:
         """The values of one member as plain operations."""
-        q = as_operations(self.net, obs, member)
+        q = as_operations(self.net, as_operations(self.read, obs), member)
         if self.dueling:
             value, advantage = part(q, 0, 1), part(q, 1, q.width)
             q = subtract(add(value, advantage), mean(advantage))
@@ -92,20 +95,21 @@ class ValueNet(nn.Module):
     """V(s): `[B, O] -> [B]`.
 
     Args:
-        obs_dim: O.
+        obs: O, or the spec.
         net_arch: widths of the hidden layers.
         tanh: hidden layers of tanh with orthogonal weights, as on-policy methods have them.
         generator: draws the initial weights.
     """
 
     def __init__(
-        self, obs_dim: int, net_arch: Sequence[int], *, tanh: bool = False, generator: torch.Generator
+        self, obs: Observed, net_arch: Sequence[int], *, tanh: bool = False, generator: torch.Generator
     ) -> None:
         super().__init__()
-        sizes = (obs_dim, *net_arch, 1)
+        self.read, width = reader(obs, generator=generator)
+        sizes = (width, *net_arch, 1)
         self.net = tanh_mlp(sizes, 1.0, generator=generator) if tanh else mlp(sizes, generator=generator)
 
     def forward(self, obs: Tensor) -> Tensor:
         """The value of each observation, `[B]`."""
-        v: Tensor = self.net(obs)
+        v: Tensor = self.net(self.read(obs))
         return v.squeeze(-1)

@@ -104,6 +104,8 @@ def as_operations(module: Any, *inputs: Any) -> Operation:
         case _ if hasattr(module, "operations"):
             result: Operation = module.operations(*inputs)
             return result
+        case nn.Identity():
+            return cast(Operation, inputs[0])
         case nn.ReLU():
             return relu(inputs[0])
         case nn.Tanh():

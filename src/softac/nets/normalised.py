@@ -17,6 +17,7 @@ from torch.nn import functional
 from softac.equations.distributions import SquashedGaussian
 from softac.nets.layers import Linear, as_operations
 from softac.nets.operations import Operation, part, scale, tanh
+from softac.nets.reading import Observed, reader
 
 BATCH, RUNNING = True, False  # the statistics a pass is normalised with
 DECAY, EPSILON = 0.99, 1e-3  # of the running statistics in each update; added to variances
@@ -114,26 +115,27 @@ class NormalisedActor(nn.Module):
     """pi(.|s): `[B, O]` to a `SquashedGaussian` over `[B, A]`, log sigma cut to [-10, 2].
 
     Args:
-        obs_dim: O.
+        obs: O, or the spec.
         action_dim: A.
         net_arch: widths of the hidden layers.
         generator: draws the initial weights.
     """
 
     def __init__(
-        self, obs_dim: int, action_dim: int, net_arch: Sequence[int], *, generator: torch.Generator
+        self, obs: Observed, action_dim: int, net_arch: Sequence[int], *, generator: torch.Generator
     ) -> None:
         super().__init__()
-        self.net = NormalisedMLP((obs_dim, *net_arch, 2 * action_dim), generator=generator)
+        self.read, width = reader(obs, generator=generator)
+        self.net = NormalisedMLP((width, *net_arch, 2 * action_dim), generator=generator)
 
     def forward(self, obs: Tensor, statistics: bool = RUNNING) -> SquashedGaussian:
         """The policy at each observation."""
-        mean, log_std = self.net(obs, statistics).chunk(2, dim=-1)
+        mean, log_std = self.net(self.read(obs), statistics).chunk(2, dim=-1)
         return SquashedGaussian(mean, log_std.clamp(*LOG_STD))
 
     def operations(self, obs: Operation) -> Operation:
         """The mode, tanh(mean), as plain operations."""
-        outputs = as_operations(self.net, obs)
+        outputs = as_operations(self.net, as_operations(self.read, obs))
         return tanh(part(outputs, 0, outputs.width // 2))
 
 
@@ -141,7 +143,7 @@ class NormalisedCritic(nn.Module):
     """Q_i(s, a) for i = 1..N: a value, or the mean of a distribution over K of them.
 
     Args:
-        obs_dim: O.
+        obs: O, or the spec.
         action_dim: A.
         net_arch: widths of the hidden layers.
         n_critics: N.
@@ -156,7 +158,7 @@ class NormalisedCritic(nn.Module):
 
     def __init__(
         self,
-        obs_dim: int,
+        obs: Observed,
         action_dim: int,
         net_arch: Sequence[int],
         n_critics: int,
@@ -167,7 +169,8 @@ class NormalisedCritic(nn.Module):
     ) -> None:
         super().__init__()
         self.n_critics = n_critics
-        sizes = (obs_dim + action_dim, *net_arch, n_atoms)
+        self.read, width = reader(obs, generator=generator)
+        sizes = (width + action_dim, *net_arch, n_atoms)
         self.net = NormalisedMLP(sizes, generator=generator, members=n_critics)
         self.register_buffer("atoms", torch.linspace(-v_max, v_max, n_atoms), persistent=False)
 
@@ -181,7 +184,7 @@ class NormalisedCritic(nn.Module):
 
     def outputs(self, obs: Tensor, action: Tensor, statistics: bool) -> Tensor:
         """What the head gives, `[N, B, K]`: the value, or a logit for each atom."""
-        pairs = torch.cat((obs, action), dim=-1)
+        pairs = torch.cat((self.read(obs), action), dim=-1)
         outputs: Tensor = self.net(pairs.expand(self.n_critics, -1, -1), statistics)
         return outputs
 

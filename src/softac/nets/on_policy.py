@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from softac.equations.distributions import Gaussian, IndexedCategorical
 from softac.nets.layers import as_operations, tanh_mlp
 from softac.nets.operations import Operation, argmax
+from softac.nets.reading import reader
 from softac.types import EnvSpec
 
 
@@ -31,20 +32,21 @@ class StochasticActor(nn.Module):
         super().__init__()
         self.spec = spec
         outputs = spec.n_actions or spec.action_dim
-        self.net = tanh_mlp((spec.obs_dim, *net_arch, outputs), 0.01, generator=generator)
+        self.read, width = reader(spec, generator=generator)
+        self.net = tanh_mlp((width, *net_arch, outputs), 0.01, generator=generator)
         if spec.n_actions is None:
             self.log_std = nn.Parameter(torch.full((spec.action_dim,), log_std_init))
 
     def forward(self, obs: Tensor) -> Gaussian | IndexedCategorical:
         """The policy at each observation."""
-        outputs: Tensor = self.net(obs)
+        outputs: Tensor = self.net(self.read(obs))
         if self.spec.n_actions is None:
             return Gaussian(outputs, self.log_std.expand_as(outputs))
         return IndexedCategorical(outputs)
 
     def operations(self, obs: Operation) -> Operation:
         """The mode, the mean or the most probable action, as plain operations."""
-        outputs = as_operations(self.net, obs)
+        outputs = as_operations(self.net, as_operations(self.read, obs))
         return argmax(outputs) if self.spec.n_actions else outputs
 
     def noise(self, batch_size: int, generator: torch.Generator) -> Tensor:

@@ -20,6 +20,7 @@ from softac.errors import EnvironmentFailed
 from softac.run.episode import MOST_KEPT, Delays, Episode, NStep
 from softac.run.evaluate import MOST_FAILURES, OnEnvFailure
 from softac.run.seeding import Purpose, derive_seed
+from softac.run.statistics import Statistics
 from softac.types import FloatArray, Row, SoftRow
 
 RECENT_EPISODES = 100
@@ -45,6 +46,7 @@ class Collector:
             failed one after the other.
         lose: told where the environment whose turn it is breaks its episode off.
         weigh: -log pi of the actions that were chosen last, `[n_envs]`; None: transitions have no bonus.
+        statistics: of what is met; None: nobody asks for them.
 
     Attributes:
         restarts: instances that took the place of one that had failed.
@@ -62,9 +64,10 @@ class Collector:
         on_env_failure: OnEnvFailure = "stop",
         lose: Callable[[], None] = lambda: None,
         weigh: Callable[[], FloatArray] | None = None,
+        statistics: Statistics | None = None,
     ) -> None:
         self.envs, self.store, self.gamma, self.n_steps, self.seed = envs, store, gamma, n_steps, seed
-        self.on_env_failure, self.lose = on_env_failure, lose
+        self.on_env_failure, self.lose, self.statistics = on_env_failure, lose, statistics
         self.steps = 0
         self.episodes_done = 0
         self.recent: deque[tuple[float, int]] = deque(maxlen=RECENT_EPISODES)
@@ -143,6 +146,8 @@ class Collector:
                 raise
         if self.cursor == self.envs.num_envs:
             self.cursor, self.chosen = 0, False
+            if self.statistics is not None:
+                self.statistics.publish()
 
     def disregard_time(self) -> None:
         """Do not count how long observations have waited so far; nobody was there to act."""
@@ -154,6 +159,8 @@ class Collector:
         ended = step.terminated or step.truncated
         # Before anything is recorded: if the reset fails, this step has not happened.
         following = self._begin(i, episode.index + 1) if ended else episode
+        if self.statistics is not None:
+            self.statistics.add(i, episode.obs, step.reward, ended=ended)
         for row in episode.take(self.actions[i].copy(), step, float(self.bonuses[i])):
             self.store(row)
         if ended:

@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import asdict
-from typing import Annotated, Any, Literal, TypedDict, Unpack
+from typing import Annotated, Any, Literal, TypedDict
 
 import numpy as np
 from pydantic import Field
@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from softac.config import STRICT, make_config
 from softac.errors import ConfigError
+from softac.types import AsEncoder
 
 MOST_STEPS = 10**12
 
@@ -53,21 +54,32 @@ class RunConfig:
             description="update while the environments are stepped; actions are of the policy one update before"
         ),
     ] = False
+    normalize: Annotated[
+        Literal["none", "obs", "obs,reward"],
+        Field(description="what is brought to mean 0 and standard deviation 1 by statistics that are learned"),
+    ] = "none"
+    encoder: Annotated[
+        Literal["auto", "none", "small", "drq", "nature", "own"],
+        Field(description="what images become features in; none: their pixels are a vector"),
+    ] = "auto"
 
 
 # What may differ where a run goes on: it changes no bit of a run whose environments do not fail.
 EXCHANGEABLE = ("env_workers", "env_timeout", "on_env_failure")
+# What runs did before these were there.
+LATER = {"overlap": False, "normalize": "none", "encoder": "none"}
 
 
 class Changes(TypedDict, total=False):
-    """Those of `EXCHANGEABLE` that are to be others than before; None: as before."""
+    """What may be given to load a model: `EXCHANGEABLE`, None: as before; the encoder, where it has no name."""
 
     env_workers: int | None
     env_timeout: float | None
     on_env_failure: str | None
+    encoder: AsEncoder | None
 
 
-def exchanged(run: RunConfig, **values: Unpack[Changes]) -> RunConfig:
+def exchanged(run: RunConfig, **values: Any) -> RunConfig:
     """`run` with those of `EXCHANGEABLE` that are not None.
 
     Raises:

@@ -21,7 +21,7 @@ from softac.config import ONCE
 from softac.errors import CheckpointError, ConfigError, DiskError
 from softac.files import read_regular, seal_is_whole, sealed_json, sync_folder, write_durably
 from softac.run.checkpoint import fingerprint, parse_json
-from softac.run.config import EXCHANGEABLE
+from softac.run.config import EXCHANGEABLE, LATER
 from softac.run.names import BEST as BEST
 from softac.run.names import CHECKPOINTS as CHECKPOINTS
 from softac.run.names import CONFIG as CONFIG
@@ -203,8 +203,8 @@ def config_sha256(config: dict[str, Any]) -> str:
     if isinstance(said := identity["hyperparameters"], dict):
         identity["hyperparameters"] = {k: v for k, v in said.items() if k not in ONCE or v != ONCE[k]}
     if isinstance(identity["run"], dict):
-        absent = {*EXCHANGEABLE} | ({"overlap"} if identity["run"].get("overlap") is False else set())
-        identity["run"] = {name: value for name, value in identity["run"].items() if name not in absent}
+        run = {name: value for name, value in identity["run"].items() if name not in EXCHANGEABLE}
+        identity["run"] = {k: v for k, v in run.items() if k not in LATER or v != LATER[k]}
     try:
         text = json.dumps(identity, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:

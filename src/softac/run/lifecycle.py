@@ -163,6 +163,7 @@ class Lifecycle:
             self.run.seed,
             on_env_failure=self.run.on_env_failure,
             overlap=self.run.overlap,
+            normalize=self.run.normalize,
         )
         if self.loaded is None or self.home is None:
             training.collector.begin()

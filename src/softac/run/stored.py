@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self, TypeAlias
@@ -26,7 +26,7 @@ from softac.run.checkpoint import (
     read_newest,
     write_checkpoint,
 )
-from softac.run.config import RunConfig
+from softac.run.config import LATER, RunConfig, exchanged
 from softac.run.folder import (
     BEST,
     CONFIG,
@@ -38,7 +38,7 @@ from softac.run.folder import (
 )
 from softac.run.recorder import require_finite
 from softac.run.training import Training
-from softac.types import Agent
+from softac.types import Agent, AsEncoder, EnvSpec
 
 MOST_THREADS = 1024
 
@@ -58,6 +58,7 @@ class Setup:
         run: how it is trained.
         spaces: those of its environments.
         threads: of the processor, for all that is computed.
+        encoder: of images; where it has a name, `run` has it, too.
     """
 
     agent_class: type[Any]
@@ -65,6 +66,12 @@ class Setup:
     run: RunConfig
     spaces: Spaces
     threads: int
+    encoder: AsEncoder
+
+    @property
+    def spec(self) -> EnvSpec:
+        """What its networks are given."""
+        return self.spaces.read_with(self.encoder, normalize=self.run.normalize != "none")
 
 
 @dataclass(frozen=True)
@@ -100,13 +107,14 @@ class Description(Setup):
             threads = int(settings.pop("threads"))
             if not 1 <= threads <= MOST_THREADS:
                 raise ValueError(f"{threads} threads")
-            found = find(str(config["algorithm"]))
+            found, run = find(str(config["algorithm"])), make_config(RunConfig, LATER | settings)
             return cls(
                 path=path,
                 agent_class=found,
                 hyperparameters=make_config(found.Config, as_it_was(found.Config) | config["hyperparameters"]),
-                run=make_config(RunConfig, settings),
+                run=run,
                 threads=threads,
+                encoder=run.encoder,
                 env_id=str(env["id"]),
                 env_kwargs=dict(env["kwargs"]),
                 registered=bool(env["registered"]),
@@ -119,6 +127,21 @@ class Description(Setup):
                 "expected what softac wrote",
                 "restore the file",
             ) from None
+
+    def with_changes(self, *, encoder: AsEncoder | None = None, **changes: Any) -> Self:
+        """The same with other values of what may be changed, and with the module of an encoder that has no name.
+
+        Raises:
+            ConfigError: a value that cannot work, or the encoder is missing, or not the one it was made with.
+        """
+        own, made = self.run.encoder == "own", None if isinstance(encoder, str) else encoder
+        if (own and made is None) or (not own and encoder is not None):
+            raise ConfigError(
+                f"encoder={encoder!r:.100} was given for a model with encoder={self.run.encoder!r}",
+                "expected the module that it was made with" if own else "expected none: a file has the name",
+                "pass encoder= to load" if own else "leave encoder out",
+            )
+        return replace(self, run=exchanged(self.run, **changes), encoder=made or self.encoder)
 
     def newest(self, *, best: bool, verify_replay: bool, step: int | None = None) -> Found:
         """The newest checkpoint that verifies, or the agent of the best evaluation, and the folder it is in.
@@ -152,7 +175,7 @@ class Description(Setup):
         widths = (spec.obs_dim, *getattr(self.hyperparameters, "net_arch", ()), outputs)
         asked = sum(a * b for a, b in pairwise(widths))
         saved = sum(tensor.numel() for tensor in snapshot.tensors.values())
-        if asked > saved and len(widths) > 2:
+        if asked > saved and len(widths) > 2 and not spec.images:
             raise CheckpointError(
                 f"{self.path / CONFIG} describes a network of {asked} weights or more, and the checkpoint of step "
                 f"{snapshot.step} has {saved}",
@@ -294,12 +317,19 @@ def training_envs(source: EnvSource, run: RunConfig) -> VectorEnv:
     return open_envs(source, run.n_envs, workers=run.env_workers, timeout=run.env_timeout, beside=run.overlap)
 
 
-def require_overlap(agent_class: type[Any], run: RunConfig) -> None:
-    """Refuse to overlap acting and learning for an agent that learns from what its policy has just done.
+def require_fitting(agent_class: type[Any], run: RunConfig) -> None:
+    """Refuse what goes only with a replay, or only without one.
 
     Raises:
-        ConfigError: it is one, and should.
+        ConfigError: an agent that learns from what its policy has just done should do so while it acts, or one
+            with a replay should normalise rewards.
     """
+    if run.normalize == "obs,reward" and not agent_class.on_policy:
+        raise ConfigError(
+            f"normalize='obs,reward' was given with {agent_class.__name__}, which keeps rewards in a replay",
+            "expected it with an on-policy algorithm; a replay outlives the scale of its rewards",
+            "give normalize='obs'",
+        )
     if run.overlap and agent_class.on_policy:
         raise ConfigError(
             f"overlap was given with {agent_class.__name__}, which learns from each rollout of its present policy",

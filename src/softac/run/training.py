@@ -20,6 +20,7 @@ from softac.run.evaluate import OnEnvFailure, act, act_log_prob
 from softac.run.metrics import Means
 from softac.run.numerics import device_name, single_precision
 from softac.run.seeding import Streams
+from softac.run.statistics import statistics_of
 from softac.types import Agent, FloatArray, Moment, OffPolicyConfig, OnPolicyConfig
 from softac.words import described
 
@@ -40,6 +41,7 @@ class Training:
         seed: the run's seed.
         on_env_failure: "stop", or "restart" with a new instance and a new episode.
         overlap: update while the environments are stepped, with actions of the policy before the updates.
+        normalize: "none", "obs", or "obs,reward" for on-policy agents; see `softac.run.statistics`.
 
     Attributes:
         engine: executes the updates; eager unless another is put in its place.
@@ -56,9 +58,11 @@ class Training:
         *,
         on_env_failure: OnEnvFailure = "stop",
         overlap: bool = False,
+        normalize: str = "none",
     ) -> None:
         self.agent, self.envs, self.streams, self.overlap = agent, envs, Streams(seed), overlap
         self.soft = _is_soft(agent)
+        self.statistics = statistics_of(agent, envs.num_envs, normalize)
         self.engine = Engine(agent)
         self.memory: Replay | RolloutStorage
         try:
@@ -74,16 +78,16 @@ class Training:
                 "expected a memory that the system can reserve",
                 f"lower {name}",
             ) from None
-        folded = 1 if agent.on_policy else agent.config.n_steps
         self.collector = Collector(
             envs,
             self.memory.add,
             agent.config.gamma,
-            folded,
+            1 if agent.on_policy else agent.config.n_steps,
             seed,
             on_env_failure=on_env_failure,
             lose=self.memory.cut if isinstance(self.memory, RolloutStorage) else lambda: None,
             weigh=(lambda: self.bonuses) if self.soft else None,
+            statistics=self.statistics,
         )
         self.bonuses = np.zeros(envs.num_envs, np.float32)  # -log pi of the last round's actions, if it is wanted
         self.noise = torch.zeros(0)  # of the last round, as the agent drew it
@@ -150,7 +154,10 @@ class Training:
         with single_precision():
             if isinstance(self.memory, RolloutStorage):
                 noise = self.agent.update_noise(len(self.memory), self.streams.update)
-                self.means.add(self.engine.update_(self.memory.read(), noise))
+                rollout = self.memory.read()
+                if self.statistics is not None and self.statistics.rewards:
+                    rollout = rollout._replace(reward=self.statistics.scaled(rollout.reward))
+                self.means.add(self.engine.update_(rollout, noise))
                 self.memory.clear()
             else:
                 size = self.agent.config.batch_size
@@ -189,6 +196,8 @@ class Training:
             "device": device_name(self.agent.device),
         }
         tensors["optim.means"] = sums
+        if self.statistics is not None:
+            tensors |= self.statistics.state()
         tensors |= {f"optim.random.{name}": value for name, value in self.streams.state_dict().items()}
         return Snapshot(self.steps, tensors, state, actions, segments)
 
@@ -207,6 +216,8 @@ class Training:
             streams = {name: tensors.pop(f"optim.random.{name}") for name in vars(self.streams)}
             sums, noise = tensors.pop("optim.means"), tensors.pop("optim.noise")
             rollout = tensors.pop("optim.rollout") if self.agent.on_policy else torch.zeros(0)
+            if self.statistics is not None:
+                self.statistics.take_from(tensors)
             load_state_(self.agent, tensors)
             self.streams.load_state_dict(streams)
             self.means.load_state(state["means"], sums)
