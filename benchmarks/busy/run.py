@@ -42,7 +42,7 @@ COLUMNS = (
     "steps", "seconds", "ran", "waited", "threads",
 )  # fmt: skip
 LEFT_ALONE, DEFAULT = "left alone", "default"
-SPINS = tuple(f"GOMP_SPINCOUNT={n}" for n in (30_000, 10_000, 3_000, 1_000, 300, 100))
+SPINS = tuple(f"GOMP_SPINCOUNT={n}" for n in (3_000, 1_000, 500, 300))
 BLOCKS = tuple(f"KMP_BLOCKTIME={n}" for n in (200, 1, 0))
 OTHERS = ("OMP_WAIT_POLICY=passive",)
 VARIABLES = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
