@@ -51,7 +51,7 @@ def agree(algorithm: str, observation: str, action: str) -> Iterator[tuple[str, 
             observation,
             action,
             to,
-            *map(str, found[:1]),
+            str(found.observations),
             f"{found.largest:.3g}",
             str(found.undecided),
         )
