@@ -30,7 +30,7 @@ def in_a_process(code: str, **variables: str) -> tuple[dict[str, object], str]:
 
 def test_softac_first_lets_threads_spin_briefly():
     record, sentence = in_a_process("import softac, torch")
-    assert record["waiting"] == {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
+    assert record["waiting"] == {"GOMP_SPINCOUNT": "300", "KMP_BLOCKTIME": "1"}
     assert record["waiting_chosen_by"] == "softac"
     assert re.fullmatch(r"(GNU|LLVM|Intel) \(lib[\w.-]+\)(, .*)?", str(record["openmp"]))
     assert sentence == ""
@@ -56,7 +56,7 @@ def test_pytorch_first_is_left_alone_and_the_cost_is_said():
     assert record["waiting_chosen_by"] == "nobody"
     assert sentence == (
         "PyTorch was imported before softac, so its threads spin while they wait: beside other programs training "
-        "can be many times slower; import softac first, or set GOMP_SPINCOUNT=1000"
+        "can be many times slower; import softac first, or set GOMP_SPINCOUNT=300"
     )
     assert waiting.cost_of_waiting(1) == ""  # one thread waits for no other
 

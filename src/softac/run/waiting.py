@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 # GNU's library counts turns, Intel's and LLVM's milliseconds; each reads its own.
-BRIEFLY = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
+BRIEFLY = {"GOMP_SPINCOUNT": "300", "KMP_BLOCKTIME": "1"}
 WAIT_POLICY = "OMP_WAIT_POLICY"
 LIBRARIES = {"libgomp": "GNU", "libiomp5": "Intel", "libomp": "LLVM"}
 TASKS = Path("/proc/self/task")
