@@ -14,7 +14,7 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError, Validat
 
 from softac.errors import ConfigError, nearest
 
-STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 CountOrZero = Annotated[int, Field(ge=0, le=10**12)]
@@ -79,7 +79,7 @@ def parse_target_entropy(value: str | float) -> str | float:
 
 def _within_the_replay(batch_size: int, others: ValidationInfo) -> int:
     """Refuse a batch that is larger than the replay."""
-    buffer_size = others.data.get("buffer_size", batch_size)
+    buffer_size = (others.data or {}).get("buffer_size", batch_size)  # no data where a value stands alone
     if batch_size > buffer_size:
         raise ConfigError(
             f"batch_size={batch_size} was given with buffer_size={buffer_size}",
@@ -107,7 +107,7 @@ LearningStarts = Annotated[
 ]
 BatchSize = Annotated[
     Count,
-    Field(description="transitions per update, drawn with replacement", validate_default=True),
+    Field(description="transitions per update, drawn with replacement"),
     AfterValidator(_within_the_replay),
 ]
 Tau = Annotated[Rate, Field(description="share of the online networks in each target update")]
