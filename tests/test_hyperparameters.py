@@ -40,7 +40,7 @@ ABSURD: list[tuple[str, Any]] = [
 ]
 
 EXPECTED = {
-    "learning_rate": "a number > 0 and <= 1",
+    "learning_rate": 'a number > 0 and <= 1, or "linear START END STEPS" or "cosine START END STEPS" of such or 0',
     "gamma": "a number >= 0 and <= 1",
     "tau": "a number > 0 and <= 1",
     "batch_size": "a whole number >= 1 and <= 1e+09",

@@ -19,7 +19,7 @@ from softac.envs import make_env
 from softac.equations.distributions import SquashedGaussian
 from softac.equations.returns import explained_variance
 from softac.errors import ConfigError
-from softac.nets.layers import tanh_mlp
+from softac.nets.layers import orthogonal_mlp
 from softac.replay import ring
 from softac.run import recorder
 from softac.run.checkpoint import checkpoints
@@ -224,7 +224,7 @@ def test_explained_variance_of_targets_that_hardly_vary() -> None:
 
 
 def test_the_first_weights_of_a_tanh_network_are_orthogonal_with_gain_root_two() -> None:
-    net = tanh_mlp((3, 5, 4, 2), 0.01, generator=torch.Generator().manual_seed(0))
+    net = orthogonal_mlp((3, 5, 4, 2), 0.01, generator=torch.Generator().manual_seed(0))
     first, second, last = (layer.weight.detach() for layer in net if hasattr(layer, "weight"))
     torch.testing.assert_close(first @ first.T, 2.0 * torch.eye(3))
     torch.testing.assert_close(second.T @ second, 2.0 * torch.eye(4))

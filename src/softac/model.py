@@ -16,7 +16,7 @@ from softac.envs import EnvSource, VectorEnv, number_of
 from softac.envs.make import EnvLike
 from softac.learning.engine import require_engine
 from softac.run import habits, stored
-from softac.run.config import Changes, RecordConfig, RunConfig, say_ineffective, whole_steps
+from softac.run.config import RecordConfig, RunConfig, say_ineffective, whole_steps
 from softac.run.evaluate import Returns, evaluate, predict
 from softac.run.lifecycle import Attending, Lifecycle
 from softac.run.numerics import numerics, single_precision, usual_threads
@@ -245,8 +245,7 @@ class Model:
         step: int | None = None,
         verify_replay: bool = False,
         trust_module: bool = False,
-        device: str | None = None,
-        **changes: Unpack[Changes],
+        **changes: Any,
     ) -> Self:
         """The model of a run folder, or of one that `save` wrote; nothing in it is executed.
 
@@ -259,13 +258,15 @@ class Model:
             best: the agent of the best evaluation instead; it can act but not go on learning.
             step: the checkpoint written at this step instead of the newest.
             verify_replay: pass over a checkpoint whose replay files are damaged, too.
-            device: as for a new model; None: the one it was trained on, or any where that is missing.
             trust_module: accept "module:Env-v0" for `env`, which imports the module; not for the file's.
-            changes: another env_workers, env_timeout or on_env_failure; the encoder, if it is one of one's own.
+            changes: settings instead of those it had: device, env_kwargs, env_workers, env_timeout,
+                on_env_failure, an encoder of one's own, and hyperparameters but for those that shape networks,
+                stored rows or the count of updates. It then goes on not bit for bit, and its history tells.
 
         Raises:
             CheckpointError: a file is missing, damaged or hostile.
-            ConfigError: `env` has other spaces, or the agent is not one, or not of this class's algorithm.
+            ConfigError: `env` has other spaces, a setting cannot be changed, or the agent is not one or not of
+                this class's algorithm.
         """
         own = None if agent_class is None else require_agent(agent_class)
         said = stored.Description.read(Path(folder).expanduser(), lambda name: own or find_agent(name))
@@ -273,21 +274,19 @@ class Model:
         found = said.newest(best=best, step=step, verify_replay=verify_replay)
         if own is None:
             said.require_as_large(found[0])
-        said = said.with_changes(**changes)
-        return cls._from(said, device, said.environments(env, trust_module=trust_module), found)
+        find_device(changes.get("device") or "auto")  # one that is asked for must be there
+        said = said.changed(found[0].step, changes)
+        return cls._from(said, said.environments(env, trust_module=trust_module), found)
 
     @classmethod
-    def _from(
-        cls, said: stored.Description, device: str | None, environments: stored.Environments, found: stored.Found
-    ) -> Self:
+    def _from(cls, said: stored.Description, environments: stored.Environments, found: stored.Found) -> Self:
         source, envs, no_env = environments
         model = cls.__new__(cls)
         with ExitStack() as stack:
             if envs is not None and source.repeatable:  # made for it
                 stack.callback(envs.close)
-            where = present_device(said.run.device) if device is None else find_device(device)
-            model._assemble(said, source, envs, where)
-            model.life.go_on_from(*found, no_env)
+            model._assemble(said, source, envs, present_device(said.device))
+            model.life.go_on_from(*found, no_env, said.past)
             stack.pop_all()
         return model
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float32]
 Metrics = dict[str, "Tensor"]
 ActionKind = Literal["continuous", "discrete"]
+Activation = Literal["relu", "tanh", "elu", "silu"]
 # What makes a module [B, C, H, W] -> [B, F] of (C, H, W) and a generator of first weights, or the name of such.
 AsEncoder = str | Callable[[tuple[int, int, int], "torch.Generator"], "torch.nn.Module"]
 

@@ -30,6 +30,9 @@ class A2CConfig:
     ent_coef: hp.FixedEntCoef = 0.0
     max_grad_norm: hp.MaxGradNorm = 0.5
     net_arch: hp.NetArch = (64, 64)
+    actor_net_arch: hp.ActorNetArch = None
+    critic_net_arch: hp.CriticNetArch = None
+    activation: hp.Activation = "tanh"
     log_std_init: hp.LogStdInit = 0.0
 
 
@@ -51,9 +54,9 @@ class A2CAgent:
         self, spec: EnvSpec, config: A2CConfig, *, generator: torch.Generator, device: torch.device
     ) -> None:
         self.config, self.device = config, device
-        rate = config.learning_rate
-        actor = StochasticActor(spec, config.net_arch, config.log_std_init, generator=generator).to(device)
-        critic = ValueNet(spec, config.net_arch, tanh=True, generator=generator).to(device)
+        rate, (pi_body, q_body) = config.learning_rate, hp.bodies(config)
+        actor = StochasticActor(spec, log_std_init=config.log_std_init, **pi_body, generator=generator).to(device)
+        critic = ValueNet(spec, **q_body, orthogonal=True, generator=generator).to(device)
         self.draw = actor.noise
         self.actor = Learner(actor, config.actor_learning_rate or rate)
         self.critic = Learner(critic, config.critic_learning_rate or rate)

@@ -58,6 +58,7 @@ class CrossQConfig:
     ent_coef: hp.EntCoef = "auto_0.01"
     target_entropy: hp.HalfTargetEntropy = "auto"
     net_arch: hp.NetArch = (256, 256)
+    actor_net_arch: hp.ActorNetArch = None
     critic_net_arch: hp.CriticNetArch = None
 
     def __post_init__(self) -> None:
@@ -105,8 +106,8 @@ class CrossQAgent:
         sizes = (spec, spec.action_dim)
         support = (config.n_atoms, config.v_max or USUAL_V_MAX)
         rate, beta = config.learning_rate, config.adam_beta_1
-        actor = NormalisedActor(*sizes, config.net_arch, generator=generator).to(device)
         critic_arch = config.critic_net_arch or config.net_arch
+        actor = NormalisedActor(*sizes, config.actor_net_arch or config.net_arch, generator=generator).to(device)
         critic = NormalisedCritic(*sizes, critic_arch, config.n_critics, *support, generator=generator).to(device)
         self.actor = Learner(actor, config.actor_learning_rate or rate, beta)
         self.critic = Learner(critic, config.critic_learning_rate or rate, beta)

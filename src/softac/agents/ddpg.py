@@ -35,6 +35,10 @@ class DDPGConfig:
     gradient_steps: hp.GradientSteps = 1
     n_steps: hp.NSteps = 1
     net_arch: hp.NetArch = (400, 300)
+    actor_net_arch: hp.ActorNetArch = None
+    critic_net_arch: hp.CriticNetArch = None
+    activation: hp.Activation = "relu"
+    critic_layer_norm: hp.CriticLayerNorm = False
     action_noise: Annotated[
         Literal["gaussian", "ou"],
         Field(description="independent at each step, or an Ornstein-Uhlenbeck process within each episode"),
@@ -61,10 +65,10 @@ class DDPGAgent:
         self, spec: EnvSpec, config: DDPGConfig, *, generator: torch.Generator, device: torch.device
     ) -> None:
         self.spec, self.config, self.device = spec, config, device
-        sizes = (spec, spec.action_dim, config.net_arch)
+        sizes, (pi_body, q_body) = (spec, spec.action_dim), hp.bodies(config)
         rate = config.learning_rate
-        actor = DeterministicActor(*sizes, generator=generator).to(device)
-        critic = EnsembleCritic(*sizes, n_critics=1, generator=generator).to(device)
+        actor = DeterministicActor(*sizes, **pi_body, generator=generator).to(device)
+        critic = EnsembleCritic(*sizes, n_critics=1, **q_body, generator=generator).to(device)
         self.actor = Learner(actor, config.actor_learning_rate or rate)
         self.critic = Learner(critic, config.critic_learning_rate or rate)
         self.target_actor = deepcopy(actor).requires_grad_(False)
@@ -79,7 +83,7 @@ class DDPGAgent:
     def act_noise(self, batch_size: int, generator: torch.Generator, moment: Moment) -> Tensor:
         """What is added to the action, `[B, A]`; the process remembers what it was a step before."""
         fresh = torch.randn(batch_size, self.spec.action_dim, generator=generator).to(self.device)
-        noise = self.config.action_noise_std * fresh
+        noise = hp.value_at(self.config.action_noise_std, moment.step) * fresh
         if self.config.action_noise == "ou" and moment.previous is not None:
             noise = noise + (1.0 - self.config.ou_theta) * moment.previous
         return noise

@@ -39,6 +39,8 @@ class DQNConfig:
     n_steps: hp.NSteps = 1
     max_grad_norm: hp.MaxGradNorm = 10.0
     net_arch: hp.NetArch = (64, 64)
+    activation: hp.Activation = "relu"
+    critic_layer_norm: hp.CriticLayerNorm = False
     double: Annotated[bool, Field(description="the online critic chooses, the target rates")] = False
     dueling: Annotated[bool, Field(description="the critic is a value plus advantages")] = False
     exploration_initial_eps: Annotated[hp.Share, Field(description="share of random actions at step 0")] = 1.0
@@ -67,9 +69,9 @@ class DQNAgent:
     ) -> None:
         self.config, self.device = config, device
         self.n_actions = cast(int, spec.n_actions)
-        sizes = (spec, self.n_actions, config.net_arch)
-        critic = DiscreteCritic(*sizes, n_critics=1, dueling=config.dueling, generator=generator).to(device)
-        self.critic = Learner(critic, config.learning_rate)
+        sizes, (_, body) = (spec, self.n_actions), hp.bodies(config)
+        critic = DiscreteCritic(*sizes, n_critics=1, dueling=config.dueling, **body, generator=generator)
+        self.critic = Learner(critic.to(device), config.learning_rate)
         self.target_critic = deepcopy(critic).requires_grad_(False)
         self.n_updates = torch.zeros((), dtype=torch.int64)
 

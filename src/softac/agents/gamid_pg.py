@@ -40,6 +40,10 @@ class GamidPGConfig:
     n_critics: hp.NCritics = 2
     n_steps: hp.NSteps = 1
     net_arch: hp.NetArch = (256, 256)
+    actor_net_arch: hp.ActorNetArch = None
+    critic_net_arch: hp.CriticNetArch = None
+    activation: hp.Activation = "relu"
+    critic_layer_norm: hp.CriticLayerNorm = False
     policy_delay: hp.PolicyDelay = 2
     target_policy_noise: hp.TargetPolicyNoise = 0.2
     target_noise_clip: hp.TargetNoiseClip = 0.5
@@ -48,9 +52,7 @@ class GamidPGConfig:
     ] = 0.1
     n_components: hp.NComponents = 5
     ent_coef: hp.FixedEntCoef = 0.1
-    exploration_eps: Annotated[
-        hp.Share, Field(description="share of actions for which the component is drawn uniformly, not greedily")
-    ] = 0.1
+    exploration_eps: hp.ExplorationEps = 0.1
 
 
 class Choice(NamedTuple):
@@ -82,11 +84,11 @@ class GamidPGAgent:
         self, spec: EnvSpec, config: GamidPGConfig, *, generator: torch.Generator, device: torch.device
     ) -> None:
         self.spec, self.config, self.device = spec, config, device
-        sizes = (spec, spec.action_dim, config.net_arch)
+        sizes, (pi_body, q_body) = (spec, spec.action_dim), hp.bodies(config)
         rate = config.learning_rate
-        actors = DeterministicActor(*sizes, members=config.n_components, generator=generator).to(device)
-        critic = EnsembleCritic(*sizes, config.n_critics, generator=generator).to(device)
-        self.actor = Learner(actors, config.actor_learning_rate or rate)
+        actors = DeterministicActor(*sizes, members=config.n_components, **pi_body, generator=generator)
+        critic = EnsembleCritic(*sizes, n_critics=config.n_critics, **q_body, generator=generator).to(device)
+        self.actor = Learner(actors.to(device), config.actor_learning_rate or rate)
         self.critic = Learner(critic, config.critic_learning_rate or rate)
         self.target_actor = deepcopy(actors).requires_grad_(False)
         self.target_critic = deepcopy(critic).requires_grad_(False)
@@ -111,10 +113,11 @@ class GamidPGAgent:
         q = [minimum(*(as_operations(critic, obs, a, j) for j in range(config.n_critics))) for a in mu]
         return choose(concat(*q), concat(*mu))
 
-    def act_noise(self, batch_size: int, generator: torch.Generator, _: Moment) -> Tensor:
+    def act_noise(self, batch_size: int, generator: torch.Generator, moment: Moment) -> Tensor:
         """A standard normals, and a random component or -1 for the preferred one, `[B, A + 1]`."""
         normal = torch.randn(batch_size, self.spec.action_dim, generator=generator)
-        explore = torch.rand(batch_size, 1, generator=generator) < self.config.exploration_eps
+        eps = hp.value_at(self.config.exploration_eps, moment.step)
+        explore = torch.rand(batch_size, 1, generator=generator) < eps
         component = torch.randint(self.config.n_components, (batch_size, 1), generator=generator)
         return torch.cat((normal, torch.where(explore, component, -1)), dim=-1).to(self.device)
 

@@ -16,6 +16,7 @@ from softac.equations.losses import approximate_kl, clipped_surrogate_loss, valu
 from softac.equations.returns import explained_variance, gae, normalized
 from softac.errors import ConfigError
 from softac.learning.learner import Learner
+from softac.learning.schedules import Scheduled
 from softac.learning.state import live_tensors
 from softac.nets import StochasticActor, ValueNet
 from softac.types import EnvSpec, Metrics, Moment, Rollout
@@ -33,9 +34,7 @@ class PPOConfig:
     n_epochs: Annotated[hp.Count, Field(le=1_000, description="passes over each rollout")] = 10
     gamma: hp.Gamma = 0.99
     gae_lambda: hp.GaeLambda = 0.95
-    clip_range: Annotated[
-        float, Field(gt=0.0, lt=1.0, description="how far the ratio of new to old probability may go from 1")
-    ] = 0.2
+    clip_range: hp.ClipRange = 0.2
     normalize_advantage: hp.NormalizeAdvantage = True
     ent_coef: hp.FixedEntCoef = 0.0
     max_grad_norm: hp.MaxGradNorm = 0.5
@@ -44,6 +43,9 @@ class PPOConfig:
         Field(gt=0.0, le=100.0, description="no further pass once the policy has moved 1.5 times as far, in nats"),
     ] = None
     net_arch: hp.NetArch = (64, 64)
+    actor_net_arch: hp.ActorNetArch = None
+    critic_net_arch: hp.CriticNetArch = None
+    activation: hp.Activation = "tanh"
     log_std_init: hp.LogStdInit = 0.0
 
     def __post_init__(self) -> None:
@@ -74,10 +76,10 @@ class PPOAgent:
         self, spec: EnvSpec, config: PPOConfig, *, generator: torch.Generator, device: torch.device
     ) -> None:
         self.config, self.device = config, device
-        rate = config.learning_rate
-        actor = StochasticActor(spec, config.net_arch, config.log_std_init, generator=generator).to(device)
-        critic = ValueNet(spec, config.net_arch, tanh=True, generator=generator).to(device)
-        self.draw = actor.noise
+        rate, (pi_body, q_body) = config.learning_rate, hp.bodies(config)
+        actor = StochasticActor(spec, log_std_init=config.log_std_init, **pi_body, generator=generator).to(device)
+        critic = ValueNet(spec, **q_body, orthogonal=True, generator=generator).to(device)
+        self.draw, self.clip_range = actor.noise, Scheduled(config.clip_range)
         self.actor = Learner(actor, config.actor_learning_rate or rate)
         self.critic = Learner(critic, config.critic_learning_rate or rate)
 
@@ -135,7 +137,7 @@ class PPOAgent:
 
         policy = self.actor(s)
         log_prob, entropy = policy.log_prob(a), policy.entropy().mean()
-        pg_loss = clipped_surrogate_loss(log_prob, old_log_prob, advantage, config.clip_range)
+        pg_loss = clipped_surrogate_loss(log_prob, old_log_prob, advantage, self.clip_range.value)
         self.actor.descend(pg_loss - config.ent_coef * entropy, config.max_grad_norm)
 
         v_loss = value_loss(self.critic(s), target)
@@ -147,7 +149,7 @@ class PPOAgent:
             "train/value_loss": v_loss.detach(),
             "train/entropy": entropy.detach(),
             "train/approx_kl": approximate_kl(log_prob.detach(), old_log_prob),
-            "train/clip_fraction": ((ratio - 1.0).abs() > config.clip_range).float().mean(),
+            "train/clip_fraction": ((ratio - 1.0).abs() > self.clip_range.value).float().mean(),
         }
 
     def tensors(self) -> dict[str, Tensor]:

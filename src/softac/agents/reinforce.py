@@ -38,6 +38,9 @@ class REINFORCEConfig:
     gae_lambda: hp.GaeLambda = 1.0
     value_steps: Annotated[hp.Count, Field(le=10_000, description="gradient steps on V for each rollout")] = 80
     net_arch: hp.NetArch = (64, 64)
+    actor_net_arch: hp.ActorNetArch = None
+    critic_net_arch: hp.CriticNetArch = None
+    activation: hp.Activation = "tanh"
     log_std_init: hp.LogStdInit = 0.0
 
     def __post_init__(self) -> None:
@@ -71,13 +74,13 @@ class REINFORCEAgent:
         self, spec: EnvSpec, config: REINFORCEConfig, *, generator: torch.Generator, device: torch.device
     ) -> None:
         self.config, self.device = config, device
-        rate = config.learning_rate
-        actor = StochasticActor(spec, config.net_arch, config.log_std_init, generator=generator).to(device)
+        rate, (pi_body, q_body) = config.learning_rate, hp.bodies(config)
+        actor = StochasticActor(spec, log_std_init=config.log_std_init, **pi_body, generator=generator).to(device)
         self.draw = actor.noise
         self.actor = Learner(actor, config.actor_learning_rate or rate)
         self.critic: Learner | None = None
         if config.baseline == "value":
-            critic = ValueNet(spec, config.net_arch, tanh=True, generator=generator).to(device)
+            critic = ValueNet(spec, **q_body, orthogonal=True, generator=generator).to(device)
             self.critic = Learner(critic, config.critic_learning_rate or rate)
 
     def act(self, obs: Tensor, noise: Tensor | None) -> Tensor:

@@ -42,6 +42,10 @@ class SACConfig:
     ent_coef: hp.EntCoef = "auto"
     target_entropy: hp.TargetEntropy = "auto"
     net_arch: hp.NetArch = (256, 256)
+    actor_net_arch: hp.ActorNetArch = None
+    critic_net_arch: hp.CriticNetArch = None
+    activation: hp.Activation = "relu"
+    critic_layer_norm: hp.CriticLayerNorm = False
     alpha_loss: Annotated[Literal["alpha", "log_alpha"], Field(description="what the dual loss multiplies")] = (
         "alpha"
     )
@@ -76,10 +80,10 @@ class SACAgent:
         self, spec: EnvSpec, config: SACConfig, *, generator: torch.Generator, device: torch.device
     ) -> None:
         self.spec, self.config, self.device = spec, config, device
-        sizes = (spec, spec.action_dim, config.net_arch)
+        sizes, (pi_body, q_body) = (spec, spec.action_dim), hp.bodies(config)
         rate = config.learning_rate
-        actor = SquashedGaussianActor(*sizes, config.log_std, generator=generator).to(device)
-        critic = EnsembleCritic(*sizes, config.n_critics, generator=generator).to(device)
+        actor = SquashedGaussianActor(*sizes, log_std=config.log_std, **pi_body, generator=generator).to(device)
+        critic = EnsembleCritic(*sizes, n_critics=config.n_critics, **q_body, generator=generator).to(device)
         self.actor = Learner(actor, config.actor_learning_rate or rate)
         self.critic = Learner(critic, config.critic_learning_rate or rate)
         self.target_critic = deepcopy(critic).requires_grad_(False)

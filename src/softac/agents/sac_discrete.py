@@ -53,6 +53,10 @@ class SACDiscreteConfig:
         ),
     ] = "auto"
     net_arch: hp.NetArch = (256, 256)
+    actor_net_arch: hp.ActorNetArch = None
+    critic_net_arch: hp.CriticNetArch = None
+    activation: hp.Activation = "relu"
+    critic_layer_norm: hp.CriticLayerNorm = False
 
 
 class SACDiscreteAgent:
@@ -77,10 +81,10 @@ class SACDiscreteAgent:
     ) -> None:
         self.config, self.device = config, device
         self.n_actions = cast(int, spec.n_actions)
-        sizes = (spec, self.n_actions, config.net_arch)
+        sizes, (pi_body, q_body) = (spec, self.n_actions), hp.bodies(config)
         rate = config.learning_rate
-        actor = SoftmaxActor(*sizes, generator=generator).to(device)
-        critic = DiscreteCritic(*sizes, config.n_critics, generator=generator).to(device)
+        actor = SoftmaxActor(*sizes, **pi_body, generator=generator).to(device)
+        critic = DiscreteCritic(*sizes, n_critics=config.n_critics, **q_body, generator=generator).to(device)
         self.actor = Learner(actor, config.actor_learning_rate or rate)
         self.critic = Learner(critic, config.critic_learning_rate or rate)
         self.target_critic = deepcopy(critic).requires_grad_(False)

@@ -49,6 +49,10 @@ class SACMixtureConfig:
     ent_coef: hp.EntCoef = "auto"
     target_entropy: hp.TargetEntropy = "auto"
     net_arch: hp.NetArch = (256, 256)
+    actor_net_arch: hp.ActorNetArch = None
+    critic_net_arch: hp.CriticNetArch = None
+    activation: hp.Activation = "relu"
+    critic_layer_norm: hp.CriticLayerNorm = False
     n_components: hp.NComponents = 4
     actor_gradient: Annotated[
         Literal["marginalised", "score_function"],
@@ -82,11 +86,11 @@ class SACMixtureAgent:
         self, spec: EnvSpec, config: SACMixtureConfig, *, generator: torch.Generator, device: torch.device
     ) -> None:
         self.spec, self.config, self.device = spec, config, device
-        sizes = (spec, spec.action_dim, config.net_arch)
+        sizes, (pi_body, q_body) = (spec, spec.action_dim), hp.bodies(config)
         rate = config.learning_rate
-        actor = SquashedMixtureActor(*sizes, config.n_components, generator=generator).to(device)
-        critic = EnsembleCritic(*sizes, config.n_critics, generator=generator).to(device)
-        self.actor = Learner(actor, config.actor_learning_rate or rate)
+        actor = SquashedMixtureActor(*sizes, n_components=config.n_components, **pi_body, generator=generator)
+        critic = EnsembleCritic(*sizes, n_critics=config.n_critics, **q_body, generator=generator).to(device)
+        self.actor = Learner(actor.to(device), config.actor_learning_rate or rate)
         self.critic = Learner(critic, config.critic_learning_rate or rate)
         self.target_critic = deepcopy(critic).requires_grad_(False)
         target = -float(spec.action_dim) if config.target_entropy == "auto" else float(config.target_entropy)

@@ -46,6 +46,10 @@ class SACVConfig:
     n_steps: hp.NSteps = 1
     n_step_return: hp.NStepReturn = "soft"
     net_arch: hp.NetArch = (256, 256)
+    actor_net_arch: hp.ActorNetArch = None
+    critic_net_arch: hp.CriticNetArch = None
+    activation: hp.Activation = "relu"
+    critic_layer_norm: hp.CriticLayerNorm = False
     ent_coef: hp.FixedEntCoef = 1.0
     reward_scale: Annotated[
         float, Field(gt=0.0, le=1e6, description="factor of every reward; 5 at alpha 1 is 1 at alpha 0.2")
@@ -74,11 +78,11 @@ class SACVAgent:
         self, spec: EnvSpec, config: SACVConfig, *, generator: torch.Generator, device: torch.device
     ) -> None:
         self.spec, self.config, self.device = spec, config, device
-        sizes = (spec, spec.action_dim, config.net_arch)
+        sizes, (pi_body, q_body) = (spec, spec.action_dim), hp.bodies(config)
         rate = config.learning_rate
-        actor = SquashedGaussianActor(*sizes, "clamp", generator=generator).to(device)
-        critic = EnsembleCritic(*sizes, config.n_critics, generator=generator).to(device)
-        value = ValueNet(spec, config.net_arch, generator=generator).to(device)
+        actor = SquashedGaussianActor(*sizes, log_std="clamp", **pi_body, generator=generator).to(device)
+        critic = EnsembleCritic(*sizes, n_critics=config.n_critics, **q_body, generator=generator).to(device)
+        value = ValueNet(spec, **q_body, generator=generator).to(device)
         self.actor = Learner(actor, config.actor_learning_rate or rate)
         self.critic = Learner(critic, config.critic_learning_rate or rate)
         self.value = Learner(value, config.critic_learning_rate or rate)

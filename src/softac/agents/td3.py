@@ -35,6 +35,10 @@ class TD3Config:
     n_critics: hp.NCritics = 2
     n_steps: hp.NSteps = 1
     net_arch: hp.NetArch = (400, 300)
+    actor_net_arch: hp.ActorNetArch = None
+    critic_net_arch: hp.CriticNetArch = None
+    activation: hp.Activation = "relu"
+    critic_layer_norm: hp.CriticLayerNorm = False
     policy_delay: hp.PolicyDelay = 2
     target_policy_noise: hp.TargetPolicyNoise = 0.2
     target_noise_clip: hp.TargetNoiseClip = 0.5
@@ -59,10 +63,10 @@ class TD3Agent:
         self, spec: EnvSpec, config: TD3Config, *, generator: torch.Generator, device: torch.device
     ) -> None:
         self.spec, self.config, self.device = spec, config, device
-        sizes = (spec, spec.action_dim, config.net_arch)
+        sizes, (pi_body, q_body) = (spec, spec.action_dim), hp.bodies(config)
         rate = config.learning_rate
-        actor = DeterministicActor(*sizes, generator=generator).to(device)
-        critic = EnsembleCritic(*sizes, config.n_critics, generator=generator).to(device)
+        actor = DeterministicActor(*sizes, **pi_body, generator=generator).to(device)
+        critic = EnsembleCritic(*sizes, n_critics=config.n_critics, **q_body, generator=generator).to(device)
         self.actor = Learner(actor, config.actor_learning_rate or rate)
         self.critic = Learner(critic, config.critic_learning_rate or rate)
         self.target_actor = deepcopy(actor).requires_grad_(False)
@@ -75,10 +79,10 @@ class TD3Agent:
             action: Tensor = self.actor(obs)
             return action if noise is None else (action + noise).clamp(-1.0, 1.0)
 
-    def act_noise(self, batch_size: int, generator: torch.Generator, _: Moment) -> Tensor:
+    def act_noise(self, batch_size: int, generator: torch.Generator, moment: Moment) -> Tensor:
         """What is added to the action, `[B, A]`."""
         fresh = torch.randn(batch_size, self.spec.action_dim, generator=generator).to(self.device)
-        return self.config.action_noise_std * fresh
+        return hp.value_at(self.config.action_noise_std, moment.step) * fresh
 
     def update_noise(self, batch_size: int, generator: torch.Generator) -> Tensor:
         """Standard normal `[B, A]`, for the smoothing of the target policy."""

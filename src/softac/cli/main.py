@@ -102,7 +102,7 @@ def build_parser(argv: Sequence[str]) -> Parser:
     for name, what in COMMANDS.items():
         if name == used:
             module = import_module(f"softac.cli.{name}")
-            if name == "train":
+            if name in ("train", "resume"):
                 module.add_parser(subparsers, argv)
             else:
                 module.add_parser(subparsers)

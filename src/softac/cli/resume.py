@@ -2,14 +2,19 @@
 
 import argparse
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from softac.agents.registry import AGENTS
 from softac.cli.arguments import (
     add_config,
+    add_env_kwargs,
     add_place,
     add_run,
+    env_kwargs,
     given,
     place,
     require_folder,
@@ -18,31 +23,49 @@ from softac.cli.arguments import (
 from softac.cli.live import train_shown
 from softac.cli.suite import run_suite
 from softac.config import make_config
-from softac.errors import CheckpointError, ConfigError
+from softac.errors import CheckpointError, ConfigError, SoftacError
 from softac.experiments.pool import stop_with_parent
 from softac.experiments.reopen import begun, reopened
 from softac.experiments.suite import SUITE, Member, Suite, evaluated, read_suite
 from softac.files import exists
+from softac.run.changes import changeable
 from softac.run.config import EXCHANGEABLE, RecordConfig, RunConfig
-from softac.run.folder import read_config
+from softac.run.folder import CONFIG, read_config
 
 LAST_N = re.compile(r" -n \d+$")
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add `resume`."""
+def add_parser(subparsers: Any, words: Sequence[str]) -> None:
+    """Add `resume`, with one flag for each hyperparameter that may be changed in the run that is named."""
     parser = subparsers.add_parser(
         "resume",
         help="go on with a run where it stopped",
-        description="Go on with a run from its last checkpoint, bit for bit; before its first, start it again. In "
-        "the folder of several seeds: with each that has not reached the total.",
+        description="Go on with a run from its last checkpoint, bit for bit unless other settings are given; "
+        "before its first, start it again. In the folder of several seeds: with each that has not reached the "
+        "total.",
         allow_abbrev=False,
     )
     add_run(parser)
     parser.add_argument("-n", "--total-timesteps", metavar="N", help="the new total of environment steps")
     add_place(parser)
-    add_config(parser, RunConfig, "what may be changed (left out: as before)", EXCHANGEABLE)
+    add_env_kwargs(parser)
+    add_config(parser, RunConfig, "what may be changed (left out: as before)", (*EXCHANGEABLE, "device"))
+    if config := _hyperparameters(words):
+        title = "what may be changed, but not bit for bit; the run's history says so (left out: as before)"
+        add_config(parser, config, title, changeable(config))
     parser.set_defaults(run=run)
+
+
+def _hyperparameters(words: Sequence[str]) -> type[Any] | None:
+    """The configuration of the run that the command line names."""
+    for word in words[1:]:
+        with suppress(
+            SoftacError, OSError, ValueError, KeyError
+        ):  # what is wrong with it is said when it is opened
+            if exists(path := Path(word) / CONFIG):
+                config: type[Any] = AGENTS[str(read_config(path.parent).get("algorithm"))].Config
+                return config
+    return None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
             "train one with `softac train`",
         ) from None
     total = steps(args.total_timesteps or planned)
-    model = reopened(config, path, args.env, **given(args, RunConfig))
+    model = reopened(config, path, args.env, **_changes(args, str(config.get("algorithm"))))
     made = model.num_timesteps
     if made > total or (made == total and evaluated(path, total, record)):
         # Not an error: `until softac resume RUN; do sleep 5; done` has to come to an end.
@@ -71,8 +94,16 @@ def run(args: argparse.Namespace) -> int:
     return train_shown(model, total, record, path)
 
 
+def _changes(args: argparse.Namespace, algorithm: str | None = None) -> dict[str, Any]:
+    """What is to be otherwise than before."""
+    changes = given(args, RunConfig)
+    if algorithm in AGENTS:
+        changes |= given(args, AGENTS[algorithm].Config)
+    return changes | ({"env_kwargs": env_kwargs(args.env_kwargs)} if args.env_kwargs else {})
+
+
 def _resume_suite(suite: Suite, path: Path, args: argparse.Namespace) -> int:
-    if changes := given(args, RunConfig):
+    if changes := _changes(args):
         raise ConfigError(
             f"--{next(iter(changes)).replace('_', '-')} was given for {path}, which holds several runs",
             "expected it for one run",

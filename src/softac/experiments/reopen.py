@@ -18,7 +18,7 @@ def reopened(config: dict[str, Any], path: Path, env: str | None, **changes: Any
         config: what its `config.json` says.
         path: the run folder.
         env: the environment, where the file must not name it.
-        changes: of what may differ where a run goes on (`softac.run.config.EXCHANGEABLE`).
+        changes: what is to be otherwise than before, as for `Model.load`.
 
     Raises:
         SoftacError: as `Model.load`.
@@ -31,13 +31,13 @@ def reopened(config: dict[str, Any], path: Path, env: str | None, **changes: Any
 def begun(config: dict[str, Any], path: Path, env: str | None, **changes: Any) -> Model:
     """The model of a run as it was made; see `reopened`."""
     described = Description.read(path, find_agent, config)
+    asked = {name: value for name, value in changes.items() if value is not None}
     model = Model(
         described.agent_class,
         env or described.env_id,
-        env_kwargs=described.env_kwargs,
         trust_module=env is not None,
-        **(asdict(described.run) | changes),
-        **asdict(described.hyperparameters),
+        env_kwargs=asked.pop("env_kwargs", described.env_kwargs),
+        **(asdict(described.run) | asdict(described.hyperparameters) | asked),
     )
     model.life.threads = described.threads
     return model

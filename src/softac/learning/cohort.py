@@ -50,11 +50,17 @@ class Cohort:
         self._present = {i for i, agent in enumerate(agents) if agent is not None}
         # Into its places `vmap` puts the parts of the stacks, one agent's as it seems to the update.
         self._model = deepcopy(next(agent for agent in agents if agent is not None))
-        self._places = _places(self._model)
-        for learner in learners(self._model):
-            learner.gradient, learner.adam_ = _gradient, _adam_
         self.agents = [deepcopy(self._model) if agent is None else agent for agent in agents]
         self._stacks = _stack([_places(agent) for agent in self.agents])
+        self._learners = list(zip(*(learners(agent) for agent in self.agents), strict=True))
+        # The step sizes are parts, too: they may follow a schedule, and the agents be at different steps.
+        self._rates = torch.zeros(len(self._learners), len(agents), dtype=torch.float64, device=self._model.device)
+        self._places = _places(self._model)
+        for learner, rates in zip(learners(self._model), self._rates, strict=True):
+            learner.gradient, learner.adam_ = _gradient, _Step(rates)
+            self._places.append((vars(learner.adam_), "rate"))
+            self._stacks.append(rates)
+        self._now: list[list[float]] = []  # what the step sizes were in the last update
         self._recordings: dict[tuple[bool, ...], Recording] = {}
         self._changed = Condition()
         self._asked: dict[int, tuple[Any, ...]] = {}
@@ -98,6 +104,10 @@ class Cohort:
         arguments = _combine(torch.stack, [asked.get(i, someone) for i in range(len(self.agents))])
         if self.recorded and flags not in self._recordings:
             self._recordings[flags] = Recording(self._mapped, self._model.device)
+        now = [[learner.learning_rate for learner in same] for same in self._learners]
+        if now != self._now:
+            self._now = now
+            self._rates.copy_(torch.tensor(now, dtype=torch.float64))
         with self._kept([i for i in range(len(self.agents)) if i not in asked]):
             metrics = (self._recordings[flags] if self.recorded else self._mapped)(*arguments)
         return {i: {name: values[i] for name, values in metrics.items()} for i in asked}
@@ -156,7 +166,7 @@ class _Adam(_Mapped):
     """Adam's step on the stacks, of each agent by its own count of steps."""
 
     @staticmethod
-    def vmap(_info: Any, _in_dims: Any, rate: float, beta_1: float, *stacks: Tensor) -> tuple[Any, Any]:
+    def vmap(_info: Any, _in_dims: Any, rate: Tensor, beta_1: float, *stacks: Tensor) -> tuple[Any, Any]:
         n = len(stacks) // 5
         adam_(rate, beta_1, *(stacks[k * n : (k + 1) * n] for k in range(5)))
         return stacks[0], 0
@@ -167,9 +177,15 @@ def _gradient(loss: Tensor, parameters: list[Tensor]) -> Sequence[Tensor]:
     return gradients
 
 
-def _adam_(learner: Learner, gradients: Sequence[Tensor]) -> None:
-    tensors = (learner.parameters, gradients, learner.exp_avgs, learner.exp_avg_sqs, learner.steps)
-    _Adam.apply(learner.learning_rate, learner.beta_1, *chain.from_iterable(tensors))  # type: ignore[no-untyped-call]
+class _Step:
+    """What a learner of the model steps by; `rate` is the step size of all agents, to `vmap` of one."""
+
+    def __init__(self, rate: Tensor) -> None:
+        self.rate = rate
+
+    def __call__(self, learner: Learner, gradients: Sequence[Tensor]) -> None:
+        tensors = (learner.parameters, gradients, learner.exp_avgs, learner.exp_avg_sqs, learner.steps)
+        _Adam.apply(self.rate, learner.beta_1, *chain.from_iterable(tensors))  # type: ignore[no-untyped-call]
 
 
 def _places(agent: Agent) -> list[Place]:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from softac.config.schedules import schedule_of, value_at
 from softac.learning import private
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
@@ -19,17 +20,23 @@ class Learner:
 
     Args:
         module: its parameters are updated in place.
-        learning_rate: Adam's step size; beta_2 = 0.999 and epsilon = 1e-8 as published.
+        learning_rate: Adam's step size, or a schedule of it; beta_2 = 0.999 and epsilon = 1e-8 as published.
         beta_1: what is left of the mean gradient after each step.
 
     Attributes:
+        learning_rate: the step size now.
+        schedule: what it follows; None: it stays.
         gradient: of a scalar loss with respect to tensors; an executor may put its own form here.
         adam_: takes this learner and the gradients, and moves the parameters; likewise.
     """
 
-    def __init__(self, module: nn.Module, learning_rate: float, beta_1: float = BETA_1) -> None:
+    def __init__(self, module: nn.Module, learning_rate: float | str, beta_1: float = BETA_1) -> None:
         self.module: Any = module  # an agent may call more of its class than nn.Module has
-        self.learning_rate, self.beta_1 = learning_rate, beta_1
+        self.learning_rate, self.schedule, self.beta_1 = (
+            value_at(learning_rate, 0),
+            schedule_of(learning_rate),
+            beta_1,
+        )
         self.parameters: list[Tensor] = list(module.parameters())
         self.exp_avgs = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
         self.exp_avg_sqs = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
@@ -40,6 +47,11 @@ class Learner:
     def __call__(self, *inputs: Any) -> Any:
         """What the module says of `inputs`."""
         return self.module(*inputs)
+
+    def follow(self, step: int) -> None:
+        """Take the step size of its schedule when `step` environment steps have been made."""
+        if self.schedule is not None:
+            self.learning_rate = self.schedule(step)
 
     def descend(self, loss: Tensor, max_grad_norm: float | None = None) -> None:
         """One step of Adam on the scalar `loss`, for these parameters alone.

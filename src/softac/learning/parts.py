@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from softac.learning.learner import Learner
+from softac.learning.schedules import Scheduled
 
 
 def parts(agent: Any) -> list[Learner | nn.Module]:
@@ -26,6 +27,13 @@ def learners(agent: Any) -> list[Learner]:
 def networks(agent: Any) -> list[nn.Module]:
     """The networks of an agent, those of its learners among them, once each."""
     return [part.module if isinstance(part, Learner) else part for part in parts(agent)]
+
+
+def followers(agent: Any) -> list[Learner | Scheduled]:
+    """What of an agent has a schedule to follow."""
+    numbers = [value for value in vars(agent).values() if isinstance(value, Scheduled)]
+    every: list[Learner | Scheduled] = [*learners(agent), *numbers]
+    return [part for part in every if part.schedule is not None]
 
 
 def _parts(thing: Any, met: set[int]) -> Iterator[Learner | nn.Module]:

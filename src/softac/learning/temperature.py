@@ -16,7 +16,7 @@ class Temperature:
     Args:
         ent_coef: a number stays what it is; "auto" is learned from 1, "auto_0.1" from 0.1.
         target_entropy: of the policy, in nats; of no effect on a fixed temperature.
-        learning_rate: Adam's step size.
+        learning_rate: Adam's step size, or a schedule of it.
         device: where log alpha lives.
         multiplier: what the dual loss multiplies, alpha or its logarithm.
 
@@ -30,7 +30,7 @@ class Temperature:
         self,
         ent_coef: float | str,
         target_entropy: float,
-        learning_rate: float,
+        learning_rate: float | str,
         device: torch.device,
         multiplier: Literal["alpha", "log_alpha"] = "alpha",
     ) -> None:

@@ -7,7 +7,7 @@ from softac.nets.actors import (
     SquashedMixtureActor,
 )
 from softac.nets.critics import DiscreteCritic, EnsembleCritic, ValueNet
-from softac.nets.layers import as_operations, mlp, tanh_mlp
+from softac.nets.layers import as_operations, mlp, orthogonal_mlp
 from softac.nets.normalised import NormalisedActor, NormalisedCritic, RewardScale
 from softac.nets.on_policy import StochasticActor
 from softac.nets.reading import reader
@@ -26,6 +26,6 @@ __all__ = [
     "ValueNet",
     "as_operations",
     "mlp",
+    "orthogonal_mlp",
     "reader",
-    "tanh_mlp",
 ]

@@ -10,6 +10,7 @@ from softac.equations.distributions import Categorical, SquashedGaussian, Squash
 from softac.nets.layers import as_operations, mlp
 from softac.nets.operations import Operation, argmax, choose, clip, mixture_density, part, tanh
 from softac.nets.reading import Observed, reader
+from softac.types import Activation
 
 CLAMP = (-20.0, 2.0)
 TANH = (-5.0, 2.0)
@@ -24,6 +25,7 @@ class SquashedGaussianActor(nn.Module):
         net_arch: widths of the hidden layers.
         log_std: "clamp" cuts log sigma to [-20, 2], where its gradient is zero outside; "tanh"
             maps it smoothly into [-5, 2].
+        activation: between the layers.
         generator: draws the initial weights.
     """
 
@@ -34,12 +36,13 @@ class SquashedGaussianActor(nn.Module):
         net_arch: Sequence[int],
         log_std: Literal["clamp", "tanh"],
         *,
+        activation: Activation = "relu",
         generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.log_std = log_std
         self.read, width = reader(obs, generator=generator)
-        self.net = mlp((width, *net_arch, 2 * action_dim), generator=generator)
+        self.net = mlp((width, *net_arch, 2 * action_dim), generator=generator, activation=activation)
 
     def forward(self, obs: Tensor) -> SquashedGaussian:
         """The policy at each observation."""
@@ -65,6 +68,7 @@ class SquashedMixtureActor(nn.Module):
         action_dim: A.
         net_arch: widths of the hidden layers.
         n_components: K.
+        activation: between the layers.
         generator: draws the initial weights.
     """
 
@@ -75,13 +79,14 @@ class SquashedMixtureActor(nn.Module):
         net_arch: Sequence[int],
         n_components: int,
         *,
+        activation: Activation = "relu",
         generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.n_components, self.action_dim = n_components, action_dim
         outputs = n_components * (1 + 2 * action_dim)
         self.read, width = reader(obs, generator=generator)
-        self.net = mlp((width, *net_arch, outputs), generator=generator)
+        self.net = mlp((width, *net_arch, outputs), generator=generator, activation=activation)
 
     def forward(self, obs: Tensor) -> SquashedMixture:
         """The policy at each observation."""
@@ -105,6 +110,7 @@ class DeterministicActor(nn.Module):
         action_dim: A.
         net_arch: widths of the hidden layers.
         members: K; None: one actor, without the leading axis.
+        activation: between the layers.
         generator: draws the initial weights.
     """
 
@@ -115,12 +121,13 @@ class DeterministicActor(nn.Module):
         net_arch: Sequence[int],
         *,
         members: int | None = None,
+        activation: Activation = "relu",
         generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.members = members
         self.read, width = reader(obs, generator=generator)
-        self.net = mlp((width, *net_arch, action_dim), generator=generator, members=members)
+        self.net = mlp((width, *net_arch, action_dim), generator=generator, members=members, activation=activation)
 
     def forward(self, obs: Tensor) -> Tensor:
         """The action at each observation."""
@@ -140,15 +147,22 @@ class SoftmaxActor(nn.Module):
         obs: O, or the spec.
         n_actions: A.
         net_arch: widths of the hidden layers.
+        activation: between the layers.
         generator: draws the initial weights.
     """
 
     def __init__(
-        self, obs: Observed, n_actions: int, net_arch: Sequence[int], *, generator: torch.Generator
+        self,
+        obs: Observed,
+        n_actions: int,
+        net_arch: Sequence[int],
+        *,
+        activation: Activation = "relu",
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.read, width = reader(obs, generator=generator)
-        self.net = mlp((width, *net_arch, n_actions), generator=generator)
+        self.net = mlp((width, *net_arch, n_actions), generator=generator, activation=activation)
 
     def forward(self, obs: Tensor) -> Categorical:
         """The policy at each observation."""

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from softac.nets.layers import as_operations, mlp, tanh_mlp
+from softac.nets.layers import as_operations, mlp, orthogonal_mlp
 from softac.nets.operations import Operation, add, concat, mean, part, subtract
 from softac.nets.reading import Observed, reader
+from softac.types import Activation
 
 
 class EnsembleCritic(nn.Module):
@@ -18,6 +19,8 @@ class EnsembleCritic(nn.Module):
         action_dim: A.
         net_arch: widths of the hidden layers.
         n_critics: N; 2 in the paper.
+        activation: between the layers.
+        layer_norm: whether each activation has a layer norm before it.
         generator: draws the initial weights, each member its own.
     """
 
@@ -28,12 +31,15 @@ class EnsembleCritic(nn.Module):
         net_arch: Sequence[int],
         n_critics: int,
         *,
+        activation: Activation = "relu",
+        layer_norm: bool = False,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.n_critics = n_critics
         self.read, width = reader(obs, generator=generator)
-        self.net = mlp((width + action_dim, *net_arch, 1), generator=generator, members=n_critics)
+        sizes = (width + action_dim, *net_arch, 1)
+        self.net = mlp(sizes, generator=generator, members=n_critics, activation=activation, layer_norm=layer_norm)
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         """The N values of each pair, `[N, B]` for `obs` `[B, O]` and `action` `[B, A]`."""
@@ -55,6 +61,8 @@ class DiscreteCritic(nn.Module):
         net_arch: widths of the hidden layers.
         n_critics: N.
         dueling: Q = V + advantage - mean advantage, from one output each (arXiv:1511.06581, eq. 9).
+        activation: between the layers.
+        layer_norm: whether each activation has a layer norm before it.
         generator: draws the initial weights, each member its own.
     """
 
@@ -66,13 +74,15 @@ class DiscreteCritic(nn.Module):
         n_critics: int,
         *,
         dueling: bool = False,
+        activation: Activation = "relu",
+        layer_norm: bool = False,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.n_critics, self.dueling = n_critics, dueling
         self.read, width = reader(obs, generator=generator)
         sizes = (width, *net_arch, n_actions + dueling)
-        self.net = mlp(sizes, generator=generator, members=n_critics)
+        self.net = mlp(sizes, generator=generator, members=n_critics, activation=activation, layer_norm=layer_norm)
 
     def forward(self, obs: Tensor) -> Tensor:
         """The N values of each action, `[N, B, A]`."""
@@ -97,17 +107,29 @@ class ValueNet(nn.Module):
     Args:
         obs: O, or the spec.
         net_arch: widths of the hidden layers.
-        tanh: hidden layers of tanh with orthogonal weights, as on-policy methods have them.
+        activation: between the layers.
+        layer_norm: whether each activation has a layer norm before it; not with orthogonal weights.
+        orthogonal: orthogonal weights to begin with, as on-policy methods have them.
         generator: draws the initial weights.
     """
 
     def __init__(
-        self, obs: Observed, net_arch: Sequence[int], *, tanh: bool = False, generator: torch.Generator
+        self,
+        obs: Observed,
+        net_arch: Sequence[int],
+        *,
+        activation: Activation = "relu",
+        layer_norm: bool = False,
+        orthogonal: bool = False,
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.read, width = reader(obs, generator=generator)
         sizes = (width, *net_arch, 1)
-        self.net = tanh_mlp(sizes, 1.0, generator=generator) if tanh else mlp(sizes, generator=generator)
+        if orthogonal:
+            self.net = orthogonal_mlp(sizes, 1.0, generator=generator, activation=activation)
+        else:
+            self.net = mlp(sizes, generator=generator, activation=activation, layer_norm=layer_norm)
 
     def forward(self, obs: Tensor) -> Tensor:
         """The value of each observation, `[B]`."""

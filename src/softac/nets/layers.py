@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from softac.errors import ConfigError
-from softac.nets.operations import Operation, affine, relu, tanh
+from softac.nets.operations import Operation, affine, elu, relu, scale, silu, standardise, tanh
+from softac.types import Activation
 
 ROUNDED_FROM = 32  # rows
+NORM_EPSILON = 1e-5  # added to variances
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU, "silu": nn.SiLU}
 
 
 def uniform_fan_in_(tensor: Tensor, fan_in: int, generator: torch.Generator) -> None:
@@ -81,12 +84,54 @@ class Linear(nn.Module):
         return affine(x, weight, self.bias if member is None else self.bias[member])
 
 
-def mlp(sizes: Sequence[int], *, generator: torch.Generator, members: int | None = None) -> nn.Sequential:
-    """Linear layers of the given sizes with ReLU between them and none after the last."""
+class LayerNorm(nn.Module):
+    """g (x - mean) / sqrt(variance + 1e-5) + b, mean and variance over the n numbers of each row; g and b learn.
+
+    Args:
+        n: numbers in a row.
+        members: N for `[N, B, n]`, each member with its own g and b; None: `[B, n]`.
+
+    Source: arXiv:1607.06450, equation 4.
+    """
+
+    def __init__(self, n: int, *, members: int | None = None) -> None:
+        super().__init__()
+        shape = (n,) if members is None else (members, 1, n)
+        self.gain, self.bias = nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each row."""
+        return nn.functional.layer_norm(x, x.shape[-1:], eps=NORM_EPSILON) * self.gain + self.bias
+
+    def operations(self, x: Operation, member: int | None = None) -> Operation:
+        """The norm of one member as plain operations."""
+        gain, bias = (self.gain, self.bias) if member is None else (self.gain[member], self.bias[member])
+        return scale(standardise(x), 0.0, gain, bias)
+
+
+def mlp(
+    sizes: Sequence[int],
+    *,
+    generator: torch.Generator,
+    members: int | None = None,
+    activation: Activation = "relu",
+    layer_norm: bool = False,
+) -> nn.Sequential:
+    """Linear layers of the given sizes with an activation between them and none after the last.
+
+    Args:
+        sizes: inputs, hidden layers, outputs.
+        generator: draws the weights.
+        members: how many at once, as in `Linear`.
+        activation: one of `ACTIVATIONS`.
+        layer_norm: whether each activation has a `LayerNorm` before it.
+    """
     layers: list[nn.Module] = []
-    for n_in, n_out in pairwise(sizes):
-        layers += [Linear(n_in, n_out, generator=generator, members=members), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+    for n_in, n_out in pairwise(sizes[:-1]):
+        layers.append(Linear(n_in, n_out, generator=generator, members=members))
+        layers += [LayerNorm(n_out, members=members)] * layer_norm
+        layers.append(ACTIVATIONS[activation]())
+    return nn.Sequential(*layers, Linear(sizes[-2], sizes[-1], generator=generator, members=members))
 
 
 def as_operations(module: Any, *inputs: Any) -> Operation:
@@ -110,6 +155,10 @@ def as_operations(module: Any, *inputs: Any) -> Operation:
             return relu(inputs[0])
         case nn.Tanh():
             return tanh(inputs[0])
+        case nn.ELU():
+            return elu(inputs[0])
+        case nn.SiLU():
+            return silu(inputs[0])
         case nn.Sequential():
             x, *rest = inputs
             for layer in module:
@@ -137,8 +186,10 @@ def round_hidden_products(module: nn.Module) -> int:
     return n
 
 
-def tanh_mlp(sizes: Sequence[int], output_gain: float, *, generator: torch.Generator) -> nn.Sequential:
-    """Linear layers with tanh between them, orthogonal weights and no biases to begin with.
+def orthogonal_mlp(
+    sizes: Sequence[int], output_gain: float, *, generator: torch.Generator, activation: Activation = "tanh"
+) -> nn.Sequential:
+    """Linear layers with an activation between them, orthogonal weights and no biases to begin with.
 
     The networks of on-policy methods. A small gain of the last layer makes the first policy the same
     in all states.
@@ -147,6 +198,7 @@ def tanh_mlp(sizes: Sequence[int], output_gain: float, *, generator: torch.Gener
         sizes: inputs, hidden layers, outputs.
         output_gain: of the last layer; the others have sqrt(2).
         generator: draws the weights.
+        activation: one of `ACTIVATIONS`.
 
     Source: arXiv:2005.12729 (the code-level details of PPO), section 2.
     """
@@ -155,6 +207,6 @@ def tanh_mlp(sizes: Sequence[int], output_gain: float, *, generator: torch.Gener
         linear = Linear(n_in, n_out, generator=generator)
         nn.init.orthogonal_(linear.weight, 2.0**0.5, generator=generator)
         nn.init.zeros_(linear.get_parameter("bias"))
-        layers += [linear, nn.Tanh()]
+        layers += [linear, ACTIVATIONS[activation]()]
     nn.init.orthogonal_(linear.weight, output_gain, generator=generator)
     return nn.Sequential(*layers[:-1])

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from softac.equations.distributions import Gaussian, IndexedCategorical
-from softac.nets.layers import as_operations, tanh_mlp
+from softac.nets.layers import as_operations, orthogonal_mlp
 from softac.nets.operations import Operation, argmax
 from softac.nets.reading import reader
-from softac.types import EnvSpec
+from softac.types import Activation, EnvSpec
 
 
 class StochasticActor(nn.Module):
@@ -21,19 +21,27 @@ class StochasticActor(nn.Module):
 
     Args:
         spec: sizes of observations and actions.
-        net_arch: widths of the hidden layers, tanh with orthogonal weights.
+        net_arch: widths of the hidden layers, of orthogonal weights.
         log_std_init: log sigma to begin with; of no effect where actions are discrete.
+        activation: between the layers.
         generator: draws the initial weights.
     """
 
     def __init__(
-        self, spec: EnvSpec, net_arch: Sequence[int], log_std_init: float, *, generator: torch.Generator
+        self,
+        spec: EnvSpec,
+        net_arch: Sequence[int],
+        log_std_init: float,
+        *,
+        activation: Activation = "tanh",
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.spec = spec
         outputs = spec.n_actions or spec.action_dim
         self.read, width = reader(spec, generator=generator)
-        self.net = tanh_mlp((width, *net_arch, outputs), 0.01, generator=generator)
+        sizes = (width, *net_arch, outputs)
+        self.net = orthogonal_mlp(sizes, 0.01, generator=generator, activation=activation)
         if spec.n_actions is None:
             self.log_std = nn.Parameter(torch.full((spec.action_dim,), log_std_init))
 

@@ -83,6 +83,21 @@ def tanh(x: Operation) -> Operation:
     return Operation("tanh", (x,), x.width)
 
 
+def elu(x: Operation) -> Operation:
+    """X where it is positive, else e^x - 1."""
+    return Operation("elu", (x,), x.width)
+
+
+def silu(x: Operation) -> Operation:
+    """X / (1 + e^-x)."""
+    return Operation("silu", (x,), x.width)
+
+
+def standardise(x: Operation) -> Operation:
+    """(x - mean) / sqrt(variance + 1e-5), over all numbers of x."""
+    return Operation("standardise", (x,), x.width)
+
+
 def concat(*parts: Operation) -> Operation:
     """The numbers of all, one after the other."""
     if len(parts) == 1:
@@ -154,8 +169,8 @@ def argmax(scores: Operation) -> Operation:
 
 FUNCTIONS: dict[str, Callable[..., Operation]] = {
     f.__name__: f
-    for f in (observation, affine, scale, clip, relu, tanh, concat, part, add, subtract, mean, minimum)
-} | {f.__name__: f for f in (mixture_density, choose, argmax)}
+    for f in (observation, affine, scale, clip, relu, tanh, elu, silu, standardise, concat, part, add, subtract)
+} | {f.__name__: f for f in (mean, minimum, mixture_density, choose, argmax)}
 
 
 def in_order(result: Operation) -> list[Operation]:

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -16,6 +17,7 @@ from softac.errors import CheckpointError, ConfigError
 from softac.experiments.jobs import last_error
 from softac.experiments.suite import SUITE, Member, Suite, read_suite
 from softac.files import exists, read_regular
+from softac.run.changes import read_history
 from softac.run.checkpoint import NOT_INSTALLED, parse_json
 from softac.run.folder import CONFIG, CRASH, read_config
 from softac.run.metrics import METRICS, Row, as_number, numbers, read_rows
@@ -184,6 +186,10 @@ def label(config: dict[str, Any]) -> str:
         for field in fields(known)
         if field in given and as_text(_as_tuple(given[field])) != as_text(_as_tuple(default(known, field)))
     ]
+    with suppress(KeyError, TypeError, ValueError):
+        changed += [
+            f"{c.name}={as_text(c.now)} from step {c.step:,}" for c in read_history(config.get("history", []))
+        ]
     return ", ".join([name, *changed])
 
 

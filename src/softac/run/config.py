@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import asdict
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -10,7 +10,6 @@ from pydantic.dataclasses import dataclass
 
 from softac.config import STRICT, make_config
 from softac.errors import ConfigError
-from softac.types import AsEncoder
 
 MOST_STEPS = 10**12
 
@@ -68,15 +67,6 @@ class RunConfig:
 EXCHANGEABLE = ("env_workers", "env_timeout", "on_env_failure")
 # What runs did before these were there.
 LATER = {"overlap": False, "normalize": "none", "encoder": "none"}
-
-
-class Changes(TypedDict, total=False):
-    """What may be given to load a model: `EXCHANGEABLE`, None: as before; the encoder, where it has no name."""
-
-    env_workers: int | None
-    env_timeout: float | None
-    on_env_failure: str | None
-    encoder: AsEncoder | None
 
 
 def exchanged(run: RunConfig, **values: Any) -> RunConfig:

@@ -17,6 +17,7 @@ from softac.files import exists, remove
 from softac.learning.engine import Engine, choose_engine
 from softac.learning.state import load_state_, state_of
 from softac.replay import require_memory
+from softac.run.changes import Past
 from softac.run.checkpoint import CHECKPOINTS, OPTIM_PREFIX, Home, Snapshot, checkpoints, differences
 from softac.run.config import RecordConfig, RunConfig
 from softac.run.evaluate import LONGEST
@@ -80,6 +81,7 @@ class Lifecycle:
         home: the folder that this state was read from or that its run is in.
         saves: the folders it was saved to.
         no_env: why there are no environments.
+        past: of a model that was loaded.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Lifecycle:
         self.saves: dict[Path, Home] = {}
         self._claim()
         self.no_env = ""
+        self.past: Past | None = None
         self._engine_chosen = False
 
     def _claim(self) -> None:
@@ -116,7 +119,7 @@ class Lifecycle:
             )
         HOLDERS.add(self)
 
-    def go_on_from(self, snapshot: Snapshot, home: Home, no_env: str) -> None:
+    def go_on_from(self, snapshot: Snapshot, home: Home, no_env: str, past: Past) -> None:
         """Take the networks of a checkpoint now, and the rest when it is needed; `no_env`: why it cannot learn.
 
         Raises:
@@ -125,7 +128,7 @@ class Lifecycle:
         networks = {k: v for k, v in snapshot.tensors.items() if not k.startswith(OPTIM_PREFIX)}
         optim = {k: v for k, v in state_of(self.agent).items() if k.startswith(OPTIM_PREFIX)}
         load_state_(self.agent, networks | optim)
-        self.loaded, self.home, self.no_env = snapshot, home, no_env
+        self.loaded, self.home, self.no_env, self.past = snapshot, home, no_env, past
         self.saves[home.folder.resolve()] = home
 
     @property
@@ -137,7 +140,8 @@ class Lifecycle:
 
     def description(self) -> dict[str, Any]:
         """What `config.json` says of it."""
-        return describe(self.algorithm, self.agent, self.run, self.threads, self.source, self.spaces)
+        said = describe(self.algorithm, self.agent, self.run, self.threads, self.source, self.spaces)
+        return said if self.past is None else self.past.described(said)
 
     def begun(self, until: int) -> Training:
         """The state, made or restored when it is first needed.
@@ -172,6 +176,9 @@ class Lifecycle:
                 log.warning("%s", sentence)
             if changed := differences(self.loaded.made_on):
                 log.warning("continuing, not bit for bit: %s", changed)
+            for change in self.past.made if self.past else ():
+                if change.name != "device":  # which may be called otherwise and be the same
+                    log.warning("continuing, not bit for bit: %s", one_line(str(change), 300))
             before, now = self.loaded.state.get("device"), device_name(self.agent.device)
             if before not in (None, now):
                 log.warning("continuing, not bit for bit: device was %s and is %s", one_line(str(before), 60), now)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from softac.config import scheduled
 from softac.envs import VectorEnv
 from softac.errors import CheckpointError, DiskError, EnvironmentFailed, NumericalError, SoftacError
 from softac.files import exists, read_regular, replace_text
@@ -218,6 +219,7 @@ class Recorder:
             row["rollout/rew_per_step_mean"] = collector.rewards[0] / collector.rewards[1]
         row |= means
         row["train/n_updates"] = training.updates
+        row |= {f"train/{name}": value for name, value in scheduled(training.agent.config, training.steps).items()}
         row["time/total_timesteps"] = training.steps
         row["time/episodes"] = training.collector.episodes_done
         if training.collector.restarts:

@@ -11,11 +11,12 @@ from typing import Any, Self, TypeAlias
 
 import numpy as np
 
-from softac.config import as_it_was, make_config
+from softac.config import as_it_was, default, fields, make_config
 from softac.envs import EnvSource, Spaces, VectorEnv, as_batch, open_envs
 from softac.envs.make import EnvLike
 from softac.errors import CheckpointError, ConfigError, DiskError, SoftacError
 from softac.files import exists
+from softac.run.changes import Change, Past, change, read_history, since
 from softac.run.checkpoint import (
     CHECKPOINTS,
     KEEP,
@@ -26,7 +27,7 @@ from softac.run.checkpoint import (
     read_newest,
     write_checkpoint,
 )
-from softac.run.config import LATER, RunConfig, exchanged
+from softac.run.config import EXCHANGEABLE, LATER, RunConfig, exchanged
 from softac.run.folder import (
     BEST,
     CONFIG,
@@ -80,6 +81,8 @@ class Description(Setup):
 
     Attributes:
         path: the folder it lies in.
+        device: the one it was trained on last.
+        past: how it was begun, and what has been changed since.
         sha256: identifies the configuration in checkpoints.
     """
 
@@ -87,6 +90,8 @@ class Description(Setup):
     env_id: str
     env_kwargs: dict[str, Any]
     registered: bool
+    device: str
+    past: Past
     sha256: str
 
     @classmethod
@@ -108,17 +113,22 @@ class Description(Setup):
             if not 1 <= threads <= MOST_THREADS:
                 raise ValueError(f"{threads} threads")
             found, run = find(str(config["algorithm"])), make_config(RunConfig, LATER | settings)
+            history = read_history(config.get("history", []))
+            begun_with, kwargs = _with_tuples(config["hyperparameters"]), dict(env["kwargs"])
+            hyperparameters = since(history, _defaults(found.Config) | as_it_was(found.Config) | begun_with)
             return cls(
                 path=path,
                 agent_class=found,
-                hyperparameters=make_config(found.Config, as_it_was(found.Config) | config["hyperparameters"]),
+                hyperparameters=make_config(found.Config, hyperparameters),
                 run=run,
                 threads=threads,
                 encoder=run.encoder,
                 env_id=str(env["id"]),
-                env_kwargs=dict(env["kwargs"]),
+                env_kwargs=dict(since(history, {"env_kwargs": kwargs})["env_kwargs"]),
                 registered=bool(env["registered"]),
                 spaces=Spaces.from_json(env["spaces"]),
+                device=str(since(history, {"device": run.device})["device"]),
+                past=Past(begun_with, str(env["id"]), kwargs, history),
                 sha256=config_sha256(config),
             )
         except (ConfigError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
@@ -128,11 +138,11 @@ class Description(Setup):
                 "restore the file",
             ) from None
 
-    def with_changes(self, *, encoder: AsEncoder | None = None, **changes: Any) -> Self:
-        """The same with other values of what may be changed, and with the module of an encoder that has no name.
+    def with_encoder(self, encoder: AsEncoder | None) -> Self:
+        """The same with the module of an encoder, if it is one that has no name.
 
         Raises:
-            ConfigError: a value that cannot work, or the encoder is missing, or not the one it was made with.
+            ConfigError: it is missing, or not the one it was made with.
         """
         own, made = self.run.encoder == "own", None if isinstance(encoder, str) else encoder
         if (own and made is None) or (not own and encoder is not None):
@@ -141,7 +151,7 @@ class Description(Setup):
                 "expected the module that it was made with" if own else "expected none: a file has the name",
                 "pass encoder= to load" if own else "leave encoder out",
             )
-        return replace(self, run=exchanged(self.run, **changes), encoder=made or self.encoder)
+        return replace(self, encoder=made or self.encoder)
 
     def newest(self, *, best: bool, verify_replay: bool, step: int | None = None) -> Found:
         """The newest checkpoint that verifies, or the agent of the best evaluation, and the folder it is in.
@@ -164,18 +174,43 @@ class Description(Setup):
         good = [] if best or snapshot.path is None else [snapshot.path]
         return snapshot, Home(self.path, snapshot.segments, good, seen)
 
+    def changed(self, step: int, given: Mapping[str, Any]) -> Self:
+        """The same with other settings from `step` on.
+
+        Args:
+            step: environment steps made so far.
+            given: by name: hyperparameters; device, env_kwargs and those of `softac.run.config.EXCHANGEABLE`, of
+                which None is as before; the encoder, as for `with_encoder`.
+
+        Raises:
+            ConfigError: one of them cannot be changed, or cannot work.
+        """
+        run = exchanged(self.run, **{name: given[name] for name in EXCHANGEABLE if name in given})
+        others: dict[str, Any] = {"env_kwargs": self.env_kwargs, "device": self.device}
+        apart = (*EXCHANGEABLE, *others, "encoder")
+        asked = {name: value for name, value in given.items() if name not in apart}
+        hyperparameters, made = change(self.hyperparameters, asked, step)
+        now: dict[str, Any] = {
+            name: was if given.get(name) is None else given[name] for name, was in others.items()
+        }
+        now["env_kwargs"] = plain_arguments(now["env_kwargs"])
+        made += [Change(step, name, was, now[name]) for name, was in others.items() if was != now[name]]
+        past = replace(self.past, history=(*self.past.history, *made), made=tuple(made))
+        changed = replace(self, run=run, hyperparameters=hyperparameters, past=past, **now)
+        return changed.with_encoder(given.get("encoder"))
+
     def require_as_large(self, snapshot: Snapshot) -> None:
         """Refuse a configuration that asks for larger networks than were saved, before it gets their memory.
 
         Raises:
             CheckpointError: it does.
         """
-        spec = self.spaces.spec
-        outputs = spec.n_actions or spec.action_dim
-        widths = (spec.obs_dim, *getattr(self.hyperparameters, "net_arch", ()), outputs)
-        asked = sum(a * b for a, b in pairwise(widths))
+        spec, config = self.spaces.spec, self.hyperparameters
+        both = getattr(config, "net_arch", ())
+        archs = {getattr(config, name, None) or both for name in ("actor_net_arch", "critic_net_arch")}
+        asked = max(sum(a * b for a, b in pairwise((spec.obs_dim, *arch, 1))) for arch in archs)
         saved = sum(tensor.numel() for tensor in snapshot.tensors.values())
-        if asked > saved and len(widths) > 2 and not spec.images:
+        if asked > saved and any(archs) and not spec.images:
             raise CheckpointError(
                 f"{self.path / CONFIG} describes a network of {asked} weights or more, and the checkpoint of step "
                 f"{snapshot.step} has {saved}",
@@ -213,6 +248,14 @@ class Description(Setup):
                 raise
             return source, None, str(error)
         return source, envs, ""
+
+
+def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def _defaults(config: type[Any]) -> dict[str, Any]:
+    return {name: default(config, name) for name in fields(config)}
 
 
 def plain_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:

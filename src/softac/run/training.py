@@ -12,6 +12,7 @@ from softac.config import has_soft_returns
 from softac.envs import VectorEnv
 from softac.errors import CheckpointError, ConfigError
 from softac.learning.engine import Engine
+from softac.learning.parts import followers
 from softac.learning.state import load_state_, state_of
 from softac.replay import Replay, RolloutStorage, Segment, read_segments, write_segments
 from softac.run.checkpoint import Snapshot
@@ -64,20 +65,7 @@ class Training:
         self.soft = _is_soft(agent)
         self.statistics = statistics_of(agent, envs.num_envs, normalize)
         self.engine = Engine(agent)
-        self.memory: Replay | RolloutStorage
-        try:
-            if agent.on_policy:
-                steps = agent.config.n_steps
-                self.memory = RolloutStorage(steps, envs.num_envs, envs.spaces.spec, agent.device)
-            else:
-                self.memory = Replay(agent.config.buffer_size, envs.spaces.spec, agent.device, self.soft)
-        except RuntimeError:
-            name = "n_steps" if agent.on_policy else "buffer_size"
-            raise ConfigError(
-                f"{name}={getattr(agent.config, name)} was given",
-                "expected a memory that the system can reserve",
-                f"lower {name}",
-            ) from None
+        self.memory = _memory(agent, envs, soft=self.soft)
         self.collector = Collector(
             envs,
             self.memory.add,
@@ -92,6 +80,7 @@ class Training:
         self.bonuses = np.zeros(envs.num_envs, np.float32)  # -log pi of the last round's actions, if it is wanted
         self.noise = torch.zeros(0)  # of the last round, as the agent drew it
         self.means = Means()
+        self.followers = followers(agent)
         self.updates = 0
         self.evaluation_due = False
         self.seconds = 0.0
@@ -151,6 +140,8 @@ class Training:
 
     def update(self) -> None:
         """Learn from a fresh batch of the replay, or from the rollout, which is then forgotten."""
+        for follower in self.followers:
+            follower.follow(self.steps)
         with single_precision():
             if isinstance(self.memory, RolloutStorage):
                 noise = self.agent.update_noise(len(self.memory), self.streams.update)
@@ -254,6 +245,22 @@ class Training:
             raise ValueError(f"a rollout of {rows.dtype} {tuple(rows.shape)} where {added} rows were counted")
         memory.rows[:added] = rows
         memory.added = added
+
+
+def _memory(agent: Agent, envs: VectorEnv, *, soft: bool) -> Replay | RolloutStorage:
+    """What an agent learns from, empty; refuses one that cannot be reserved."""
+    spec, config = envs.spaces.spec, agent.config
+    try:
+        if agent.on_policy:
+            return RolloutStorage(config.n_steps, envs.num_envs, spec, agent.device)
+        return Replay(config.buffer_size, spec, agent.device, soft)
+    except RuntimeError:
+        name = "n_steps" if agent.on_policy else "buffer_size"
+        raise ConfigError(
+            f"{name}={getattr(config, name)} was given",
+            "expected a memory that the system can reserve",
+            f"lower {name}",
+        ) from None
 
 
 def _is_soft(agent: Agent) -> bool:

@@ -96,6 +96,53 @@ static void hyperbolic_tangent(const float *x, int n, float *y)
     }
 }
 
+/* -- elu -- */
+static void elu(const float *x, int n, float *y)
+{
+    int i;
+    for (i = 0; i < n; i++)
+        y[i] = x[i] < 0.0f ? exponential(x[i]) - 1.0f : x[i];
+}
+
+/* -- silu -- */
+static void silu(const float *x, int n, float *y)
+{
+    int i;
+    for (i = 0; i < n; i++)
+        y[i] = x[i] / (1.0f + exponential(-x[i]));
+}
+
+/* -- inverse_root -- */
+/* 1 / sqrt(x) for x > 0: a first guess from the exponent, four times improved by Newton's rule. */
+static float inverse_root(float x)
+{
+    union {
+        uint32_t bits;
+        float value;
+    } guess;
+    int k;
+    guess.value = x;
+    guess.bits = 0x5f3759dfu - (guess.bits >> 1);
+    for (k = 0; k < 4; k++)
+        guess.value *= 1.5f - 0.5f * x * guess.value * guess.value;
+    return guess.value;
+}
+
+/* -- standardise -- */
+/* Less their mean, divided by the root of their variance and a little. */
+static void standardise(const float *x, int n, float *y)
+{
+    float mean = 0.0f, variance = 0.0f, factor;
+    int i;
+    for (i = 0; i < n; i++)
+        mean += x[i] / (float)n;
+    for (i = 0; i < n; i++)
+        variance += (x[i] - mean) * (x[i] - mean) / (float)n;
+    factor = inverse_root(variance + 1e-5f);
+    for (i = 0; i < n; i++)
+        y[i] = (x[i] - mean) * factor;
+}
+
 /* -- concat -- */
 static void concat(const float *x, int n, float *y)
 {

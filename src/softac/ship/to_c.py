@@ -18,9 +18,12 @@ SOURCE, HEADER, CHECK = "policy.c", "policy.h", "check.c"
 TYPES = {"float16": "float", "float32": "float", "float64": "double", "bool": "uint8_t"} | {
     f"{u}int{bits}": f"{u}int{bits}_t" for u in ("", "u") for bits in (8, 16, 32, 64)
 }
-IN_PLACE = ("scale", "clip", "relu", "tanh")
+IN_PLACE = ("scale", "clip", "relu", "tanh", "elu", "silu", "standardise")
 NEEDS = {  # kernels that a kernel calls
     "tanh": ("exponential", "hyperbolic_tangent"),
+    "elu": ("exponential", "elu"),
+    "silu": ("exponential", "silu"),
+    "standardise": ("inverse_root", "standardise"),
     "mixture_density": ("exponential", "log_term", "mixture_density"),
     "choose": ("argmax", "choose"),
     "subtract": ("add",),
@@ -252,7 +255,7 @@ def _call(policy: Policy, operation: Operation, buffers: dict[Operation, int]) -
             return [f"{operation.kind}({x[0]}, {n[0]}, {arrays}, {y});"]
         case "tanh":
             return [f"hyperbolic_tangent({x[0]}, {n[0]}, {y});"]
-        case "relu" | "mean":
+        case "relu" | "elu" | "silu" | "standardise" | "mean":
             return [f"{operation.kind}({x[0]}, {n[0]}, {y});"]
         case "concat":
             ends = np.cumsum([0, *n])

@@ -180,6 +180,12 @@ def _scale(graph: _Graph, operation: Operation, x: str) -> str:
     return graph.node("Add", graph.node("Mul", graph.node("Sub", x, centre), factor), shift)
 
 
+def _standardise(graph: _Graph, _: Operation, x: str) -> str:
+    centred = graph.node("Sub", x, graph.node("ReduceMean", x, axes=[1], keepdims=1))
+    variance = graph.node("ReduceMean", graph.node("Mul", centred, centred), axes=[1], keepdims=1)
+    return graph.node("Div", centred, graph.node("Sqrt", graph.node("Add", variance, graph.constant(1e-5))))
+
+
 def _constants(graph: _Graph, operation: Operation) -> list[str]:
     return [graph.constant(array) for array in operation.arrays.values()]
 
@@ -190,6 +196,9 @@ PRINTERS: dict[str, Callable[..., str]] = {
     "clip": lambda graph, op, x: graph.cut(x, op.arrays["low"], op.arrays["high"]),
     "relu": lambda graph, _, x: graph.node("Relu", x),
     "tanh": lambda graph, _, x: graph.node("Tanh", x),
+    "elu": lambda graph, _, x: graph.node("Elu", x),
+    "silu": lambda graph, _, x: graph.node("Mul", x, graph.node("Sigmoid", x)),
+    "standardise": _standardise,
     "concat": lambda graph, _, *parts: graph.joined(list(parts)),
     "part": _part,
     "add": lambda graph, _, x, y: graph.node("Add", x, y),

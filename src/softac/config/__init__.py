@@ -1,7 +1,8 @@
 """The kinds of hyperparameters that agents share, and the one way to build a configuration.
 
 A configuration is a frozen pydantic dataclass: its fields carry their range and their help text,
-and `make_config` turns whatever does not fit into one sentence.
+and `make_config` turns whatever does not fit into one sentence. Numbers that may change during a run are in
+`softac.config.schedules`.
 """
 
 import dataclasses
@@ -12,7 +13,10 @@ from typing import Annotated, Any, Literal, get_args
 import annotated_types as at
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
+from softac.config.schedules import schedule_of, schedule_within
+from softac.config.schedules import value_at as value_at
 from softac.errors import ConfigError, nearest
+from softac.types import Activation as ActivationName
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
 
@@ -91,15 +95,29 @@ def _within_the_replay(batch_size: int, others: ValidationInfo) -> int:
 
 # The hyperparameters that several agents have, each with one name, one range and one meaning.
 
-LearningRate = Annotated[Rate, Field(description="Adam step size of every learner")]
+
+def or_schedule(numbers: str) -> dict[str, Any]:
+    """What a field expects that takes numbers, in words, or a schedule of them."""
+    return {"expected": f'{numbers}, or "linear START END STEPS" or "cosine START END STEPS" of such or 0'}
+
+
+_OR_SCHEDULE = or_schedule("a number > 0 and <= 1")
+_Rate = Rate | Annotated[str, AfterValidator(schedule_within(1.0))]
+
+LearningRate = Annotated[
+    _Rate, Field(description="Adam step size of every learner", json_schema_extra=_OR_SCHEDULE)
+]
 ActorLearningRate = Annotated[
-    float | None, Field(gt=0.0, le=1.0, description="the actor's own step size (default: learning_rate)")
+    _Rate | None,
+    Field(description="the actor's own step size (default: learning_rate)", json_schema_extra=_OR_SCHEDULE),
 ]
 CriticLearningRate = Annotated[
-    float | None, Field(gt=0.0, le=1.0, description="the critics' own step size (default: learning_rate)")
+    _Rate | None,
+    Field(description="the critics' own step size (default: learning_rate)", json_schema_extra=_OR_SCHEDULE),
 ]
 EntCoefLearningRate = Annotated[
-    float | None, Field(gt=0.0, le=1.0, description="the temperature's own step size (default: learning_rate)")
+    _Rate | None,
+    Field(description="the temperature's own step size (default: learning_rate)", json_schema_extra=_OR_SCHEDULE),
 ]
 BufferSize = Annotated[Count, Field(description="transitions the replay keeps")]
 LearningStarts = Annotated[
@@ -125,6 +143,12 @@ NetArch = Annotated[
     tuple[Annotated[int, Field(ge=1, le=16384)], ...],
     Field(min_length=1, max_length=16, description="widths of the hidden layers"),
 ]
+ActorNetArch = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=16384)], ...] | None,
+    Field(min_length=1, max_length=16, description="widths of the actor's own hidden layers (default: net_arch)"),
+]
+Activation = Annotated[ActivationName, Field(description="what lies between the layers of every network")]
+CriticLayerNorm = Annotated[bool, Field(description="whether each hidden layer of the critics is normalised")]
 EntCoef = Annotated[
     float | str,
     AfterValidator(_ent_coef),
@@ -173,7 +197,25 @@ CriticNetArch = Annotated[
     Field(min_length=1, max_length=16, description="widths of the critics' own hidden layers (default: net_arch)"),
 ]
 ActionNoiseStd = Annotated[
-    NotNegative, Field(description="standard deviation of the noise that each step draws, in [-1, 1] units")
+    NotNegative | Annotated[str, AfterValidator(schedule_within(1e6))],
+    Field(
+        description="standard deviation of the noise that each step draws, in [-1, 1] units",
+        json_schema_extra=or_schedule("a number >= 0 and <= 1e+06"),
+    ),
+]
+ClipRange = Annotated[
+    Annotated[float, Field(gt=0.0, lt=1.0)] | Annotated[str, AfterValidator(schedule_within(0.999))],
+    Field(
+        description="how far the ratio of new to old probability may go from 1",
+        json_schema_extra=or_schedule("a number > 0 and < 1"),
+    ),
+]
+ExplorationEps = Annotated[
+    Share | Annotated[str, AfterValidator(schedule_within(1.0))],
+    Field(
+        description="share of actions for which the component is drawn uniformly, not greedily",
+        json_schema_extra=or_schedule("a number >= 0 and <= 1"),
+    ),
 ]
 TargetPolicyNoise = Annotated[
     NotNegative, Field(description="standard deviation of the noise on the target policy's action")
@@ -190,6 +232,20 @@ NormalizeAdvantage = Annotated[
 LogStdInit = Annotated[
     float, Field(ge=-10.0, le=2.0, description="log of the first standard deviation, where actions are continuous")
 ]
+
+
+def bodies(config: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the hidden layers of the actor are, and those of the critics: arguments of the networks in `nets`."""
+    kind, norm = {"activation": config.activation}, getattr(config, "critic_layer_norm", None)
+    archs = (getattr(config, name, None) or config.net_arch for name in ("actor_net_arch", "critic_net_arch"))
+    actor, critics = ({"net_arch": arch, **kind} for arch in archs)
+    return actor, critics if norm is None else {**critics, "layer_norm": norm}
+
+
+def scheduled(config: Any, step: int) -> dict[str, float]:
+    """The hyperparameters that follow a schedule, by name, as they are when `step` environment steps are made."""
+    schedules = {name: schedule_of(getattr(config, name)) for name in fields(type(config))}
+    return {name: schedule(step) for name, schedule in schedules.items() if schedule is not None}
 
 
 def has_soft_returns(config: Any) -> bool:

@@ -1,0 +1,121 @@
+"""What is changed where a run goes on: named by the user, kept in the run's history, and not bit for bit.
+
+`config.json` keeps the settings that the run was begun with, which its checkpoints belong to, and beside them
+under "history" what has been changed since, at which step.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from softac.config import fields, make_config
+from softac.errors import ConfigError, nearest
+
+# What a run keeps, and why it can be no other.
+NETWORKS = "the networks were made with it"
+ROWS = "what it has stored was made with it"
+COUNTED = "updates are counted with it from the first step on"
+KEPT = {
+    **dict.fromkeys(
+        ("net_arch", "actor_net_arch", "critic_net_arch", "activation", "critic_layer_norm"), NETWORKS
+    ),
+    **dict.fromkeys(("n_critics", "n_components", "n_atoms", "v_max", "dueling", "log_std"), NETWORKS),
+    **dict.fromkeys(("log_std_init", "baseline", "target_network"), NETWORKS),
+    **dict.fromkeys(("gamma", "n_steps", "n_step_return", "buffer_size"), ROWS),
+    **dict.fromkeys(("learning_starts", "train_freq", "gradient_steps"), COUNTED),
+}
+LONGEST = 10_000  # entries of a history
+
+
+@dataclass(frozen=True)
+class Change:
+    """One setting that was changed.
+
+    Attributes:
+        step: environment steps made before.
+        name: of a hyperparameter, `env_kwargs` or `device`.
+        was: its value before.
+        now: its value from then on; both plain data.
+    """
+
+    step: int
+    name: str
+    was: Any
+    now: Any
+
+    def __str__(self) -> str:
+        return f"{self.name} was {self.was} and is {self.now}"
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a run's folder says of its past.
+
+    Attributes:
+        hyperparameters: as the run was begun, plain data.
+        env: the id of its environment.
+        env_kwargs: of it, as the run was begun.
+        history: what has been changed since, oldest first.
+        made: those of them that are made now.
+    """
+
+    hyperparameters: dict[str, Any]
+    env: str
+    env_kwargs: dict[str, Any]
+    history: tuple[Change, ...] = ()
+    made: tuple[Change, ...] = ()
+
+    def described(self, description: dict[str, Any]) -> dict[str, Any]:
+        """The description of a model that has this past: as it was begun, and its history."""
+        said = {**description, "hyperparameters": self.hyperparameters}
+        if said["env"]["id"] == self.env:
+            said["env"] = {**said["env"], "kwargs": self.env_kwargs}
+        return said | ({"history": [asdict(change) for change in self.history]} if self.history else {})
+
+
+def read_history(entries: Any) -> tuple[Change, ...]:
+    """The history that a file holds.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none.
+    """
+    if not isinstance(entries, list) or len(entries) > LONGEST:
+        raise ValueError("a history that is no list, or too long")
+    return tuple(Change(int(e["step"]), str(e["name"]), e["was"], e["now"]) for e in entries)
+
+
+def since(history: Iterable[Change], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values`, those that were changed as they are now."""
+    return {**values, **{change.name: change.now for change in history if change.name in values}}
+
+
+def changeable(config: type[Any]) -> list[str]:
+    """The hyperparameters that may be others where a run goes on."""
+    return [name for name in fields(config) if name not in KEPT]
+
+
+def change(hyperparameters: Any, given: Mapping[str, Any], step: int) -> tuple[Any, list[Change]]:
+    """Hyperparameters with those that are given, and what that changes.
+
+    Raises:
+        ConfigError: one does not exist, cannot be changed, or cannot work.
+    """
+    config, values = type(hyperparameters), asdict(hyperparameters)
+    for name in given:
+        if name in KEPT and name in values:
+            raise ConfigError(
+                f"{name}={given[name]!r:.100} was given for a run that goes on",
+                f"expected {name}={values[name]!r}, as it was begun: {KEPT[name]}",
+                "leave it out, or train from the start",
+            )
+        if name not in values:
+            raise ConfigError(
+                f"unknown setting {name!r}{nearest(name, values)}",
+                f"expected one of: {', '.join(changeable(config))}",
+                "correct it, or leave it out",
+            )
+    new = make_config(config, {**values, **given})
+    changes = [
+        Change(step, name, values[name], now) for name in given if (now := getattr(new, name)) != values[name]
+    ]
+    return new, changes
