@@ -19,6 +19,7 @@ COMMANDS = {
     "export": "a trained policy as files that act without softac",
     "run": "play an exported policy in an environment",
     "bench": "compare algorithms on environments with many seeds, resumable",
+    "tune": "search for hyperparameters, resumable; the winner is a file for --preset",
     "plot": "learning curves of one or several runs, as a picture",
     "report": "one self-contained page on runs: curves, tables, failures",
     "track": "send the metrics of runs to wandb, trackio or mlflow, during them or afterwards",
@@ -41,6 +42,7 @@ EPILOG = """first steps:
   softac resume RUN                        after an interruption, bit for bit
   softac eval RUN ; softac enjoy RUN       what it has learned
   softac bench smoke ; softac report RUN   several algorithms and seeds, and a page on them
+  softac tune sac HalfCheetah-v5 -n 50000  better settings, tried on fresh seeds
 """
 
 
@@ -102,7 +104,7 @@ def build_parser(argv: Sequence[str]) -> Parser:
     for name, what in COMMANDS.items():
         if name == used:
             module = import_module(f"softac.cli.{name}")
-            if name in ("train", "resume"):
+            if name in ("train", "resume", "tune"):  # their flags depend on the algorithm
                 module.add_parser(subparsers, argv)
             else:
                 module.add_parser(subparsers)

@@ -21,12 +21,14 @@ from softac.cli.arguments import (
     steps,
 )
 from softac.cli.live import train_shown
+from softac.cli.search import run_search
 from softac.cli.suite import run_suite
 from softac.config import make_config
 from softac.errors import CheckpointError, ConfigError, SoftacError
 from softac.experiments.pool import stop_with_parent
 from softac.experiments.reopen import begun, reopened
 from softac.experiments.suite import SUITE, Member, Suite, evaluated, read_suite
+from softac.experiments.tuning.search import TUNE, read_search
 from softac.files import exists
 from softac.run.changes import changeable
 from softac.run.config import EXCHANGEABLE, RecordConfig, RunConfig
@@ -72,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
     """Go on with a run, or with several in one folder; returns the exit code."""
     stop_with_parent()
     path = require_folder(args.run_dir)
+    if exists(path / TUNE):
+        return _resume_search(path, args)
     if exists(path / SUITE):
         return _resume_suite(read_suite(path), path, args)
     config = read_config(path)
@@ -100,6 +104,17 @@ def _changes(args: argparse.Namespace, algorithm: str | None = None) -> dict[str
     if algorithm in AGENTS:
         changes |= given(args, AGENTS[algorithm].Config)
     return changes | ({"env_kwargs": env_kwargs(args.env_kwargs)} if args.env_kwargs else {})
+
+
+def _resume_search(path: Path, args: argparse.Namespace) -> int:
+    search = read_search(path)
+    if args.total_timesteps is not None or _changes(args):
+        raise ConfigError(
+            f"{path} is a search, and what it does was settled when it began",
+            "expected nothing more than its folder",
+            "give `softac tune` again for more --trials, or name the folder of one of its runs",
+        )
+    return run_search(search, path, args.env, place(args))
 
 
 def _resume_suite(suite: Suite, path: Path, args: argparse.Namespace) -> int:

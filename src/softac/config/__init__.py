@@ -365,6 +365,22 @@ def make_config(config: type[Any], values: Mapping[str, Any]) -> Any:
         ) from None
 
 
+def require_value(config: type[Any], name: str, value: Any) -> None:
+    """Refuse a value that one hyperparameter does not take, whatever the others are.
+
+    Raises:
+        ConfigError: as `make_config` raises it.
+    """
+    wrong = isinstance(value, bool) and fields(config)[name].annotation is not bool
+    try:
+        config(**{name: value})
+    except ValidationError as error:
+        # What contradicts another hyperparameter is said in an error of softac's own.
+        wrong |= any(not isinstance(one.get("ctx", {}).get("error"), ConfigError) for one in error.errors())
+    if wrong:
+        raise _refusal(config, name, value)
+
+
 def _refusal(config: type[Any], name: str, value: Any) -> ConfigError:
     return ConfigError(
         f"{name}={value!r} was given",

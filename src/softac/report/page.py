@@ -21,6 +21,7 @@ from softac.config import as_text
 from softac.report import charts
 from softac.report.published import Published, anchor, base, change_to_v5, published
 from softac.report.results import Result, Runs, State, label
+from softac.report.search import searches
 from softac.report.tables import (
     Estimate,
     Group,
@@ -87,6 +88,7 @@ def content(runs: Runs, folders: Sequence[Path], output: Path) -> dict[str, Any]
         "summary": _summary(runs, groups),
         "legend": _legend(groups, styles, keys, drawn),
         "panels": _panels(evaluated, styles, keys, places, drawn),
+        "searches": searches(folders),
         "fixed": _fixed(evaluated, places),
         "final": _final(evaluated, places),
         "across": _across(evaluated),

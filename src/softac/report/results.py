@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -16,6 +16,7 @@ from softac.config import as_text, default, fields
 from softac.errors import CheckpointError, ConfigError
 from softac.experiments.jobs import last_error
 from softac.experiments.suite import SUITE, Member, Suite, read_suite
+from softac.experiments.tuning.search import CONFIRM, TUNE
 from softac.files import exists, read_regular
 from softac.run.changes import read_history
 from softac.run.checkpoint import NOT_INSTALLED, parse_json
@@ -105,7 +106,7 @@ def read_runs(folders: Sequence[Path]) -> Runs:
     """The runs in these folders.
 
     Args:
-        folders: run folders, folders of run folders, and those of suites.
+        folders: run folders, folders of run folders, and those of suites and searches.
 
     Raises:
         CheckpointError: a `suite.json` is damaged.
@@ -114,7 +115,7 @@ def read_runs(folders: Sequence[Path]) -> Runs:
     suites: list[Suite] = []
     of_suites: list[Result] = []
     others: list[Path] = []
-    for folder in folders:
+    for folder in chain.from_iterable(map(_told_of, folders)):
         if exists(folder / SUITE):
             suite = read_suite(folder)
             suites.append(suite)
@@ -228,7 +229,7 @@ def folders_of_runs(folders: Sequence[Path]) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     known: set[Path] = set()
-    for folder in folders:
+    for folder in chain.from_iterable(_suites_of_search(one) or [one] for one in folders):
         if exists(folder / SUITE):
             paths = [folder / member.folder for member in read_suite(folder).members]
         else:
@@ -240,6 +241,20 @@ def folders_of_runs(folders: Sequence[Path]) -> dict[str, Path]:
                 known.add(path.resolve())
                 found[name if name not in found else str(path)] = path
     return found
+
+
+def _told_of(folder: Path) -> list[Path]:
+    """The folder itself; of a search its best trials with fresh seeds, or all trials as long as there are none."""
+    suites = _suites_of_search(folder)
+    return [path for path in suites if path.name == CONFIRM] or suites or [folder]
+
+
+def _suites_of_search(folder: Path) -> list[Path]:
+    """The suites of a search, in the order in which they are run; none where the folder is no search."""
+    if not exists(folder / TUNE):
+        return []
+    generations = [path for path in sorted(folder.glob("trials-*")) if exists(path / SUITE)]
+    return [*generations, *(path for path in [folder / CONFIRM] if exists(path / SUITE))]
 
 
 def run_folders(folder: Path) -> list[Path]:

@@ -1,0 +1,1 @@
+"""A search for hyperparameters: what it looks through, its trials, and what comes of them."""
