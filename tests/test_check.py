@@ -9,6 +9,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from choosing import Lamps, Locks
 from probes import AsymmetricEnv, BanditEnv, CountingEnv, DictEnv, Probe, TerminatingEnv
 from softac.cli import check
 from softac.cli.main import main
@@ -329,7 +330,11 @@ def test_random_actions_are_drawn_for_each_coordinate():
 @pytest.mark.parametrize(
     ("spaces_", "what", "remedy"),
     [
-        ({"action_space": spaces.MultiDiscrete([2, 3])}, "actions are of kind MultiDiscrete", "number all combin"),
+        (
+            {"action_space": spaces.Dict(a=spaces.Discrete(3))},
+            "actions are of kind Dict",
+            "flatten them with a gym",
+        ),
         (
             {"action_space": spaces.Tuple([spaces.Discrete(3)])},
             "actions are of kind Tuple",
@@ -422,16 +427,21 @@ def test_the_command_on_discrete_actions(capsys):
 
 @pytest.fixture
 def choices():
-    gym.register("Choices-v0", sick(action_space=spaces.MultiDiscrete([2, 3])))
-    yield "Choices-v0"
-    del gym.registry["Choices-v0"]
+    gym.register("Choices-v0", lambda: Locks(spaces.MultiDiscrete([2, 3])))
+    gym.register("Masked-v0", Lamps)
+    gym.register("Compound-v0", sick(action_space=spaces.Dict(a=spaces.Discrete(3))))
+    yield
+    for name in ("Choices-v0", "Masked-v0", "Compound-v0"):
+        del gym.registry[name]
 
 
-def test_the_command_on_several_choices_at_once(capsys, choices):
-    assert main(["check", choices]) == 2
+@pytest.mark.usefixtures("choices")
+def test_the_command_on_several_choices_at_once_and_on_masks(capsys):
+    assert main(["check", "Choices-v0", "--steps", "50"]) == 0
+    assert capsys.readouterr().out.splitlines()[2] == "ok      actions: 2 choices at once, of 2, 3"
+    assert main(["check", "Masked-v0", "--steps", "50"]) == 0  # it raises where a forbidden action comes
     out = capsys.readouterr().out.splitlines()
-    assert out[1].startswith("problem actions are of kind MultiDiscrete; expected a Box of finite bounds")
-    assert out[-1] == "1 problem"
+    assert out[2] == "ok      actions: 5 discrete choices; which are allowed is said by its masks"
 
 
 def test_the_command_on_an_environment_that_fails(capsys):
@@ -455,14 +465,15 @@ def test_notes_are_counted(capsys):
     )
 
 
-def test_on_a_terminal_the_reasons_have_lines_of_their_own(capsys, monkeypatch, choices):
+@pytest.mark.usefixtures("choices")
+def test_on_a_terminal_the_reasons_have_lines_of_their_own(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "80")
-    args = argparse.Namespace(env=choices, env_kwargs=[], steps="5")
+    args = argparse.Namespace(env="Compound-v0", env_kwargs=[], steps="5")
     assert check.run(args) == 2
     out = capsys.readouterr().out
     assert "why: expected a Box of finite bounds" in out
-    assert "to do: number all combinations as one Discrete" in out
+    assert "to do: flatten them with a gymnasium.ActionWrapper" in out
     assert "\x1b[1;31mproblem" in out
 
 

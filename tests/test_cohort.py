@@ -33,7 +33,7 @@ def make(name: str, seed: int, device: torch.device = CPU, **options: Any) -> An
 def arguments(agent: Any, seed: int, turn: int, size: int = 16) -> tuple[Transition, Any]:
     """A batch and the noise of an update, which no two agents or turns share."""
     generator = torch.Generator().manual_seed(100 * seed + turn)
-    if agent.actions == ("discrete",):
+    if "discrete" in agent.actions:
         action = torch.randint(3, (size, 1), generator=generator).float()
     else:
         action = torch.randn(size, 2, generator=generator).tanh()

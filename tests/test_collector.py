@@ -280,7 +280,7 @@ def test_every_update_has_a_batch_of_its_own():
 def test_recent_returns_and_lengths():
     model = trained(lambda: TruncatingEnv(4), 10)
     collector = model.training.collector
-    assert list(collector.recent) == [(1 + 2 + 3 + 4, 4)] * 2
+    assert list(collector.recent) == [(1 + 2 + 3 + 4, 4, None)] * 2
     assert collector.episodes_done == 2
 
 

@@ -27,6 +27,7 @@ from softac.agents.td3 import TD3Agent
 from softac.config import STRICT
 from softac.envs.probes import LONGEST, PROBES
 from softac.errors import ConfigError
+from softac.examine.behaviour import act
 from softac.examine.reach import leaves
 from softac.examine.rehearsal import elsewhere
 from softac.examine.trial import Fault, Trial
@@ -182,13 +183,17 @@ def test_the_probes_end_in_both_ways_and_refuse_what_is_outside():
             env.action_space.seed(seed)
             length, ended = 0, (False, False)
             while not any(ended):
-                _, _, *ended, _ = env.step(env.action_space.sample())
+                allowed = (env.mask,) if kind == "masked" else ()
+                _, _, *ended, _ = env.step(env.action_space.sample(*allowed))
                 length += 1
             assert length <= LONGEST
             ends.add(tuple(ended))
         assert {(True, False), (False, True)} <= ends
         with pytest.raises(ValueError, match="is not in"):
-            env.step(np.int64(3) if kind == "discrete" else np.zeros(3, np.float32))
+            env.step(np.int64(3) if kind in ("discrete", "masked") else np.zeros(3, np.float32))
+        if kind == "masked":
+            with pytest.raises(ValueError, match="is not in what"):
+                env.step(np.int64(env.mask.argmin() - 1))
 
 
 def test_the_example_runs_as_printed(monkeypatch, capsys):
@@ -1001,3 +1006,18 @@ def test_generators_of_every_kind_are_seen_to_move():
     assert [path for path in before if before[path] != after[path]] == [
         f"agent.{n}" for n in ("one", "two", "three", "four")
     ]
+
+
+class Heedless(DQNAgent):
+    """Says that it takes masks, and explores without looking at them."""
+
+    def act(self, obs, noise):
+        with torch.no_grad():
+            best = self.critic(obs)[0].argmax(-1, keepdim=True).float()
+            return best if noise is None else torch.where(noise >= 0.0, noise % 4, best)
+
+
+def test_an_agent_that_does_not_look_at_its_mask():
+    wanted = r"^masked actions: act\(obs \(\d+, 7\), noise\) returned an action that its mask forbids"
+    with pytest.raises(Fault, match=wanted):
+        list(act(Trial(Heedless, SMALL, "masked", torch.device("cpu"))))

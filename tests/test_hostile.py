@@ -336,6 +336,7 @@ REFUSED: dict[str, Callable[[Forgery], Any]] = {
     "cursor a text": collector(cursor="here"),
     "recent returns a number": collector(recent=5),
     "recent returns of three": collector(recent=[[1, 2, 3]]),
+    "recent returns of four": collector(recent=[[1, 2, True, 4]]),
     "actions of another shape": collector(actions=[[0.0] * 3]),
     "actions beyond": collector(actions=[[1e300, 0.0], [0.0, 0.0]]),
     "actions beyond float64": lambda f: f.put(

@@ -83,7 +83,12 @@ def config_of(
 
 
 def write_rows(
-    folder: Path, returns: Mapping[int, float], *, seconds: float = 100.0, sampled: float = -1.0
+    folder: Path,
+    returns: Mapping[int, float],
+    *,
+    seconds: float = 100.0,
+    sampled: float = -1.0,
+    success: float | None = None,
 ) -> None:
     """A `metrics.jsonl`: at each step a row of the clock and one of an evaluation."""
     rows: list[dict[str, Any]] = []
@@ -91,6 +96,7 @@ def write_rows(
         clock = {"time/fps": step / seconds, "time/time_elapsed": i * seconds, "time/total_timesteps": step}
         rows.append({"step": step, "train/n_updates": step - 100, **clock})
         both = {"eval/mean_reward": value, "eval/stochastic_mean_reward": value + sampled}
+        both |= {} if success is None else {"eval/success_rate": success}
         rows.append({"step": step, **both, "eval/std_reward": 1.0, "eval/returns": [value] * 10})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "evaluations.csv").write_text("step\n")
@@ -205,6 +211,15 @@ def test_the_numbers_of_one_group_by_hand(folder: Path) -> None:
         in page.text
     )
     assert "Nothing is missing: all 3 runs have reached their last evaluation." in page.text
+
+
+def test_the_share_of_successes_has_a_column_where_environments_say_it(folder: Path) -> None:
+    for seed, success in enumerate((0.5, 1.0)):
+        run = write_run(folder / "runs" / str(seed), {10_000: 1.0}, config_of(seed=seed))
+        write_rows(run, {10_000: 1.0}, success=success)
+    page = read(folder / "runs")
+    assert page.tables["final"][0][-2:] == ["sampled", "success, %"]
+    assert page.tables["final"][2][-1] == "75"
 
 
 def test_the_numbers_are_those_of_stats(folder: Path) -> None:

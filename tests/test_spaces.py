@@ -39,10 +39,13 @@ TOO_WIDE = (
     "declare useful bounds, or wrap the environment in gymnasium.wrappers.TransformAction with a bounded Box"
 )
 NOT_A_BOX = (
-    "actions are of kind {}; expected a Box of finite bounds (continuous actions) or Discrete; {} with a "
-    "gymnasium.ActionWrapper"
+    "actions are of kind {}; expected a Box of finite bounds (continuous actions), Discrete, MultiDiscrete or "
+    "MultiBinary; flatten them with a gymnasium.ActionWrapper"
 )
-SEVERAL, COMPOUND = "number all combinations as one Discrete", "flatten them"
+AT_ONCE = (
+    "SpaceEnv has {} discrete choices at once and sac chooses continuous ones (a Box); expected an algorithm for "
+    "several discrete actions; choose reinforce, a2c or ppo"
+)
 
 BAD_ACTIONS = {
     "unbounded": (box(-INF, INF, (2,)), TOO_WIDE.format("inf")),
@@ -67,10 +70,10 @@ BAD_ACTIONS = {
         "there are 1,000,001 discrete actions; expected at most 1,000,000, each with a value of its own; choose "
         "among fewer, or declare a Box",
     ),
-    "MultiDiscrete": (spaces.MultiDiscrete([2, 3]), NOT_A_BOX.format("MultiDiscrete", SEVERAL)),
-    "MultiBinary": (spaces.MultiBinary(3), NOT_A_BOX.format("MultiBinary", SEVERAL)),
-    "Dict": (spaces.Dict(a=unit_box()), NOT_A_BOX.format("Dict", COMPOUND)),
-    "Tuple": (spaces.Tuple([unit_box()]), NOT_A_BOX.format("Tuple", COMPOUND)),
+    "MultiDiscrete": (spaces.MultiDiscrete([2, 3]), AT_ONCE.format(2)),
+    "MultiBinary": (spaces.MultiBinary(3), AT_ONCE.format(3)),
+    "Dict": (spaces.Dict(a=unit_box()), NOT_A_BOX.format("Dict")),
+    "Tuple": (spaces.Tuple([unit_box()]), NOT_A_BOX.format("Tuple")),
 }
 
 GOOD_OBSERVATIONS = {
@@ -401,7 +404,7 @@ DAMAGED = {
     "a dtype that is not text": {**GOOD, "observation": {**BOX, "dtype": {"names": ["a"]}}},
     "no categories": {**GOOD, "observation": {"kind": "Discrete", "n": 0, "start": 0}},
     "nested without end": {**GOOD, "observation": nested(2_000)},
-    "an action that cannot be learned on": {**GOOD, "action": {"kind": "MultiDiscrete", "n": [2], "start": [0]}},
+    "an action that cannot be learned on": {**GOOD, "action": {"kind": "Dict", "parts": {}}},
     "more actions than there can be": {**GOOD, "action": {"kind": "Discrete", "n": 10**9, "start": 0}},
 }
 

@@ -47,6 +47,8 @@ class Model:
         overlap: update while the environments are stepped, with actions of the policy one update before.
         normalize: "none", "obs", or "obs,reward" (on-policy): what is brought to one size by learned statistics.
         encoder: of images: "auto", "none", a name, or what makes a module of (C, H, W) and a generator.
+        hindsight: "future" or "final": off-policy, other goals for rows of a task with goals; `softac.envs.goals`.
+        n_sampled_goal: with hindsight, rows with another goal for each with its own, in the mean.
         trust_module: accept an id "module:Env-v0", which imports the module.
         config: hyperparameters; `softac defaults` lists them.
 
@@ -72,14 +74,15 @@ class Model:
         overlap: bool = False,
         normalize: str = "none",
         encoder: AsEncoder = "auto",
+        hindsight: str = "none",
+        n_sampled_goal: int = 4,
         trust_module: bool = False,
         **config: Any,
     ) -> None:
+        given = {name: value for name, value in locals().items() if name in RunConfig.__dataclass_fields__}
         habits.refuse_made(config, agent_class, algorithm_name(agent_class))
-        asked = {"seed": seed, "n_envs": number_of(env, n_envs), "device": device, "engine": engine}
-        asked |= {"precision": precision, "env_workers": env_workers, "env_timeout": env_timeout}
-        asked |= {"on_env_failure": on_env_failure, "overlap": overlap, "normalize": normalize}
-        run = make_config(RunConfig, asked | {"encoder": encoder if isinstance(encoder, str) else "own"})
+        given |= {"n_envs": number_of(env, n_envs), "encoder": encoder if isinstance(encoder, str) else "own"}
+        run = make_config(RunConfig, given)
         hyperparameters = make_config(require_agent(agent_class).Config, config)
         sizes = getattr(hyperparameters, "batch_size", 1), getattr(hyperparameters, "net_arch", ())
         where = find_device(device)
@@ -193,12 +196,15 @@ class Model:
         self.life.train(until, record, folder, callback and partial(callback, self), attending)
         return self
 
-    def predict(self, obs: Any, deterministic: bool = False) -> tuple[NDArray[Any], None]:
+    def predict(
+        self, obs: Any, deterministic: bool = False, *, action_masks: Any = None
+    ) -> tuple[NDArray[Any], None]:
         """The policy's action for one observation or a batch of them.
 
         Args:
             obs: as the environment returns it, or with one leading dimension more.
             deterministic: the mode of the policy; otherwise a sampled action.
+            action_masks: what is allowed, where the environment says it: `info["action_mask"]`, `action_masks()`.
 
         Returns:
             The action in the environment's own bounds, shape and dtype (with the leading dimension
@@ -206,10 +212,10 @@ class Model:
             recurrent state.
 
         Raises:
-            ConfigError: the observation is not of the environment's shape.
+            ConfigError: the observation is not of the environment's shape, or its action mask is missing.
         """
         draw = None if deterministic else self._prediction_noise
-        return predict(self.agent, self.spaces, obs, draw, self.num_timesteps), None
+        return predict(self.agent, self.spaces, obs, draw, self.num_timesteps, action_masks), None
 
     def evaluate(self, env: EnvLike | None, n_eval_episodes: int, *, deterministic: bool, seed: int) -> Returns:
         """Returns of whole episodes; `env` None: the kind this model learns in. See `evaluate_policy`."""

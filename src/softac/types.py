@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float32]
 Metrics = dict[str, "Tensor"]
-ActionKind = Literal["continuous", "discrete"]
+ActionKind = Literal["continuous", "discrete", "multi_discrete", "masked"]
 Activation = Literal["relu", "tanh", "elu", "silu"]
 # What makes a module [B, C, H, W] -> [B, F] of (C, H, W) and a generator of first weights, or the name of such.
 AsEncoder = str | Callable[[tuple[int, int, int], "torch.Generator"], "torch.nn.Module"]
@@ -61,8 +61,13 @@ class EnvSpec:
         obs_dim: length of a flattened observation.
         action_dim: numbers in one action. Continuous: its coordinates, each in [-1, 1] where the
             policy is bounded; the environment room rescales them to the environment's own bounds
-            and cuts what lies beyond. Discrete: 1, the index of the action from 0.
-        n_actions: how many actions there are to choose from; None where they are continuous.
+            and cuts what lies beyond. Discrete: 1, the index of the action from 0. Several choices at
+            once: the index of each.
+        n_actions: how many actions there are to choose from; None where they are continuous, or several
+            choices at once.
+        choices: how many there are to choose from in each choice; empty where actions are continuous.
+        mask: where in the observation a number for each of them begins, choice after choice: 1 where it is
+            allowed, 0 where not; at least one of each choice is. None: everything is allowed at all times.
         images: those among the numbers of an observation.
         encoder: of the images; see `softac.nets.encoders`.
         normalize: whether networks normalise the other numbers, which they are given as they come.
@@ -71,14 +76,33 @@ class EnvSpec:
     obs_dim: int
     action_dim: int
     n_actions: int | None = None
+    choices: tuple[int, ...] = ()
+    mask: int | None = None
     images: tuple[Image, ...] = field(default=(), repr=False)
     encoder: AsEncoder = field(default="auto", repr=False)
     normalize: bool = field(default=False, repr=False)
 
+    def __post_init__(self) -> None:
+        """One choice is the same, said in either way."""
+        if self.n_actions is not None and not self.choices:
+            object.__setattr__(self, "choices", (self.n_actions,))
+
     @property
     def actions(self) -> ActionKind:
-        """Whether actions are coordinates or choices."""
-        return "continuous" if self.n_actions is None else "discrete"
+        """Whether actions are coordinates, one choice, or several at once."""
+        if not self.choices:
+            return "continuous"
+        return "multi_discrete" if self.n_actions is None else "discrete"
+
+    @property
+    def kinds(self) -> tuple[ActionKind, ...]:
+        """All that an agent must be able to choose from: `actions`, and "masked" where there is a mask."""
+        return (self.actions,) if self.mask is None else (self.actions, "masked")
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that a policy has one of: coordinates, or all there is to choose from."""
+        return sum(self.choices) or self.action_dim
 
     @property
     def numbers(self) -> tuple[slice, ...]:
@@ -190,7 +214,8 @@ class Agent(Protocol):
     """
 
     Config: ClassVar[type[Any]]
-    actions: ClassVar[tuple[ActionKind, ...]]  # the kinds of actions it can choose
+    # The kinds of actions it can choose; "masked": it chooses none that `EnvSpec.mask` forbids.
+    actions: ClassVar[tuple[ActionKind, ...]]
     on_policy: ClassVar[bool]  # learns from each rollout once; otherwise from a replay
     config: Any  # an OnPolicyConfig or an OffPolicyConfig
     device: torch.device

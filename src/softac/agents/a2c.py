@@ -47,7 +47,7 @@ class A2CAgent:
     """
 
     Config = A2CConfig
-    actions = ("continuous", "discrete")
+    actions = ("continuous", "discrete", "multi_discrete", "masked")
     on_policy = True
 
     def __init__(

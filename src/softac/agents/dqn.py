@@ -61,16 +61,17 @@ class DQNAgent:
     """
 
     Config = DQNConfig
-    actions = ("discrete",)
+    actions = ("discrete", "masked")
     on_policy = False
 
     def __init__(
         self, spec: EnvSpec, config: DQNConfig, *, generator: torch.Generator, device: torch.device
     ) -> None:
         self.config, self.device = config, device
-        self.n_actions = cast(int, spec.n_actions)
-        sizes, (_, body) = (spec, self.n_actions), hp.bodies(config)
-        critic = DiscreteCritic(*sizes, n_critics=1, dueling=config.dueling, **body, generator=generator)
+        sizes, (_, body) = (spec, cast(int, spec.n_actions)), hp.bodies(config)
+        critic = DiscreteCritic(
+            *sizes, n_critics=1, dueling=config.dueling, masked=True, **body, generator=generator
+        )
         self.critic = Learner(critic.to(device), config.learning_rate)
         self.target_critic = deepcopy(critic).requires_grad_(False)
         self.n_updates = torch.zeros((), dtype=torch.int64)
@@ -79,7 +80,8 @@ class DQNAgent:
         """Actions `[B, 1]` for `obs` `[B, O]`: the best, or the random one where the noise has one."""
         with torch.no_grad():
             best = self.critic(obs)[0].argmax(-1, keepdim=True).float()
-            return best if noise is None else torch.where(noise >= 0.0, noise, best)
+            action: Tensor = best if noise is None else self.critic.module.explored(obs, noise, best)
+            return action
 
     def operations(self, obs: Operation) -> Operation:
         """`act` without noise as plain operations, to be exported."""
@@ -88,7 +90,7 @@ class DQNAgent:
     def act_noise(self, batch_size: int, generator: torch.Generator, moment: Moment) -> Tensor:
         """Random actions `[B, 1]` with probability epsilon, elsewhere -1."""
         explore = torch.rand(batch_size, 1, generator=generator) < self.epsilon(moment.step)
-        action = torch.randint(self.n_actions, (batch_size, 1), generator=generator)
+        action = torch.randint(self.critic.module.random_below, (batch_size, 1), generator=generator)
         return torch.where(explore, action, -1).float().to(self.device)
 
     def epsilon(self, step: int) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from softac.agents.registry import algorithm_name, serving
+from softac.agents.registry import algorithm_name, find_agent, serving
 from softac.errors import ConfigError, either
 from softac.learning.parts import networks
 from softac.learning.standardise import Standardise
@@ -17,6 +17,13 @@ from softac.nets.reading import Encoded
 from softac.types import Agent, EnvSpec
 
 log = logging.getLogger("softac")
+
+CHOOSES = {
+    "continuous": "continuous ones (a Box)",
+    "discrete": "discrete ones (Discrete)",
+    "multi_discrete": "several at once (MultiDiscrete)",
+}
+EXPECTED = {"multi_discrete": "several discrete", "masked": "masked"}
 
 
 def make_agent(
@@ -78,17 +85,23 @@ def require_served(agent_class: type[Any], spec: EnvSpec, env: str) -> None:
     Raises:
         ConfigError: the actions of `env` are not of its kind; the message has the algorithms that serve it.
     """
-    if spec.actions not in agent_class.actions:
-        given, wanted = (
-            (f"{spec.n_actions} discrete actions", "continuous ones (a Box)")
-            if spec.actions == "discrete"
-            else ("continuous actions", "discrete ones (Discrete)")
-        )
-        raise ConfigError(
-            f"{env} has {given} and {algorithm_name(agent_class)} chooses {wanted}",
-            f"expected an algorithm for {spec.actions} actions",
-            f"choose {either(serving(spec.actions))}",
-        )
+    missing = [kind for kind in spec.kinds if kind not in agent_class.actions]
+    if not missing:
+        return
+    given = {
+        "continuous": "continuous actions",
+        "discrete": f"{spec.n_actions} discrete actions",
+        "multi_discrete": f"{len(spec.choices)} discrete choices at once",
+        "masked": "an action mask",
+    }[missing[0]]
+    kinds = [CHOOSES[kind] for kind in agent_class.actions if kind in CHOOSES]
+    wanted = f"chooses {' or '.join(kinds)}" if missing[0] != "masked" else "takes none"
+    able = [name for name in serving(spec.actions) if set(spec.kinds) <= set(find_agent(name).actions)]
+    raise ConfigError(
+        f"{env} has {given} and {algorithm_name(agent_class)} {wanted}",
+        f"expected an algorithm for {EXPECTED.get(missing[0], spec.actions)} actions",
+        f"choose {either(able)}",
+    )
 
 
 def find_device(name: str) -> torch.device:

@@ -69,7 +69,7 @@ class PPOAgent:
     """
 
     Config = PPOConfig
-    actions = ("continuous", "discrete")
+    actions = ("continuous", "discrete", "multi_discrete", "masked")
     on_policy = True
 
     def __init__(

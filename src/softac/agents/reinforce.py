@@ -67,7 +67,7 @@ class REINFORCEAgent:
     """
 
     Config = REINFORCEConfig
-    actions = ("continuous", "discrete")
+    actions = ("continuous", "discrete", "multi_discrete", "masked")
     on_policy = True
 
     def __init__(

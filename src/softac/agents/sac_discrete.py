@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from softac import config as hp
+from softac.equations.choices import forbidden_entropy
 from softac.equations.losses import discrete_policy_loss, discrete_soft_value, q_loss, soft_reward, td_target
 from softac.errors import ConfigError
 from softac.learning.learner import Learner, polyak_
@@ -48,7 +49,7 @@ class SACDiscreteConfig:
         float | str,
         AfterValidator(hp.parse_target_entropy),
         Field(
-            description='entropy asked for, nats between 0 and log(n actions); "auto" is half of the latter',
+            description='entropy asked for, nats between 0 and log(n actions); "auto": half of log(n allowed)',
             json_schema_extra={"expected": '"auto" or a number of nats between 0 and log(n actions)'},
         ),
     ] = "auto"
@@ -73,7 +74,7 @@ class SACDiscreteAgent:
     """
 
     Config = SACDiscreteConfig
-    actions = ("discrete",)
+    actions = ("discrete", "masked")
     on_policy = False
 
     def __init__(
@@ -90,6 +91,7 @@ class SACDiscreteAgent:
         self.target_critic = deepcopy(critic).requires_grad_(False)
         target = feasible_target_entropy(config.target_entropy, self.n_actions)
         self.temperature = Temperature(config.ent_coef, target, config.ent_coef_learning_rate or rate, device)
+        self.share = AUTO_SHARE if spec.mask is not None and config.target_entropy == "auto" else 0.0
         self.n_updates = torch.zeros((), dtype=torch.int64)
 
     def act(self, obs: Tensor, noise: Tensor | None) -> Tensor:
@@ -138,7 +140,8 @@ class SACDiscreteAgent:
         entropy = policy.entropy().detach()
         self.actor.descend(actor_loss)
 
-        alpha_loss = self.temperature.descend(-entropy)
+        spared = self.share * forbidden_entropy(policy.log_probs().detach()) if self.share else 0.0
+        alpha_loss = self.temperature.descend(-spared - entropy)
 
         if move_targets:
             polyak_(self.target_critic.parameters(), self.critic.parameters, self.config.tau)
@@ -165,7 +168,7 @@ class SACDiscreteAgent:
 
 
 def feasible_target_entropy(target: float | str, n_actions: int) -> float:
-    """The target in nats; "auto" is half of log n.
+    """The target in nats; "auto" is half of log n, and where a mask leaves k of the n actions, half of log k.
 
     At log n or beyond only the uniform policy satisfies it and alpha grows without end; at 0 or below
     every policy does and alpha vanishes.

@@ -87,7 +87,7 @@ class Display(logging.Handler):
         self._count(now, training.steps)
         if training.collector.recent:
             recent = training.collector.recent
-            self.latest["rollout/ep_rew_mean"] = sum(r for r, _ in recent) / len(recent)
+            self.latest["rollout/ep_rew_mean"] = sum(r for r, *_ in recent) / len(recent)
         if self.live is not None:
             self.live.update(self._panel(), refresh=True)
 

@@ -15,6 +15,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from softac.envs.flat import item
+from softac.envs.masks import allowing_all, misfit_of_mask
 from softac.envs.spaces import Spaces
 from softac.envs.vector import FLOAT32_MAX, EnvFault, Step
 from softac.errors import ConfigError
@@ -85,7 +86,7 @@ class BatchVectorEnv:
             obs = self.batch.reset(mask, np.where(mask, seed, 0))
         except Exception as error:
             raise EnvFault(f"raised {described(error)} in reset") from error
-        first = self._row(_mapped(on_host, obs), index)
+        first = self._row(_mapped(on_host, obs), index, ended=False)
         self._ready.pop(index, None)
         self._broken.discard(index)
         return first
@@ -127,7 +128,7 @@ class BatchVectorEnv:
             try:
                 if not abs(rewards[i]) <= FLOAT32_MAX:
                     raise EnvFault(f"returned the reward {rewards[i]}, not a finite float32")
-                row = self._row(hosted, i)
+                row = self._row(hosted, i, ended=bool(terminated[i]))
             except EnvFault as fault:
                 raise EnvFault(f"is stepped together with environment {i}, which {fault}") from None
             answers[i] = (
@@ -137,7 +138,7 @@ class BatchVectorEnv:
         self._ready = answers
         self._broken.clear()
 
-    def _row(self, obs: Any, i: int) -> FloatArray:
+    def _row(self, obs: Any, i: int, *, ended: bool) -> FloatArray:
         """The observation of one environment, flattened."""
         try:
             flat: FloatArray = self.spaces.flatten(item(self.spaces.observation_space, obs, i)).copy()
@@ -145,6 +146,10 @@ class BatchVectorEnv:
             raise EnvFault(f"returned an observation that does not fit its space: {described(error)}") from None
         if not np.isfinite(flat).all():
             raise EnvFault(f"returned an observation with {self.spaces.infinite(flat)}")
+        if ended:
+            return allowing_all(self.spaces.spec, flat)
+        if wrong := misfit_of_mask(self.spaces.spec, flat):
+            raise EnvFault(f"returned {wrong}")
         return flat
 
 

@@ -63,11 +63,12 @@ class Block:
         self.state = array(np.uint8, num_envs)
         self.terminated = array(np.uint8, num_envs)
         self.truncated = array(np.uint8, num_envs)
+        self.success = array(np.uint8, num_envs)  # 0: the environment does not say; 1: no; 2: yes
 
     @staticmethod
     def row_bytes(obs_dim: int, action_dim: int) -> int:
         """The bytes of one environment."""
-        return 3 * 8 + 4 * (obs_dim + action_dim) + 3
+        return 3 * 8 + 4 * (obs_dim + action_dim) + 4
 
 
 def frame(message: dict[str, Any]) -> bytes:

@@ -58,7 +58,7 @@ class ActionForm:
         dtype: by NumPy's name.
         low: the bounds of each number, flattened; empty where actions are discrete.
         high: likewise.
-        n: how many discrete actions there are; 0 where they are continuous.
+        n: how many discrete actions there are; 0 where they are continuous, or several choices at once.
         start: the first of them.
     """
 

@@ -8,7 +8,10 @@ from gymnasium import spaces
 
 from softac.envs.flat import flat_size
 from softac.envs.images import require_at_most_four_dimensions
+from softac.envs.masks import choices_of
 from softac.errors import ConfigError
+
+ActionSpace = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 
 # Beyond this a bound says "any number": the policy covers the whole range from its first step.
 LARGEST_BOUND = 1e6
@@ -46,26 +49,23 @@ def check_observation_space(space: gym.Space[Any], where: str = "observations") 
         )
 
 
-def checked_action_space(space: gym.Space[Any]) -> spaces.Box | spaces.Discrete:
+def checked_action_space(space: gym.Space[Any]) -> ActionSpace:
     """The space, if some algorithm here can act in it; else ConfigError."""
-    if isinstance(space, spaces.Discrete):
-        if space.n > MOST_ACTIONS:
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        if not (n := sum(choices_of(space))):
+            raise ConfigError("the action space is empty", "expected at least one choice", "add one")
+        if n > MOST_ACTIONS:
             raise ConfigError(
-                f"there are {space.n:,} discrete actions",
+                f"there are {n:,} discrete actions",
                 f"expected at most {MOST_ACTIONS:,}, each with a value of its own",
                 "choose among fewer, or declare a Box",
             )
         return space
     if not isinstance(space, spaces.Box):
-        hint = (
-            "number all combinations as one Discrete"
-            if isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary)
-            else "flatten them"
-        )
         raise ConfigError(
             f"actions are of kind {type(space).__name__}",
-            "expected a Box of finite bounds (continuous actions) or Discrete",
-            f"{hint} with a gymnasium.ActionWrapper",
+            "expected a Box of finite bounds (continuous actions), Discrete, MultiDiscrete or MultiBinary",
+            "flatten them with a gymnasium.ActionWrapper",
         )
     if not np.issubdtype(space.dtype, np.floating):
         raise ConfigError(

@@ -16,6 +16,7 @@ from gymnasium.error import DependencyNotInstalled, UnregisteredEnv
 
 from softac.envs.batched import BatchEnv
 from softac.envs.foreign import home_of, refusal
+from softac.envs.masks import observe_mask
 from softac.envs.rendering import EGL_PACKAGES, has_display, has_egl
 from softac.envs.vector import InProcessVectorEnv
 from softac.errors import ConfigError, EnvironmentFailed, missing_extra, nearest
@@ -44,7 +45,8 @@ def make_env(
 
     Args:
         env: a registered id such as "Pendulum-v1", a function that returns an environment, or an
-            environment, which is returned as it is.
+            environment. Where it says which actions are allowed, its observations have that as a part
+            (`softac.envs.masks`); otherwise an environment is returned as it is.
         env_kwargs: keyword arguments for the environment.
         render_mode: Gymnasium's render mode, e.g. "rgb_array".
         trust_module: accept "module:Env-v0", which imports the module. Pass True only for an id
@@ -66,10 +68,10 @@ def make_env(
                 "expected an id or a function",
                 "pass one, or make the environment with these arguments",
             )
-        return env
+        return observe_mask(env)
     if isinstance(env, str):
         _require_registered(env, trust_module)
-    return _made(env, kwargs)
+    return observe_mask(_made(env, kwargs))
 
 
 def _made(env: Any, kwargs: dict[str, Any]) -> Env:

@@ -67,9 +67,11 @@ def seen(space: gym.Space[Any]) -> Iterator[tuple[str, str]]:
                 yield name, str(part)
 
 
-def acted(space: spaces.Box | spaces.Discrete) -> str:
+def acted(space: gym.Space[Any]) -> str:
     """What an agent acts in."""
-    if isinstance(space, spaces.Discrete):
+    if isinstance(space, spaces.MultiBinary):
+        return f"MultiBinary {space.shape}"  # which prints its size as it was given, 2 or (2,)
+    if not isinstance(space, spaces.Box):
         return str(space)
     bounds = [(f"{low:g}", f"{high:g}") for low, high in zip(space.low.ravel(), space.high.ravel(), strict=True)]
     alike = len(set(bounds)) == 1

@@ -224,7 +224,8 @@ class ProcessVectorEnv:
         elif what == State.STEP:
             action, copied = block.action[i].tobytes(), obs.copy()
             ends = bool(block.terminated[i]), bool(block.truncated[i])
-            step = Step(copied, reward, *ends, when=float(block.when[i]))
+            success = None if block.success[i] == 0 else bool(block.success[i] == 2)
+            step = Step(copied, reward, *ends, success, when=float(block.when[i]))
             self._ready[i] = action, step
             self._note(i, action, copied)
 

@@ -13,6 +13,7 @@ from softac.envs.flat import flat_size, flatten, item
 from softac.envs.images import images_of, read_with
 from softac.envs.learnable import check_observation_space, checked_action_space
 from softac.envs.leaves import coordinates, inside, leaves
+from softac.envs.masks import choices_of, misfit_of_mask, place_of_mask, with_mask
 from softac.envs.misfit import acted, misfit, seen
 from softac.errors import CheckpointError, ConfigError
 from softac.types import AsEncoder, EnvSpec, FloatArray
@@ -25,8 +26,8 @@ class Spaces:
 
     Args:
         observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of them.
-        action_space: a Box of finite bounds (any shape, any float type, bounds per dimension), or
-            Discrete.
+        action_space: a Box of finite bounds (any shape, any float type, bounds per dimension),
+            Discrete, MultiDiscrete or MultiBinary.
 
     Raises:
         ConfigError: no algorithm here can learn on one of them; the message has the remedy.
@@ -37,13 +38,16 @@ class Spaces:
         self.observation_space = observation_space
         self.action_space = checked_action_space(action_space)
         obs_dim, images = flat_size(observation_space), images_of(observation_space)
-        if isinstance(self.action_space, spaces.Discrete):
-            self.low = self.high = np.zeros(0)
-            self.spec = EnvSpec(obs_dim, 1, int(self.action_space.n), images)
-        else:
+        if isinstance(self.action_space, spaces.Box):
             self.low = self.action_space.low.astype(np.float64).ravel()
             self.high = self.action_space.high.astype(np.float64).ravel()
             self.spec = EnvSpec(obs_dim, self.low.size, images=images)
+        else:
+            self.low = self.high = np.zeros(0)
+            choices = choices_of(self.action_space)
+            n_actions = choices[0] if isinstance(self.action_space, spaces.Discrete) else None
+            mask = place_of_mask(observation_space, choices)
+            self.spec = EnvSpec(obs_dim, len(choices), n_actions, choices, mask, images=images)
 
     def read_with(self, encoder: AsEncoder, *, normalize: bool) -> EnvSpec:
         """The spec for networks that read images with this encoder; see `softac.envs.images.read_with`."""
@@ -57,14 +61,16 @@ class Spaces:
         """
         return flatten(self.observation_space, obs)
 
-    def flatten_batch(self, obs: Any) -> tuple[FloatArray, bool]:
+    def flatten_batch(self, obs: Any, action_masks: Any = None) -> tuple[FloatArray, bool]:
         """One observation or a batch of them as `[B, obs_dim]`, and whether it was a batch.
 
         Raises:
             ValueError: it is neither.
+            ConfigError: its mask is missing, see `softac.envs.masks.with_mask`.
         """
         if called := self._returned_by(obs):
             raise ValueError(called)
+        obs = with_mask(self.observation_space, self.spec, obs, action_masks)
         space = self.observation_space
         try:
             parts = [(part, inside(obs, path)) for _, path, part in leaves(space)]
@@ -82,7 +88,7 @@ class Spaces:
             flat = self.flatten(obs)
         except Exception:  # as above
             raise ValueError(self.misfit(obs)) from None
-        if wrong := self.infinite(flat):
+        if wrong := self.infinite(flat) or misfit_of_mask(self.spec, flat):
             raise ValueError(wrong)
         return flat
 
@@ -125,22 +131,25 @@ class Spaces:
         """An action `[A]` of the agent as the environment takes it.
 
         Coordinates are scaled from [-1, 1] to the environment's own bounds, shape and dtype and cut
-        there; the index of a discrete action is counted from the space's start.
+        there; the index of a discrete action, or of each of several, is counted from the space's start.
         """
         space = self.action_space
         if isinstance(space, spaces.Discrete):
             return space.start + space.dtype.type(action[0])
+        if not isinstance(space, spaces.Box):
+            first = space.start if isinstance(space, spaces.MultiDiscrete) else 0
+            return (action.reshape(space.shape) + first).astype(space.dtype)
         scaled = self.low + 0.5 * (action.astype(np.float64) + 1.0) * (self.high - self.low)
         # Cut before it is rounded: what lies far beyond may be too large for float32.
         return np.minimum(np.maximum(scaled, self.low), self.high).reshape(space.shape).astype(space.dtype)
 
     def require_actions(self, actions: NDArray[Any]) -> None:
         """Raise ValueError where no agent can have chosen `actions` `[..., A]`."""
-        n = self.spec.n_actions
+        n = self.spec.choices
         if not np.isfinite(actions).all():
             raise ValueError("actions that are not finite")
-        if n is not None and not ((actions >= 0) & (actions < n) & (actions == np.floor(actions))).all():
-            raise ValueError(f"actions that are not indices below {n}")
+        if n and not ((actions >= 0) & (actions < np.array(n)) & (actions == np.floor(actions))).all():
+            raise ValueError(f"actions that are not indices below {', '.join(map(str, dict.fromkeys(n)))}")
 
     def to_json(self) -> dict[str, Any]:
         """Both spaces as plain data."""

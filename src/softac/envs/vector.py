@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 
+from softac.envs.masks import allowing_all, misfit_of_mask
 from softac.envs.spaces import Spaces, spaces_of
 from softac.errors import ConfigError, SoftacError
 from softac.types import FloatArray
@@ -22,6 +23,7 @@ OBSERVATION = "a finite observation of the declared shape"
 ANSWER = "a finite answer of the declared shape"
 FIVE = "five values: observation, reward, terminated, truncated, info"
 SINCE = "as in Gymnasium, and in gym since 0.26"
+SUCCESS = "is_success"  # of info, as in Gymnasium-Robotics and Stable-Baselines3
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 log = logging.getLogger("softac.envs")
@@ -48,6 +50,7 @@ class Step:
     reward: float
     terminated: bool
     truncated: bool
+    success: bool | None = None  # at the end of an episode, `info["is_success"]`, if the environment says it
     when: float = field(default_factory=time.monotonic, compare=False)  # in seconds of the monotonic clock
 
 
@@ -123,7 +126,7 @@ class InProcessVectorEnv:
         if not isinstance(answer, tuple) or len(answer) != 2:
             wanted = f"two values, observation and info, {SINCE}"
             raise EnvFault(f"returned {_size(answer)} from reset, not 2 values", wanted)
-        return self._checked(answer[0], OBSERVATION)
+        return self._allowed(self._checked(answer[0], OBSERVATION), OBSERVATION)
 
     def step(self, first: int, actions: FloatArray) -> Iterator[Step]:
         """Advance environments first, first + 1, ... by one action `[A]` in [-1, 1] each."""
@@ -152,7 +155,7 @@ class InProcessVectorEnv:
     def _read(self, answer: Any) -> Step:
         if not isinstance(answer, tuple) or len(answer) != 5:
             raise EnvFault(f"returned {_size(answer)} from step, not 5", f"{FIVE}, {SINCE}")
-        obs, reward, terminated, truncated, _ = answer
+        obs, reward, terminated, truncated, info = answer
         if not (isinstance(terminated, bool | np.bool_) and isinstance(truncated, bool | np.bool_)):
             flags = f"terminated={terminated!r:.40}, truncated={truncated!r:.40}"
             raise EnvFault(f"returned {flags}, not booleans", f"{FIVE}, {SINCE}")
@@ -162,7 +165,16 @@ class InProcessVectorEnv:
             raise EnvFault(f"returned the reward {reward!r:.100}, not a number") from None
         if not abs(reward) <= FLOAT32_MAX:
             raise EnvFault(f"returned the reward {reward}, not a finite float32")
-        return Step(self._checked(obs), reward, bool(terminated), bool(truncated))
+        flat = self._checked(obs)
+        if self.spaces.spec.mask is not None:
+            flat = allowing_all(self.spaces.spec, flat) if terminated else self._allowed(flat)
+        success = _success(info) if terminated or truncated else None
+        return Step(flat, reward, bool(terminated), bool(truncated), success)
+
+    def _allowed(self, flat: FloatArray, expected: str = ANSWER) -> FloatArray:
+        if wrong := misfit_of_mask(self.spaces.spec, flat):
+            raise EnvFault(f"returned {wrong}", f"{expected}, and at least one action to choose")
+        return flat
 
     def _checked(self, obs: Any, expected: str = ANSWER) -> FloatArray:
         try:
@@ -186,6 +198,15 @@ def _number(reward: Any) -> float:
     if isinstance(reward, str | bytes):
         raise TypeError("a text")
     return float(reward.item() if hasattr(reward, "item") else reward)
+
+
+def _success(info: Any) -> bool | None:
+    """Whether the task has been solved; None where the environment does not say so."""
+    try:
+        said = info[SUCCESS]
+        return None if said is None else bool(said)
+    except (KeyError, TypeError, ValueError):  # nothing depends on it
+        return None
 
 
 def _close(env: gym.Env[Any, Any]) -> None:

@@ -160,6 +160,7 @@ class _Worker:
             (step,) = self.envs.step(own, block.action[i : i + 1].copy())
             block.obs[i], block.reward[i] = step.obs, step.reward
             block.terminated[i], block.truncated[i], block.when[i] = step.terminated, step.truncated, step.when
+            block.success[i] = 0 if step.success is None else 1 + step.success
 
     def _next(self) -> bytes:
         try:

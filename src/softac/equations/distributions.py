@@ -8,6 +8,7 @@ All tensors are batch first: parameters and actions are `[..., D]`, log-densitie
     Deterministic     one action                               rsample, log_prob, mode
     Categorical       one of A actions, as an integer          sample, log_prob, mode, entropy
     IndexedCategorical  the same, as a row of one number       sample, log_prob, mode, entropy
+    MultiCategorical  several choices at once, as a row of as many   sample, log_prob, mode, entropy
 
 The noise is an argument of both ways to sample. From `rsample` the action is differentiable in the
 parameters. From `sample` it is a constant, and the gradient of its log-density is the score. Lists and
@@ -349,6 +350,48 @@ class IndexedCategorical:
         return Categorical(self.logits).entropy()
 
 
+@dataclass(frozen=True)
+class MultiCategorical:
+    """Several choices at once, independent of each other: a product of `Categorical`s with one log-probability.
+
+    Actions are rows of one index for each choice.
+
+    Args:
+        logits: `[..., A_1 + ... + A_D]`, unnormalised, choice after choice.
+        choices: (A_1, ..., A_D), how many there are to choose from in each.
+    """
+
+    logits: Tensor
+    choices: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        _take(self, "logits")
+
+    def _factors(self) -> list[Categorical]:
+        return [Categorical(logits) for logits in torch.split(self.logits, list(self.choices), -1)]
+
+    def sample(self, noise: Numbers) -> tuple[Tensor, Tensor]:
+        """Map `noise` like the logits, drawn from U(0, 1), to an action `[..., D]` and its log-probability."""
+        noises = torch.split(tensor(noise, "noise"), list(self.choices), -1)
+        drawn = [factor.sample(part) for factor, part in zip(self._factors(), noises, strict=True)]
+        action = torch.stack([index for index, _ in drawn], -1).to(self.logits.dtype)
+        return action, torch.stack([log_prob for _, log_prob in drawn], -1).sum(-1)
+
+    def log_prob(self, action: Numbers) -> Tensor:
+        """Log-probability `[...]` of given actions `[..., D]`: the sum over the choices."""
+        indices = tensor(action, "action").unbind(-1)
+        each = [factor.log_prob(index) for factor, index in zip(self._factors(), indices, strict=True)]
+        return torch.stack(each, -1).sum(-1)
+
+    def mode(self) -> Tensor:
+        """The most probable action `[..., D]`."""
+        return torch.stack([factor.mode() for factor in self._factors()], -1).to(self.logits.dtype)
+
+    def entropy(self) -> Tensor:
+        """In nats, `[...]`: the sum over the choices."""
+        return torch.stack([factor.entropy() for factor in self._factors()], -1).sum(-1)
+
+
 def _log_normal(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     standardised = (u - mean) * (-log_std).exp()
     return (-0.5 * standardised.square() - log_std - HALF_LOG_2PI).sum(-1)
@@ -381,4 +424,6 @@ def _atanh(action: Numbers) -> Tensor:
 
 
 def _gumbel_argmax(logits: Tensor, uniform: Tensor) -> Tensor:
+    # 0, which a generator gives once in 2^24 times, would make a possible choice as impossible as a forbidden one.
+    uniform = uniform.clamp_min(torch.finfo(uniform.dtype).tiny)
     return (logits - (-uniform.log()).log()).argmax(-1)

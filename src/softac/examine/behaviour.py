@@ -90,12 +90,13 @@ def act(trial: Trial) -> Iterator[Finding]:
     """Actions come from the observation and the noise alone, and within bounds."""
     agent = trial.build(0)
     for size, scale in ((1, 1.0), (N_ENVS, 1.0), (32, 100.0)):
-        obs = scale * torch.randn(size, trial.spec.obs_dim, generator=stream(2)).to(trial.device)
+        obs = trial.observations((size,), stream(2), scale).to(trial.device)
         before = obs.clone()
         for noise in (None, trial.call(agent, "act_noise", size, stream(1), Moment(0))):
             action = trial.call(agent, "act", obs, noise)
             call = f"act(obs {tuple(obs.shape)}, {'None' if noise is None else 'noise'})"
             _require_action(trial, action, size, call)
+            _require_allowed(trial, action, obs, call)
             if not torch.equal(obs, before):
                 raise trial.fault(f"{call} wrote into the observations", "them as they were", "work on a copy")
             if not same(action, trial.call(agent, "act", obs, noise)):
@@ -104,8 +105,8 @@ def act(trial: Trial) -> Iterator[Finding]:
                     "an action that depends on the agent, the observation and the noise alone",
                     REMEDIES["act"],
                 )
-    n = trial.spec.n_actions
-    what = f"indices below {n}" if n else "unbounded" if trial.agent_class.on_policy else "in [-1, 1]"
+    n = trial.spec.choices
+    what = f"indices below {_each(n)}" if n else "unbounded" if trial.agent_class.on_policy else "in [-1, 1]"
     yield trial.ok(f"act gives float32 [B, {trial.spec.action_dim}], {what}, the same bits twice")
 
 
@@ -120,7 +121,7 @@ def act_log_prob(trial: Trial) -> Iterator[Finding]:
             "log pi of the actions that act chooses",
             "add act_log_prob(self, obs, noise), or take the field away",
         )
-    obs = torch.randn(N_ENVS, trial.spec.obs_dim, generator=stream(2)).to(trial.device)
+    obs = trial.observations((N_ENVS,), stream(2)).to(trial.device)
     noise = trial.call(agent, "act_noise", N_ENVS, stream(1), Moment(0))
     found, again = (trial.call(agent, "act_log_prob", obs, noise) for _ in range(2))
     sound = isinstance(found, Tensor) and found.shape == (N_ENVS,) and found.is_floating_point()
@@ -134,15 +135,15 @@ def act_log_prob(trial: Trial) -> Iterator[Finding]:
 
 
 def _require_action(trial: Trial, action: Any, size: int, call: str) -> None:
-    shape, n = (size, trial.spec.action_dim), trial.spec.n_actions
+    shape, n = (size, trial.spec.action_dim), trial.spec.choices
     if not isinstance(action, Tensor) or action.shape != shape:
         given = f"shape {tuple(action.shape)}" if isinstance(action, Tensor) else f"a {type(action).__name__}"
-        meant = "the coordinates" if n is None else "the index"
+        meant = "the index" if n else "the coordinates"
         raise trial.fault(
             f"{call} returned {given}", f"a tensor {list(shape)}: {meant} of each action", "reshape it"
         )
     if action.dtype != torch.float32:
-        last = "compute in float32" if n is None else "return index.float()"
+        last = "return index.float()" if n else "compute in float32"
         raise trial.fault(f"{call} returned {action.dtype}", "float32, as a replay holds it", last)
     if action.device.type != trial.device.type:
         raise trial.fault(
@@ -156,18 +157,32 @@ def _require_action(trial: Trial, action: Any, size: int, call: str) -> None:
             "finite ones, also for observations in the hundreds",
             "bound what exp or log get",
         )
-    if n is not None and not ((action >= 0) & (action < n) & (action == action.floor())).all():
+    below = torch.tensor(n, device=action.device) if n else torch.inf
+    if n and not ((action >= 0) & (action < below) & (action == action.floor())).all():
         raise trial.fault(
             f"{call} returned numbers from {action.min():.4g} to {action.max():.4g}",
-            f"whole numbers from 0 to {n - 1}",
+            f"whole numbers from 0, below {_each(n)}",
             "count actions from 0; the environment's own start is added for it",
         )
-    if n is None and not trial.agent_class.on_policy and not (action.abs() <= 1.0).all():
+    if not n and not trial.agent_class.on_policy and not (action.abs() <= 1.0).all():
         raise trial.fault(
             f"{call} returned numbers from {action.min():.4g} to {action.max():.4g}",
             "coordinates in [-1, 1], which are scaled to the environment's bounds",
             "squash them with tanh, and clamp(-1.0, 1.0) after adding noise",
         )
+
+
+def _require_allowed(trial: Trial, action: Tensor, obs: Tensor, call: str) -> None:
+    if trial.spec.mask is not None and not (trial.masks(obs).gather(-1, action.long()) == 1.0).all():
+        raise trial.fault(
+            f"{call} returned an action that its mask forbids",
+            "none, with or without noise: spec.mask says where in the observation the mask is",
+            'give forbidden actions the score minus infinity, or take "masked" out of `actions`',
+        )
+
+
+def _each(choices: tuple[int, ...]) -> str:
+    return " and ".join(map(str, choices))
 
 
 def update(trial: Trial) -> Iterator[Finding]:

@@ -10,8 +10,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from softac.config import (
-    BatchSize,
     BufferSize,
+    Count,
     Gamma,
     LearningStarts,
     RolloutLength,
@@ -20,6 +20,7 @@ from softac.config import (
     fields,
     make_config,
 )
+from softac.errors import either
 from softac.examine.findings import Finding
 from softac.examine.trial import Fault, signature
 from softac.types import ActionKind, Agent, OffPolicyConfig, OnPolicyConfig
@@ -28,7 +29,7 @@ from softac.words import described
 RANGES: dict[str, Any] = {
     "buffer_size": BufferSize,
     "learning_starts": LearningStarts,
-    "batch_size": BatchSize,
+    "batch_size": Count,
     "gamma": Gamma,
     "n_steps": RolloutLength,
     "train_freq": TrainFreq,
@@ -58,7 +59,7 @@ def members(agent_class: Any) -> Iterator[Finding]:
         raise Fault(
             f"actions is {kinds!r}",
             "a tuple of the kinds of actions it can choose",
-            'write actions = ("continuous",), ("discrete",) or both',
+            f"write a tuple of {either(get_args(ActionKind))}",
         )
     if not isinstance(on_policy, bool):
         raise Fault(

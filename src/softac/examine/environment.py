@@ -12,6 +12,7 @@ from softac.errors import ConfigError
 from softac.examine import verdicts
 from softac.examine.findings import Finding
 from softac.examine.generators import process_generators
+from softac.examine.goals import hindsight
 from softac.examine.pays import update_seconds, worth
 from softac.examine.random_steps import Log, Spy, roll
 from softac.examine.repetition import TRACE, repetition
@@ -81,6 +82,7 @@ def _examine(
             *verdicts.rewards(log),
             *verdicts.observations(log),
             *verdicts.manners(log),
+            *hindsight(source, seen, log),
             *verdicts.cost(seen, log),
             *worth(log.seconds / max(log.steps, 1), update_seconds(seen.spec), usable_cores()),
         ]

@@ -70,17 +70,20 @@ def roll(envs: InProcessVectorEnv, spy: Spy, log: Log, steps: int) -> None:
     rng = np.random.default_rng(0)
     episode, length, before = 0, 0, None
     log.starts.append(envs.reset(0, episode))
+    obs = log.starts[0]
     for _ in range(steps):
         before = _arrays(log, spy.obs, before)
-        (step,) = envs.step(0, random_action(rng, log.spaces)[None])
-        log.obs.append(step.obs)
+        (step,) = envs.step(0, random_action(rng, log.spaces, obs)[None])
+        obs = step.obs
+        log.obs.append(obs)
         log.rewards.append(step.reward)
         length += 1
         if step.terminated or step.truncated:
             log.lengths.append(length)
             log.terminated.append(step.terminated)
             episode, length = episode + 1, 0
-            log.starts.append(envs.reset(0, episode))
+            obs = envs.reset(0, episode)
+            log.starts.append(obs)
     _arrays(log, spy.obs, before)
     log.seconds, log.over = spy.seconds, True
 
@@ -97,8 +100,12 @@ def _arrays(log: Log, obs: Any, before: list[Any] | None) -> list[Any]:
     return arrays
 
 
-def random_action(rng: np.random.Generator, seen: Spaces) -> FloatArray:
-    """An action `[A]` as an agent gives it."""
-    n = seen.spec.n_actions
-    drawn = rng.uniform(-1.0, 1.0, seen.spec.action_dim) if n is None else rng.integers(n, size=1)
-    return drawn.astype(np.float32)
+def random_action(rng: np.random.Generator, seen: Spaces, obs: FloatArray) -> FloatArray:
+    """An action `[A]` as an agent gives it, one that the mask of `obs` `[O]` allows."""
+    spec = seen.spec
+    if not spec.choices:
+        return rng.uniform(-1.0, 1.0, spec.action_dim).astype(np.float32)
+    if spec.mask is None:
+        return rng.integers(spec.choices).astype(np.float32)
+    masks = np.split(obs[spec.mask : spec.mask + spec.outputs], np.cumsum(spec.choices)[:-1])
+    return np.array([rng.choice(np.flatnonzero(mask)) for mask in masks], np.float32)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from softac.envs import InProcessVectorEnv
-from softac.envs.probes import ENVIRONMENTS, PROBES
+from softac.envs.flat import item
+from softac.envs.probes import ENVIRONMENTS, PROBES, drawn
 from softac.examine import behaviour
 from softac.examine.findings import Finding
 from softac.examine.reach import different, graph, overlap
@@ -99,9 +100,9 @@ def _require_predictions(trial: Trial, model: Model) -> None:
     space, obs_space = model.spaces.action_space, model.spaces.observation_space
     rng = np.random.default_rng(0)
     for deterministic in (True, False):
-        batch = rng.normal(size=(N_ENVS, *(obs_space.shape or ())))
+        batch = drawn(obs_space, N_ENVS, rng)
         actions, _ = model.predict(batch, deterministic=deterministic)
-        single, _ = model.predict(batch[0], deterministic=deterministic)
+        single, _ = model.predict(item(obs_space, batch, 0), deterministic=deterministic)
         if outside := [action for action in (single, *actions) if not space.contains(action)]:
             raise trial.fault(
                 f"predict returned {outside[0]!r}", f"an action of {space}", "look at what act returns for it"

@@ -1,6 +1,6 @@
 """Does an environment repeat itself: one episode, played twice in it and once in a new one?"""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -33,14 +33,12 @@ def repetition(
     Raises:
         EnvFault: the environment failed.
     """
-    rng = np.random.default_rng(1)
-    actions = [random_action(rng, envs.spaces) for _ in range(steps)]
-    first, again = (_play(envs, TRACE_SEED, actions) for _ in range(2))
+    first, again = (_play(envs, steps) for _ in range(2))
     at = _parting(first, again)
     if at is None:
         fresh = source.make() if source.repeatable else env
         # A function may return one environment again and again.
-        at = None if fresh is env else _parting(first, _play_and_close(fresh, actions))
+        at = None if fresh is env else _parting(first, _play_and_close(fresh, steps))
         yield _carried(at) if at is not None else _deterministic(len(first) - 1)
     else:
         yield _unlike(at)
@@ -88,20 +86,21 @@ def _deterministic(steps: int) -> Finding:
     )
 
 
-def _play(envs: InProcessVectorEnv, seed: int, actions: Sequence[FloatArray]) -> Trace:
-    trace: Trace = [(envs.reset(0, seed), 0.0, False, False)]
-    for action in actions:
-        (step,) = envs.step(0, action[None])
+def _play(envs: InProcessVectorEnv, steps: int) -> Trace:
+    rng = np.random.default_rng(1)
+    trace: Trace = [(envs.reset(0, TRACE_SEED), 0.0, False, False)]
+    for _ in range(steps):
+        (step,) = envs.step(0, random_action(rng, envs.spaces, trace[-1][0])[None])
         trace.append((step.obs, step.reward, step.terminated, step.truncated))
         if step.terminated or step.truncated:
             break
     return trace
 
 
-def _play_and_close(env: gym.Env[Any, Any], actions: Sequence[FloatArray]) -> Trace:
+def _play_and_close(env: gym.Env[Any, Any], steps: int) -> Trace:
     envs = InProcessVectorEnv(lambda: env, 1)
     try:
-        return _play(envs, TRACE_SEED, actions)
+        return _play(envs, steps)
     finally:
         envs.close()
 

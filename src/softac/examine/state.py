@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-
 from softac.examine.findings import Finding
 from softac.examine.reach import copied, different, leaves, overlap, same
 from softac.examine.trial import LIVE, UPDATES, Trial, stream
@@ -84,6 +82,6 @@ def restoring(trial: Trial) -> Iterator[Finding]:
 
 
 def _act_alike(trial: Trial, one: Any, other: Any) -> bool:
-    obs = torch.randn(32, trial.spec.obs_dim, generator=stream(3)).to(trial.device)
+    obs = trial.observations((32,), stream(3)).to(trial.device)
     noise = trial.call(one, "act_noise", 32, stream(4), Moment(0))
     return all(same(trial.call(one, "act", obs, x), trial.call(other, "act", obs, x)) for x in (None, noise))

@@ -13,6 +13,7 @@ from softac import types
 from softac.config import has_soft_returns, make_config
 from softac.envs import Spaces
 from softac.envs.probes import PROBES
+from softac.equations.choices import RANDOM_BELOW, nth_allowed
 from softac.errors import either
 from softac.examine.findings import Finding
 from softac.examine.generators import process_generators
@@ -31,6 +32,7 @@ RESERVED = (
     "optim.means",
     "optim.noise",
     "optim.rollout",
+    "optim.ends",
     "optim.statistics.",
 )  # what the run adds to a checkpoint
 LIVE = "return the tensors themselves: softac.learning.state.live_tensors does"
@@ -142,14 +144,31 @@ class Trial:
             )
         return result
 
+    def observations(self, lead: tuple[int, ...], draw: torch.Generator, scale: float = 1.0) -> Tensor:
+        """Random observations `[*lead, O]`; of each mask, if there is one, half is forbidden."""
+        obs = scale * torch.randn(*lead, self.spec.obs_dim, generator=draw)
+        if self.spec.mask is not None:
+            mask = self.masks(obs)  # a view
+            order = torch.rand(mask.shape, generator=draw).argsort(-1).argsort(-1)
+            mask.copy_((order < (self.spec.outputs + 1) // 2).float())
+        return obs
+
+    def masks(self, obs: Tensor) -> Tensor:
+        """What is allowed at each observation, `[..., A]`: a part of `obs` `[..., O]`."""
+        first = self.spec.mask or 0
+        return obs[..., first : first + self.spec.outputs]
+
     def batch(self, seed: int) -> Transition | SoftTransition | Rollout:
         """What an update might get; the same again for the same seed."""
         draw, spec, lead, on_policy = stream(seed), self.spec, self.lead, self.agent_class.on_policy
-        obs, next_obs = (torch.randn(*lead, spec.obs_dim, generator=draw) for _ in range(2))
-        if spec.n_actions is None:
-            action = torch.rand(*lead, spec.action_dim, generator=draw) * 2.0 - 1.0
+        obs, next_obs = (self.observations(lead, draw) for _ in range(2))
+        if spec.mask is not None:
+            drawn = torch.randint(RANDOM_BELOW, (*lead, 1), generator=draw)
+            action = nth_allowed(self.masks(obs), drawn).float()
+        elif spec.choices:
+            action = torch.stack([torch.randint(n, lead, generator=draw) for n in spec.choices], -1).float()
         else:
-            action = torch.randint(spec.n_actions, (*lead, 1), generator=draw).float()
+            action = torch.rand(*lead, spec.action_dim, generator=draw) * 2.0 - 1.0
         reward = torch.randn(lead, generator=draw)
         terminated, truncated = (torch.rand(lead, generator=draw) < p for p in (0.2, 0.1))
         steps = 1 if on_policy else self.config.n_steps

@@ -33,8 +33,11 @@ def observation_space(seen: Spaces) -> Finding:
 
 def action_space(seen: Spaces) -> Iterator[Finding]:
     """Coordinates and their bounds, or choices."""
-    if seen.spec.n_actions is not None:
-        yield Finding("ok", f"actions: {counted(seen.spec.n_actions, 'discrete choice')}")
+    if choices := seen.spec.choices:
+        some = counted(choices[0], "discrete choice")
+        several = f"{len(choices)} choices at once, of {', '.join(map(str, choices))}"
+        masked = "; which are allowed is said by its masks" if seen.spec.mask is not None else ""
+        yield Finding("ok", f"actions: {some if seen.spec.n_actions else several}{masked}")
         return
     low, high = seen.low, seen.high
     bounds = interval(low.min(), high.max())

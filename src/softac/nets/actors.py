@@ -6,10 +6,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from softac.equations.choices import forbid
 from softac.equations.distributions import Categorical, SquashedGaussian, SquashedMixture
+from softac.nets import operations as ops
 from softac.nets.layers import as_operations, mlp
 from softac.nets.operations import Operation, argmax, choose, clip, mixture_density, part, tanh
-from softac.nets.reading import Observed, reader
+from softac.nets.reading import Observed, allowed, reader
 from softac.types import Activation
 
 CLAMP = (-20.0, 2.0)
@@ -141,7 +143,7 @@ class DeterministicActor(nn.Module):
 
 
 class SoftmaxActor(nn.Module):
-    """pi(.|s) = softmax of the outputs: `[B, O]` to a `Categorical` of A actions.
+    """pi(.|s) = softmax of the outputs: `[B, O]` to a `Categorical` of A actions; 0 for what a mask forbids.
 
     Args:
         obs: O, or the spec.
@@ -161,13 +163,18 @@ class SoftmaxActor(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
+        self.allowed = allowed(obs)
         self.read, width = reader(obs, generator=generator)
         self.net = mlp((width, *net_arch, n_actions), generator=generator, activation=activation)
 
     def forward(self, obs: Tensor) -> Categorical:
         """The policy at each observation."""
-        return Categorical(self.net(self.read(obs)))
+        logits: Tensor = self.net(self.read(obs))
+        return Categorical(logits if self.allowed is None else forbid(logits, obs[..., self.allowed]))
 
     def operations(self, obs: Operation) -> Operation:
         """The most probable action as plain operations."""
-        return argmax(as_operations(self.net, as_operations(self.read, obs)))
+        logits = as_operations(self.net, as_operations(self.read, obs))
+        if self.allowed is not None:
+            logits = ops.forbid(logits, part(obs, self.allowed.start, self.allowed.stop))
+        return argmax(logits)

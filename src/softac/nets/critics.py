@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from softac.equations.choices import RANDOM_BELOW, forbid, nth_allowed
+from softac.nets import operations as ops
 from softac.nets.layers import as_operations, mlp, orthogonal_mlp
 from softac.nets.operations import Operation, add, concat, mean, part, subtract
-from softac.nets.reading import Observed, reader
+from softac.nets.reading import Observed, allowed, reader
 from softac.types import Activation
 
 
@@ -63,6 +65,7 @@ class DiscreteCritic(nn.Module):
         dueling: Q = V + advantage - mean advantage, from one output each (arXiv:1511.06581, eq. 9).
         activation: between the layers.
         layer_norm: whether each activation has a layer norm before it.
+        masked: give what the mask forbids, if the spec has one, the value minus infinity.
         generator: draws the initial weights, each member its own.
     """
 
@@ -76,10 +79,13 @@ class DiscreteCritic(nn.Module):
         dueling: bool = False,
         activation: Activation = "relu",
         layer_norm: bool = False,
+        masked: bool = False,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.n_critics, self.dueling = n_critics, dueling
+        self.allowed = allowed(obs) if masked else None
+        self.random_below = n_actions if self.allowed is None else RANDOM_BELOW
         self.read, width = reader(obs, generator=generator)
         sizes = (width, *net_arch, n_actions + dueling)
         self.net = mlp(sizes, generator=generator, members=n_critics, activation=activation, layer_norm=layer_norm)
@@ -90,7 +96,12 @@ class DiscreteCritic(nn.Module):
         if self.dueling:
             value, advantage = q[..., :1], q[..., 1:]
             q = value + advantage - advantage.mean(-1, keepdim=True)
-        return q
+        return q if self.allowed is None else forbid(q, obs[..., self.allowed])
+
+    def explored(self, obs: Tensor, random: Tensor, best: Tensor) -> Tensor:
+        """Actions `[B, 1]`: `random`, drawn below `random_below`, where it is not negative; elsewhere `best`."""
+        chosen = random if self.allowed is None else nth_allowed(obs[..., self.allowed], random).float()
+        return torch.where(random >= 0.0, chosen, best)
 
     def operations(self, obs: Operation, member: int) -> Operation:
         """The values of one member as plain operations."""
@@ -98,7 +109,7 @@ class DiscreteCritic(nn.Module):
         if self.dueling:
             value, advantage = part(q, 0, 1), part(q, 1, q.width)
             q = subtract(add(value, advantage), mean(advantage))
-        return q
+        return q if self.allowed is None else ops.forbid(q, part(obs, self.allowed.start, self.allowed.stop))
 
 
 class ValueNet(nn.Module):

@@ -19,6 +19,7 @@ from softac.errors import ConfigError
 from softac.types import FloatArray
 
 WIDEST = 10_000_000
+FAR_BELOW = 1e30
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +125,11 @@ def add(x: Operation, y: Operation) -> Operation:
 def subtract(x: Operation, y: Operation) -> Operation:
     """X - y; one of them may be a single number."""
     return Operation("subtract", (x, y), _common(x, y, "subtract"))
+
+
+def forbid(scores: Operation, mask: Operation) -> Operation:
+    """The scores, far below all others where the mask is 0 (files have no infinity); as they are where it is 1."""
+    return add(scores, scale(mask, 1.0, FAR_BELOW, 0.0))
 
 
 def mean(x: Operation) -> Operation:

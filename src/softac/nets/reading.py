@@ -72,6 +72,13 @@ def pixels(rows: Tensor, image: Image) -> Tensor:
     return x / image.high
 
 
+def allowed(obs: Observed) -> slice | None:
+    """Where in an observation its mask lies (`EnvSpec.mask`); None: there is none."""
+    if isinstance(obs, int) or obs.mask is None:
+        return None
+    return slice(obs.mask, obs.mask + obs.outputs)
+
+
 def reader(obs: Observed, *, generator: torch.Generator) -> tuple[nn.Module, int]:
     """The module that a network begins with, `[..., O] -> [..., F]`, and F.
 

@@ -48,10 +48,11 @@ class RolloutStorage:
         self._continues[i] = not row.ended
         self.added += 1
 
-    def cut(self) -> None:
-        """The environment whose step comes next has lost its episode: nothing follows on its last step."""
-        if self.added >= self.n_envs:
-            self._continues[self.added - self.n_envs] = 0.0
+    def cut(self, index: int) -> None:
+        """Environment `index` has lost its episode: nothing follows on its last step."""
+        last = self.added - 1 - (self.added - 1 - index) % self.n_envs
+        if last >= 0:
+            self._continues[last] = 0.0
 
     def read(self) -> Rollout:
         """The full storage as a `Rollout` on the device; a view of it, so read before adding more."""

@@ -314,10 +314,11 @@ def _final(groups: Sequence[Group], places: dict[str, int]) -> list[Block]:
         if end is None:
             return None
 
-        def other(estimate: Estimate | None) -> str:
+        def other(estimate: Estimate | None, places: int = digits, scale: float = 1.0) -> str:
             if estimate is None:
                 return ""
-            return number(estimate.mean, digits) + (f" ({_of(estimate.n, group)})" if estimate.n != end.n else "")
+            shown = number(scale * estimate.mean, places)
+            return shown + (f" ({_of(estimate.n, group)})" if estimate.n != end.n else "")
 
         return {
             "name": group.name,
@@ -330,6 +331,7 @@ def _final(groups: Sequence[Group], places: dict[str, int]) -> list[Block]:
             "iqm": number(end.iqm, digits),
             "tenth": other(end.last_tenth),
             "sampled": other(end.sampled),
+            "success": other(end.success, 0, 100.0),
         }
 
     return _blocks(groups, row)

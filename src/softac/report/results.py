@@ -54,6 +54,7 @@ class Result:
         returns: step -> mean return of the deterministic evaluation there.
         spread: step -> standard deviation over the episodes of that evaluation.
         sampled: step -> mean return with sampled actions.
+        success: step -> share of the deterministic episodes that ended in success; empty where nobody says it.
         training: step -> mean return of the last training episodes.
         lost: steps whose evaluation is no finite number.
         clock: steps, updates and seconds of its last row with a clock; None without one.
@@ -73,6 +74,7 @@ class Result:
     returns: dict[int, float] = field(default_factory=dict)
     spread: dict[int, float] = field(default_factory=dict)
     sampled: dict[int, float] = field(default_factory=dict)
+    success: dict[int, float] = field(default_factory=dict)
     training: dict[int, float] = field(default_factory=dict)
     lost: tuple[int, ...] = ()
     clock: tuple[int, float, float] | None = None
@@ -167,6 +169,7 @@ def read_result(folder: Path, total: int | None = None) -> Result:
         returns=returns,
         spread=numbers(evaluations, "eval/std_reward"),
         sampled=numbers(evaluations, "eval/stochastic_mean_reward"),
+        success=numbers(evaluations, "eval/success_rate"),
         training=numbers(rows, "rollout/ep_rew_mean"),
         lost=tuple(dict.fromkeys(row["step"] for row in evaluations if row["step"] not in returns)),
         clock=_clock(rows),

@@ -84,6 +84,7 @@ class Final:
         iqm: over runs; the mean where they are fewer than 4.
         last_tenth: mean over the last tenth of the evaluations, and over the runs that made all of these.
         sampled: mean with sampled actions.
+        success: mean share of episodes that ended in success; None where the environment does not say.
     """
 
     step: int
@@ -95,6 +96,7 @@ class Final:
     iqm: float
     last_tenth: Estimate | None
     sampled: Estimate | None
+    success: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,7 @@ def final(group: Group) -> Final | None:
         float(stats.iqm(values)),
         estimate([float(stats.mean([result.returns[s] for s in tenth])) for result in whole]),
         estimate([result.sampled[step] for result in there if step in result.sampled]),
+        estimate([result.success[step] for result in there if step in result.success]),
     )
 
 

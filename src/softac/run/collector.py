@@ -44,7 +44,7 @@ class Collector:
         seed: the run's seed.
         on_env_failure: "stop", or "restart": a new instance and a new episode, until ten of one environment have
             failed one after the other.
-        lose: told where the environment whose turn it is breaks its episode off.
+        lose: told which environment breaks its episode off.
         weigh: -log pi of the actions that were chosen last, `[n_envs]`; None: transitions have no bonus.
         statistics: of what is met; None: nobody asks for them.
 
@@ -62,7 +62,7 @@ class Collector:
         seed: int,
         *,
         on_env_failure: OnEnvFailure = "stop",
-        lose: Callable[[], None] = lambda: None,
+        lose: Callable[[int], None] = lambda _: None,
         weigh: Callable[[], FloatArray] | None = None,
         statistics: Statistics | None = None,
     ) -> None:
@@ -70,12 +70,13 @@ class Collector:
         self.on_env_failure, self.lose, self.statistics = on_env_failure, lose, statistics
         self.steps = 0
         self.episodes_done = 0
-        self.recent: deque[tuple[float, int]] = deque(maxlen=RECENT_EPISODES)
+        self.recent: deque[tuple[float, int, bool | None]] = deque(maxlen=RECENT_EPISODES)
         self.cursor = 0
         self.actions = np.zeros((envs.num_envs, envs.spaces.spec.action_dim), np.float32)
         self.chosen = False  # whether `actions` are those of a round that has not ended
         self.bonuses = np.zeros(envs.num_envs, np.float32)  # -log pi of them
         self.weigh = weigh or (lambda: self.bonuses)
+        self._weighs = weigh is not None
         self._kept_bonuses = 0 if weigh is None else n_steps - 1  # of each episode
         self.episodes: list[Episode] = []
         self.rewards = 0.0, 0  # their sum, and of how many steps, since the last row of metrics
@@ -164,7 +165,7 @@ class Collector:
         for row in episode.take(self.actions[i].copy(), step, float(self.bonuses[i])):
             self.store(row)
         if ended:
-            self.recent.append((episode.total, len(episode.actions)))
+            self.recent.append((episode.total, len(episode.actions), step.success))
             self.episodes_done += 1
             self.failures[i] = 0
         self.episodes[i] = following
@@ -183,7 +184,7 @@ class Collector:
         if self.on_env_failure == "restart":
             for row in episode.window.cut(episode.obs):
                 self.store(row)
-            self.lose()
+            self.lose(i)
             self.episodes[i] = self._renewed(i, episode.index + 1, located, fault)
             self._choose_again(i, choose)
         elif self._failed == (i, self.steps):
@@ -239,7 +240,7 @@ class Collector:
         found = self._replayed(i, episode.index, *played) if self.envs.repeats else None
         if found is None or found.obs.tobytes() != episode.obs.tobytes():
             log.warning("%s", _unrepeated(i, episode.index))
-            self.lose()
+            self.lose(i)
             self.episodes[i] = self._reset(i, episode.index + 1)
             if self.chosen:
                 self._choose_again(i, choose)
@@ -288,7 +289,7 @@ class Collector:
         plain = {
             "steps": self.steps,
             "episodes_done": self.episodes_done,
-            "recent": [[r, n] for r, n in self.recent],
+            "recent": [[r, n] if s is None else [r, n, s] for r, n, s in self.recent],
             "cursor": self.cursor,
             "chosen": self.chosen,
             "actions": self.actions.tolist(),
@@ -301,7 +302,7 @@ class Collector:
             ],
             "rewards": list(self.rewards),
         }
-        if self._kept_bonuses:
+        if self._weighs:
             # Of the last steps of each episode that can be found again.
             kept = (list(e.bonuses)[: len(rows)] for e, rows in zip(self.episodes, actions, strict=True))
             plain["bonuses"] = [self.bonuses.tolist(), *kept]
@@ -316,7 +317,7 @@ class Collector:
         """
         self._require_fitting(plain, actions)
         self.steps, self.episodes_done = int(plain["steps"]), int(plain["episodes_done"])
-        self.recent.extend((float(r), int(n)) for r, n in plain["recent"])
+        self.recent.extend((float(r), int(n), _flag(*s) if s else None) for r, n, *s in plain["recent"])
         self.cursor, self.chosen = int(plain["cursor"]), bool(plain["chosen"])
         self.actions = np.array(plain["actions"], np.float32)
         self.rewards = float((plain.get("rewards") or (0.0, 0))[0]), int((plain.get("rewards") or (0.0, 0))[1])
@@ -331,6 +332,7 @@ class Collector:
             episode = None if gone else self._found(i, index, actions[first:stop], bonuses[i])
             if episode is None or _fingerprint(episode.obs) != saved["obs_sha256"]:
                 lost.append(_unkept(i, index) if saved.get("forgotten") else _unrepeated(i, index))
+                self.lose(i)
                 episode = self._begin(i, index + 1)
             self.episodes.append(episode)
             first = stop
@@ -347,7 +349,7 @@ class Collector:
             raise ValueError("failures of another number of environments")
         if chosen.shape != self.actions.shape:
             raise ValueError(f"actions of shape {chosen.shape}")
-        if self._kept_bonuses:
+        if self._weighs:
             lengths = [len(each) for each in plain["bonuses"]]
             if lengths != [n, *(min(length, self._kept_bonuses) for length in played)]:
                 raise ValueError(f"{lengths} bonuses for episodes of {played} steps")
@@ -403,6 +405,12 @@ def _unrepeated(i: int, index: int) -> str:
         f"environment {i} did not repeat episode {index} from its seed and actions; "
         "continuing with a new episode, not bit for bit"
     )
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{value!r:.40} where a success was kept")
+    return value
 
 
 def _fingerprint(obs: FloatArray) -> str:

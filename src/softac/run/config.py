@@ -62,11 +62,22 @@ class RunConfig:
         Field(description="what images become features in; none: their pixels are a vector"),
     ] = "auto"
 
+    hindsight: Annotated[
+        Literal["none", "future", "final"],
+        Field(
+            description="what was achieved later, or at the end, taken for what was wanted, in part of each batch"
+        ),
+    ] = "none"
+    n_sampled_goal: Annotated[
+        int,
+        Field(ge=1, le=1_000, description="with hindsight, transitions with another goal for each with its own"),
+    ] = 4
+
 
 # What may differ where a run goes on: it changes no bit of a run whose environments do not fail.
 EXCHANGEABLE = ("env_workers", "env_timeout", "on_env_failure")
 # What runs did before these were there.
-LATER = {"overlap": False, "normalize": "none", "encoder": "none"}
+LATER = {"overlap": False, "normalize": "none", "encoder": "none", "hindsight": "none", "n_sampled_goal": 4}
 
 
 def exchanged(run: RunConfig, **values: Any) -> RunConfig:

@@ -1,9 +1,9 @@
 """Evaluation: whole episodes from fixed start states, in environments of their own."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -32,11 +32,12 @@ log = logging.getLogger("softac")
 
 
 class Played(NamedTuple):
-    """One episode: its return and length, and whether it was cut off."""
+    """One episode: its return and length, whether it was cut off, and whether it ended in success."""
 
     total: float
     length: int
     cut: bool
+    success: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Returns:
     returns: list[float]
     lengths: list[int]
     cut: bool = False  # whether the last episode was cut off, and those after it left out
+    successes: list[bool | None] = field(default_factory=list)  # None: the environment does not say
 
     @property
     def mean(self) -> float:
@@ -109,7 +111,14 @@ def evaluate(
         if played is None:
             break
         episodes.append(played)
-    return Returns([p.total for p in episodes], [p.length for p in episodes], any(p.cut for p in episodes))
+    totals, lengths, cut, successes = zip(*episodes, strict=True) if episodes else ((), (), (), ())
+    return Returns(list(totals), list(lengths), any(cut), list(successes))
+
+
+def success_rate(name: str, successes: Sequence[bool | None]) -> dict[str, float]:
+    """The share of episodes that ended in success, under `name`; nothing where the environment does not say."""
+    said = [success for success in successes if success is not None]
+    return {name: sum(said) / len(said)} if said else {}
 
 
 def _choosing(agent: Agent, seed: int, step: int, *, deterministic: bool) -> Choose:
@@ -164,7 +173,7 @@ def _play(envs: VectorEnv, choose: Choose, seed: int, stop: Callable[[], bool], 
             "no end, give it a time limit (gymnasium.wrappers.TimeLimit)",
             length,
         )
-    return Played(total, length, not ended)
+    return Played(total, length, not ended, answer.success if ended else None)
 
 
 def _require_counts(n_episodes: int, seed: int) -> None:
@@ -199,14 +208,17 @@ def act(agent: Agent, obs: FloatArray, noise: Tensor | None) -> FloatArray:
     return actions
 
 
-def observations(spaces: Spaces, obs: Any) -> tuple[FloatArray, bool]:
+def observations(spaces: Spaces, obs: Any, action_masks: Any = None) -> tuple[FloatArray, bool]:
     """What a user gives, as `[B, O]`, and whether it was a batch.
 
     Raises:
-        ConfigError: it is neither one observation of the space nor a batch of them.
+        ConfigError: it is neither one observation of the space nor a batch of them, or a mask is missing or
+            allows nothing.
     """
     try:
-        return spaces.flatten_batch(obs)
+        return spaces.flatten_batch(obs, action_masks)
+    except ConfigError:
+        raise
     except (TypeError, ValueError, KeyError, IndexError) as error:
         raise ConfigError(
             f"an observation that does not fit was given ({error})",
@@ -215,7 +227,9 @@ def observations(spaces: Spaces, obs: Any) -> tuple[FloatArray, bool]:
         ) from None
 
 
-def predict(agent: Agent, spaces: Spaces, obs: Any, draw: torch.Generator | None, steps: int) -> NDArray[Any]:
+def predict(
+    agent: Agent, spaces: Spaces, obs: Any, draw: torch.Generator | None, steps: int, action_masks: Any = None
+) -> NDArray[Any]:
     """The action for one observation or a batch of them, as the environment takes it; see `Model.predict`.
 
     Args:
@@ -224,11 +238,12 @@ def predict(agent: Agent, spaces: Spaces, obs: Any, draw: torch.Generator | None
         obs: as the environment returns it, or with one leading dimension more.
         draw: gives the noise of a sampled action; None: the mode of the policy.
         steps: environment steps made so far.
+        action_masks: what is allowed, where that is not a part of `obs`.
 
     Raises:
-        ConfigError: the observation is not of the environment's shape.
+        ConfigError: the observation is not of the environment's shape, or its mask is missing.
     """
-    flat, batched = observations(spaces, obs)
+    flat, batched = observations(spaces, obs, action_masks)
     with single_precision():
         noise = None if draw is None else agent.act_noise(len(flat), draw, Moment(steps))
         actions = [spaces.to_env(action) for action in act(agent, flat, noise)]

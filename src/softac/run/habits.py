@@ -13,6 +13,7 @@ TOLD = "leave it out: `softac train` shows progress, and in Python callback=fn i
 COUNTED = "leave it out: learn always goes on counting, and a new model begins at 0"
 EVALUATED = "write run_dir=..., eval_freq=5_000 and n_eval_episodes=10: learn makes an environment to evaluate in"
 REPLAYED = "leave it out: transitions are stored once, truncation and all; buffer_size says how many"
+RELABELLED = 'leave it out, or for HerReplayBuffer write hindsight="future" and n_sampled_goal=4'
 
 # Arguments of a model there, and what to write.
 MADE = {
@@ -20,8 +21,8 @@ MADE = {
     "policy_kwargs": NET,
     "verbose": TOLD,
     "tensorboard_log": FOLDER,
-    "replay_buffer_class": REPLAYED,
-    "replay_buffer_kwargs": REPLAYED,
+    "replay_buffer_class": RELABELLED,
+    "replay_buffer_kwargs": RELABELLED,
     "optimize_memory_usage": REPLAYED,
     "use_sde": "leave it out: exploration is the policy's own noise, drawn anew at each step",
     "sde_sample_freq": "leave it out: exploration is the policy's own noise, drawn anew at each step",

@@ -11,12 +11,13 @@ from weakref import WeakSet
 
 from softac.config import make_config
 from softac.envs import EnvSource, InProcessVectorEnv, Spaces, VectorEnv, as_batch, open_envs
+from softac.envs.goals import goals_of
 from softac.envs.make import EnvLike
 from softac.errors import ConfigError, DiskError, EnvironmentFailed, NumericalError, SoftacError, one_line
 from softac.files import exists, remove
 from softac.learning.engine import Engine, choose_engine
 from softac.learning.state import load_state_, state_of
-from softac.replay import require_memory
+from softac.replay import Hindsight, require_memory
 from softac.run.changes import Past
 from softac.run.checkpoint import CHECKPOINTS, OPTIM_PREFIX, Home, Snapshot, checkpoints, differences
 from softac.run.config import RecordConfig, RunConfig
@@ -100,6 +101,8 @@ class Lifecycle:
         self.loaded: Snapshot | None = None
         self.home: Home | None = None
         self.saves: dict[Path, Home] = {}
+        wanted = run.hindsight != "none" and envs is not None
+        self.goals = goals_of(source, spaces) if wanted else None
         self._claim()
         self.no_env = ""
         self.past: Past | None = None
@@ -168,6 +171,7 @@ class Lifecycle:
             on_env_failure=self.run.on_env_failure,
             overlap=self.run.overlap,
             normalize=self.run.normalize,
+            hindsight=self._hindsight(),
         )
         if self.loaded is None or self.home is None:
             training.collector.begin()
@@ -306,6 +310,8 @@ class Lifecycle:
 
     def close(self) -> None:
         """Close the environments."""
+        if self.goals is not None:
+            self.goals.close()
         if self.envs is not None:
             self.envs.close()
             HOLDERS.discard(self)
@@ -326,6 +332,12 @@ class Lifecycle:
         except (EnvironmentFailed, NumericalError) as error:
             recorder.crashed(error)
             raise
+
+    def _hindsight(self) -> Hindsight | None:
+        if self.goals is None or self.run.hindsight == "none":
+            return None
+        config, how = self.agent.config, self.run.hindsight
+        return Hindsight(self.goals, how, self.run.n_sampled_goal, config.gamma, config.n_steps, self.run.n_envs)
 
     def _require_able(self) -> VectorEnv:
         """The environments; refuses to learn without, or on from what can only act."""

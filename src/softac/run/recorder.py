@@ -30,7 +30,7 @@ from softac.run.checkpoint import (
     write_checkpoint,
 )
 from softac.run.config import RecordConfig
-from softac.run.evaluate import LONGEST, Returns, evaluate
+from softac.run.evaluate import LONGEST, Returns, evaluate, success_rate
 from softac.run.folder import BEST, CRASH, REPLAY
 from softac.run.metrics import MetricsFile, TensorBoard
 from softac.run.names import SCORE
@@ -213,8 +213,9 @@ class Recorder:
         recent = collector.recent
         row: dict[str, float] = {}
         if recent:
-            row["rollout/ep_rew_mean"] = sum(r for r, _ in recent) / len(recent)
-            row["rollout/ep_len_mean"] = sum(n for _, n in recent) / len(recent)
+            row["rollout/ep_rew_mean"] = sum(r for r, _, _ in recent) / len(recent)
+            row["rollout/ep_len_mean"] = sum(n for _, n, _ in recent) / len(recent)
+            row |= success_rate("rollout/success_rate", [s for _, _, s in recent])
         elif collector.rewards[1]:  # no episode has ended so far
             row["rollout/rew_per_step_mean"] = collector.rewards[0] / collector.rewards[1]
         row |= means
@@ -253,7 +254,7 @@ class Recorder:
             "eval/mean_ep_length": sum(mode.lengths) / len(mode.lengths),
             "eval/stochastic_mean_reward": sampled.mean,
             "eval/stochastic_std_reward": sampled.std,
-        }
+        } | success_rate("eval/success_rate", mode.successes)
         self._write(row, final=final, returns=mode.returns)
         if self.folder is not None:
             self._to_disk(lambda: self._save_best(mode.mean), "best", "the best agent", last=False)

@@ -373,6 +373,12 @@ def require_fitting(agent_class: type[Any], run: RunConfig) -> None:
             "expected it with an on-policy algorithm; a replay outlives the scale of its rewards",
             "give normalize='obs'",
         )
+    if run.hindsight != "none" and agent_class.on_policy:
+        raise ConfigError(
+            f"hindsight was given with {agent_class.__name__}, which learns from what its own policy has done",
+            "expected an algorithm with a replay, which may learn from what might have been wanted",
+            "leave hindsight out, or choose sac, td3 or dqn, say",
+        )
     if run.overlap and agent_class.on_policy:
         raise ConfigError(
             f"overlap was given with {agent_class.__name__}, which learns from each rollout of its present policy",

@@ -1,6 +1,5 @@
 """The state of a training run, and the loop that advances it."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,15 @@ from softac.errors import CheckpointError, ConfigError
 from softac.learning.engine import Engine
 from softac.learning.parts import followers
 from softac.learning.state import load_state_, state_of
-from softac.replay import Replay, RolloutStorage, Segment, read_segments, write_segments
+from softac.replay import (
+    Hindsight,
+    HindsightReplay,
+    Replay,
+    RolloutStorage,
+    Segment,
+    read_segments,
+    write_segments,
+)
 from softac.run.checkpoint import Snapshot
 from softac.run.collector import Collector
 from softac.run.evaluate import OnEnvFailure, act, act_log_prob
@@ -22,7 +29,8 @@ from softac.run.metrics import Means
 from softac.run.numerics import device_name, single_precision
 from softac.run.seeding import Streams
 from softac.run.statistics import statistics_of
-from softac.types import Agent, FloatArray, Moment, OffPolicyConfig, OnPolicyConfig
+from softac.run.warm_up import uniform_actions
+from softac.types import Agent, FloatArray, Moment, OffPolicyConfig, OnPolicyConfig, Row, SoftRow
 from softac.words import described
 
 
@@ -42,6 +50,7 @@ class Training:
         seed: the run's seed.
         on_env_failure: "stop", or "restart" with a new instance and a new episode.
         overlap: update while the environments are stepped, with actions of the policy before the updates.
+        hindsight: how a replay gives other goals; None: it does not.
         normalize: "none", "obs", or "obs,reward" for on-policy agents; see `softac.run.statistics`.
 
     Attributes:
@@ -60,20 +69,21 @@ class Training:
         on_env_failure: OnEnvFailure = "stop",
         overlap: bool = False,
         normalize: str = "none",
+        hindsight: Hindsight | None = None,
     ) -> None:
         self.agent, self.envs, self.streams, self.overlap = agent, envs, Streams(seed), overlap
         self.soft = _is_soft(agent)
         self.statistics = statistics_of(agent, envs.num_envs, normalize)
         self.engine = Engine(agent)
-        self.memory = _memory(agent, envs, soft=self.soft)
+        self.memory = _memory(agent, envs, hindsight, soft=self.soft)
         self.collector = Collector(
             envs,
-            self.memory.add,
+            self.memory.add if hindsight is None or not self.soft else self._add_weighed,
             agent.config.gamma,
-            1 if agent.on_policy else agent.config.n_steps,
+            1 if agent.on_policy or hindsight is not None else agent.config.n_steps,
             seed,
             on_env_failure=on_env_failure,
-            lose=self.memory.cut if isinstance(self.memory, RolloutStorage) else lambda: None,
+            lose=getattr(self.memory, "cut", lambda _: None),
             weigh=(lambda: self.bonuses) if self.soft else None,
             statistics=self.statistics,
         )
@@ -90,19 +100,14 @@ class Training:
         """Environment steps made."""
         return self.collector.steps
 
+    def _add_weighed(self, row: Row | SoftRow) -> None:
+        """Store a single step with the bonus of its own action; of n steps they are summed when they are drawn."""
+        self.memory.add(SoftRow(*row[:6], float(self.collector.bonuses[self.collector.cursor])))
+
     def choose(self, obs: FloatArray) -> FloatArray:
         """Actions for one round: uniform over all there are during the warm-up, then the policy's."""
-        spec, warm_up = self.envs.spaces.spec, self.streams.warm_up
         if not self.agent.on_policy and self.steps < self.agent.config.learning_starts:
-            shape = (len(obs), spec.action_dim)
-            if spec.n_actions is None:
-                uniform = torch.rand(shape, generator=warm_up, dtype=torch.float32).mul_(2.0).sub_(1.0)
-            else:
-                uniform = torch.randint(spec.n_actions, shape, generator=warm_up).float()
-            # Uniform in [-1, 1] the density is 1/2 in each coordinate.
-            nats = spec.action_dim * math.log(2.0) if spec.n_actions is None else math.log(spec.n_actions)
-            self.bonuses = np.full(len(obs), nats, np.float32)
-            chosen: FloatArray = uniform.numpy()
+            chosen, self.bonuses = uniform_actions(self.envs.spaces.spec, obs, self.streams.warm_up)
             return chosen
         with single_precision():
             self.noise = self.agent.act_noise(len(obs), self.streams.exploration, self._moment())
@@ -174,6 +179,8 @@ class Training:
         else:
             replay_folder.mkdir(parents=True, exist_ok=True)
             segments = write_segments(self.memory, replay_folder, written)
+        if isinstance(self.memory, HindsightReplay):
+            tensors["optim.ends"] = self.memory.ends()
         collector, actions = self.collector.state()
         means, sums = self.means.state()
         state = {
@@ -206,7 +213,7 @@ class Training:
         try:
             streams = {name: tensors.pop(f"optim.random.{name}") for name in vars(self.streams)}
             sums, noise = tensors.pop("optim.means"), tensors.pop("optim.noise")
-            rollout = tensors.pop("optim.rollout") if self.agent.on_policy else torch.zeros(0)
+            kept = {name: tensors.pop(name) for name in tuple(tensors) if name in ("optim.rollout", "optim.ends")}
             if self.statistics is not None:
                 self.statistics.take_from(tensors)
             load_state_(self.agent, tensors)
@@ -224,11 +231,7 @@ class Training:
             if len(noise) and (noise.shape, noise.dtype) != (like.shape, like.dtype):
                 raise ValueError(f"noise of {noise.dtype} {tuple(noise.shape)}")
             self.noise = noise.to(self.agent.device)
-            if isinstance(self.memory, Replay):
-                read_segments(self.memory, replay_folder, snapshot.segments, added)
-            else:
-                self._restore_rollout(self.memory, rollout, added, snapshot.step)
-            self.envs.spaces.require_actions(self.memory.actions)
+            self._restore_memory(kept, snapshot, replay_folder, added)
             return self.collector.load_state(state["collector"], snapshot.actions)
         except (KeyError, TypeError, ValueError, IndexError, OverflowError, RuntimeError) as error:
             detail = described(error)
@@ -237,6 +240,19 @@ class Training:
                 "expected the state of the same algorithm, environment and number of environments",
                 "resume it as it was trained",
             ) from None
+
+    def _restore_memory(
+        self, kept: dict[str, Tensor], snapshot: Snapshot, replay_folder: Path, added: int
+    ) -> None:
+        if isinstance(self.memory, RolloutStorage):
+            self._restore_rollout(self.memory, kept.pop("optim.rollout"), added, snapshot.step)
+        else:
+            read_segments(self.memory, replay_folder, snapshot.segments, added)
+        if isinstance(self.memory, HindsightReplay):
+            self.memory.load_ends(kept.pop("optim.ends"))
+        if kept:
+            raise ValueError(f"{min(kept)} for another kind of memory")
+        self.envs.spaces.require_actions(self.memory.actions)
 
     def _restore_rollout(self, memory: RolloutStorage, rows: Tensor, added: int, steps: int) -> None:
         if added != steps - self.updates * len(memory.rows) or not 0 <= added <= len(memory.rows):
@@ -247,12 +263,14 @@ class Training:
         memory.added = added
 
 
-def _memory(agent: Agent, envs: VectorEnv, *, soft: bool) -> Replay | RolloutStorage:
+def _memory(agent: Agent, envs: VectorEnv, hindsight: Hindsight | None, *, soft: bool) -> Replay | RolloutStorage:
     """What an agent learns from, empty; refuses one that cannot be reserved."""
     spec, config = envs.spaces.spec, agent.config
     try:
         if agent.on_policy:
             return RolloutStorage(config.n_steps, envs.num_envs, spec, agent.device)
+        if hindsight is not None:
+            return HindsightReplay(config.buffer_size, spec, agent.device, soft, hindsight)
         return Replay(config.buffer_size, spec, agent.device, soft)
     except RuntimeError:
         name = "n_steps" if agent.on_policy else "buffer_size"

@@ -21,6 +21,7 @@ from softac._version import __version__
 from softac.agents.registry import algorithm_name
 from softac.envs.borders import ActionForm, Leaf, action_form, draw, leaves, part_of
 from softac.envs.flat import item
+from softac.envs.masks import allowing_some
 from softac.errors import ConfigError
 from softac.learning.learner import Learner
 from softac.model import Model
@@ -138,6 +139,12 @@ def describe(model: Model) -> Policy:
     """
     agent, spaces = model.agent, model.spaces
     name = algorithm_name(type(agent))
+    if spaces.spec.actions == "multi_discrete":
+        raise ConfigError(
+            f"{name} makes {len(spaces.spec.choices)} choices at once",
+            "expected coordinates or a single choice, which is what exported files have",
+            "let it act where softac is: Model.load and predict",
+        )
     result = _operations(agent, name, observation(spaces.spec.obs_dim))
     action = action_form(spaces)
     if (result.kind == "argmax") != bool(action.n) or result.width != spaces.spec.action_dim:
@@ -166,7 +173,7 @@ def asked(
     One at a time: for many at once, a model may round to bfloat16.
     """
     space = model.spaces.observation_space
-    obs = draw(space, n, generator)
+    obs = allowing_some(model.spaces.spec, draw(space, n, generator))
     actions = [model.predict(item(space, obs, i), deterministic=True)[0] for i in range(n)]
     return [np.asarray(part_of(obs, leaf.path)) for leaf in found], np.stack(actions)
 

@@ -118,7 +118,7 @@ def import_sb3(
     if normalisation is not None:
         networks, clipped = _with(normalisation, networks)
         notes.append(clipped)
-    if algorithm in ON_POLICY and model.spaces.spec.n_actions is None:
+    if algorithm in ON_POLICY and not model.spaces.spec.choices:
         networks = in_units_of_the_bounds(networks, model.spaces.low, model.spaces.high)
     load_state_(model.agent, state_of(model.agent) | networks.state())
     facts = {"from": f"Stable-Baselines3 {version}", "file": path.name, "sha256": hashlib.sha256(data).hexdigest()}
@@ -175,7 +175,7 @@ def _model(
 
 def _require_fits(networks: Networks, model: Model, algorithm: str, path: Path) -> None:
     spec, sizes = model.spaces.spec, networks.policy.sizes
-    wanted = spec.n_actions or spec.action_dim
+    wanted = spec.outputs
     outputs = sizes[-1] // 2 if algorithm == "sac" else sizes[-1]  # means and standard deviations
     if sizes[0] != spec.obs_dim or outputs != wanted:
         raise ConfigError(
