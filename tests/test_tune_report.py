@@ -83,6 +83,7 @@ def test_watch_and_track_find_every_run(search: tuple[Path, Search, list[Trial]]
 
 def test_the_page_has_the_trials_and_what_mattered(search: tuple[Path, Search, list[Trial]]) -> None:
     path, asked, trials = search
+    assert read_runs([path]).title == "sac on Pendulum-v1, the best of 24 trials with fresh seeds"
     page = read(path)
     failed = sum(trial.state == "failed" for trial in trials)
     assert failed

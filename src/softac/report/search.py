@@ -112,7 +112,8 @@ def _parallel(search: Search, done: Sequence[Trial], name: str, places: int) -> 
     shown = [f"{key} {clean(as_text(value), 40)}" for key, value in _named_values(search, marked[0])]
     said = f"{clean(marked[0].title)} is the best, {number(marked[0].value or 0.0, places)}: {', '.join(shown)}"
     title = f"Trials of the search: {clean(search.title)}"
-    return _picture(HEIGHT, name, title, said, [*axes, *thin, *dashed, *bold, _labels(labelled)])
+    rules, texts = zip(*axes, strict=True)
+    return _picture(HEIGHT, name, title, said, [*rules, *thin, *dashed, *bold, *texts, _labels(labelled)])
 
 
 def _named_values(search: Search, trial: Trial) -> list[tuple[str, Any]]:
@@ -131,7 +132,7 @@ def _share(dimension: Dimension, value: Any) -> float:
     return 1.0 - share if dimension.scale == "log of 1 - x" else share
 
 
-def _axis(name: str, dimension: Dimension, x: float, line: int) -> Markup:
+def _axis(name: str, dimension: Dimension, x: float, line: int) -> tuple[Markup, Markup]:
     if isinstance(dimension, Choice):
         n = len(dimension.values) - 1
         texts = [(i / n, clean(as_text(value), LONGEST_CHOICE)) for i, value in enumerate(dimension.values)]
@@ -140,15 +141,15 @@ def _axis(name: str, dimension: Dimension, x: float, line: int) -> Markup:
     return _vertical(name, x, line, texts)
 
 
-def _vertical(name: str, x: float, line: int, texts: Sequence[tuple[float, str]]) -> Markup:
-    """An axis with what stands beside it; names take turns between two lines, so that they do not meet."""
+def _vertical(name: str, x: float, line: int, texts: Sequence[tuple[float, str]]) -> tuple[Markup, Markup]:
+    """An axis, and what stands beside it; names take turns between two lines, so that they do not meet."""
     beside = [
-        _text("tick", x + 4, _y(at) + (3.3 if 0 < at < 1 else -3 if at == 0 else 9), text) for at, text in texts
+        _text("tick halo", x + 4, _y(at) + (3.3 if 0 < at < 1 else -3 if at == 0 else 9), text)
+        for at, text in texts
     ]
     middle = _text("unit", x, 12 + 14 * line, name, "start" if x == LEFT else "middle")
-    return Markup("<path class='axis' d='M{},{}V{}'/>{}{}").format(
-        f"{x:.1f}", f"{_y(0.0):.1f}", f"{_y(1.0):.1f}", middle, Markup("").join(beside)
-    )
+    rule = Markup("<path class='axis' d='M{},{}V{}'/>").format(f"{x:.1f}", f"{_y(0.0):.1f}", f"{_y(1.0):.1f}")
+    return rule, Markup("").join([middle, *beside])
 
 
 def _labels(ends_of_lines: Sequence[tuple[float, str, str]]) -> Markup:

@@ -18,7 +18,7 @@ from softac.experiments.command import OUTPUT
 from softac.experiments.standing import Standing
 from softac.experiments.suite import Suite
 from softac.experiments.tuning.journal import Journal, proposal
-from softac.experiments.tuning.search import Search, model_of, prefix, suite_of
+from softac.experiments.tuning.search import Search, model_of, numbers, prefix, suite_of
 from softac.experiments.tuning.trials import Trial, run_value
 from softac.model import Model
 
@@ -105,9 +105,9 @@ def _run(
     trusted: bool,
 ) -> list[Trial] | None:
     """How each trial of a generation has ended; None if it was stopped."""
-    path, left, ended = folder / search.folder(trials[0].number), list(trials), {}
+    path, what, left, ended = folder / search.folder(trials[0].number), numbers(trials), list(trials), {}
     if search.prune:
-        early = outcomes(search, trials, search.seeds, search.half, path, execute, trusted=trusted)
+        early = outcomes(search, trials, search.seeds, search.half, path, what, execute, trusted=trusted)
         if early is None:
             return None
         limit = _limit(search, folder, all_trials, trials[0].number)
@@ -121,7 +121,7 @@ def _run(
             ):
                 ended[trial.number] = replace(trial, state="pruned", value=fmean(found.values.values()))
         left = [trial for trial in trials if trial.number not in ended and trial.state != "pruned"]
-    late = outcomes(search, left, search.seeds, search.total, path, execute, trusted=trusted) if left else {}
+    late = outcomes(search, left, search.seeds, search.total, path, what, execute, trusted=trusted) if left else {}
     if late is None:
         return None
     _require_space(late, path)
@@ -143,6 +143,7 @@ def outcomes(
     seeds: Sequence[int],
     until: int,
     path: Path,
+    what: str,
     execute: Execute,
     *,
     trusted: bool,
@@ -155,24 +156,17 @@ def outcomes(
         seeds: a run for each, of each trial.
         until: environment steps.
         path: the folder of the suite.
+        what: the trials are, in words.
         execute: as in `advance`.
         trusted: as in `advance`.
 
     Returns:
         Number of the trial -> outcome; None if it was stopped.
     """
-    found: dict[int, Outcome] = {}
-    works: list[Trial] = []
-    models: list[Model] = []
-    for trial in trials:
-        try:
-            models.append(model_of(search, trial.settings, seeds[0], trusted=trusted))
-            works.append(trial)
-        except SoftacError as error:
-            found[trial.number] = Outcome({}, str(error), error.exit_code)
+    works, models, found = _made(search, trials, seeds[0], trusted=trusted)
     if not works:
         return found
-    suite = replace(suite_of(search, works, models, seeds), total=until)
+    suite = replace(suite_of(search, works, models, seeds, what), total=until)
     runs = execute(suite, models, path)
     if runs is None:
         return None
@@ -181,6 +175,22 @@ def outcomes(
         own = {member.seed: run for member, run in placed if member.group == group}
         found[trial.number] = _outcome(own, until)
     return found
+
+
+def _made(
+    search: Search, trials: Sequence[Trial], seed: int, *, trusted: bool
+) -> tuple[list[Trial], list[Model], dict[int, Outcome]]:
+    """The trials whose models can be made, these, and why the others cannot."""
+    works: list[Trial] = []
+    models: list[Model] = []
+    refused: dict[int, Outcome] = {}
+    for trial in trials:
+        try:
+            models.append(model_of(search, trial.settings, seed, trusted=trusted))
+            works.append(trial)
+        except SoftacError as error:
+            refused[trial.number] = Outcome({}, str(error), error.exit_code)
+    return works, models, refused
 
 
 def _outcome(runs: dict[int, Standing], until: int) -> Outcome:

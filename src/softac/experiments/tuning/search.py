@@ -116,7 +116,9 @@ def model_of(search: Search, settings: Mapping[str, Any], seed: int, *, trusted:
     return model
 
 
-def suite_of(search: Search, trials: Sequence[Trial], models: Sequence[Model], seeds: Sequence[int]) -> Suite:
+def suite_of(
+    search: Search, trials: Sequence[Trial], models: Sequence[Model], seeds: Sequence[int], what: str
+) -> Suite:
     """The runs of some trials, a group for each.
 
     Args:
@@ -124,12 +126,13 @@ def suite_of(search: Search, trials: Sequence[Trial], models: Sequence[Model], s
         trials: at least one.
         models: one for each trial, with any of its seeds.
         seeds: of each trial.
+        what: these trials are, in words.
     """
     groups = tuple(
         Group(trial.title, prefix(trial), tuple(seeds), model.description())
         for trial, model in zip(trials, models, strict=True)
     )
-    return Suite(f"{search.title}, {numbers(trials)}", search.command, groups, search.record, search.total)
+    return Suite(f"{search.title}, {what}", search.command, groups, search.record, search.total)
 
 
 def prefix(trial: Trial) -> str:

@@ -75,7 +75,8 @@ def confirm(
     chosen = best(trials, MOST_CONFIRMED)
     if trials[0].state == "done" and trials[0] not in chosen:
         chosen.append(trials[0])
-    found = outcomes(search, chosen, search.fresh, search.total, folder / CONFIRM, execute, trusted=trusted)
+    what, path = f"the best of {len(trials)} trials with fresh seeds", folder / CONFIRM
+    found = outcomes(search, chosen, search.fresh, search.total, path, what, execute, trusted=trusted)
     if found is None:
         return None
     again = [Confirmed(t, found[t.number].values, found[t.number].reason) for t in chosen]
