@@ -31,7 +31,7 @@ from softac.nets.operations import Operation, affine, argmax, observation, part,
 from softac.ship import policy as numpy_runtime
 from softac.ship import to_c, to_numpy, to_onnx
 from softac.ship.description import Policy, describe
-from softac.ship.export import FORMATS, compare, export, trial, undecided
+from softac.ship.export import FORMATS, between, compare, export, trial, undecided
 from softac.ship.runtimes import Batch, open_policy
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler here")
@@ -356,6 +356,33 @@ def test_where_the_agent_itself_is_undecided_either_action_will_do() -> None:
     left_open = [undecided(model, policy, [obs], 1 - a) for (obs, _), a in zip(others, actions, strict=True)]
     assert sum(left_open) > 0
     assert not any(undecided(model, policy, [obs], np.array(2)) for obs, _ in others)
+
+
+def test_of_several_components_each_may_be_off_where_numbers_are_large() -> None:
+    """Observations of up to a thousand: float32 tells the action of a component to 1e-4, and not to 1e-5."""
+    model = policies.untrained("sac_mixture", policies.OBSERVATIONS["wide"], policies.CONTINUOUS["[-1, 1]"])
+    policy = describe(model)
+    wanted = trial(model, policy, 10_000)
+    rows = [9136, 3990, 6678, 9330, 9081]
+    inputs = [[x[i] for x in wanted.inputs] for i in rows]
+    for i, obs in zip(rows, inputs, strict=True):
+        off = wanted.actions[i] + np.float32([8e-5, 0.0, 0.0])
+        assert undecided(model, policy, obs, off) or abs(wanted.actions[i][0]) > 0.99
+        assert not undecided(model, policy, obs, wanted.actions[i] - np.float32([2e-2, 0.0, 0.0]))
+
+
+def test_between_the_answers_of_two_choices_lies_nothing() -> None:
+    answers, slack = np.array([[0.0, 0.0], [0.0, 4e-5], [0.5, 0.5]]), np.array([1e-5, 1e-5])
+    for action, one, several in (
+        ([0.0, 2e-5], True, True),
+        ([0.0, 4.9e-5], True, True),
+        ([0.0, 6e-5], True, False),
+        ([0.5, 0.5], True, True),
+        ([0.25, 0.25], True, False),
+        ([0.6, 0.5], False, False),
+    ):
+        found = [between(answers, np.array(action), slack, choices=choices) for choices in (False, True)]
+        assert found == [one, several], action
 
 
 class Silent(DQNAgent):

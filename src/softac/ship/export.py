@@ -24,7 +24,11 @@ OBSERVATIONS = 10_000
 BATCHES = (1, 7, 256)
 MOST_UNDECIDED = 0.02  # of all observations; beyond it the agent is not asked any more
 NEIGHBOURS = 16
+TOGETHER = 100.0  # tolerances, up to which two actions are of one choice
 LAST_BITS = 2.0**-20  # what a number of an observation is changed by, as a share of it
+
+
+Actions = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -177,11 +181,21 @@ def undecided(model: Model, policy: Policy, observation: list[NDArray[Any]], act
     near = (np.concatenate(parts) * (1.0 + noise)).astype(np.float32)
     chosen = [model.spaces.to_env(act(model.agent, row[None], None)[0]) for row in near]
     answers = np.stack(chosen).astype(np.float64)
-    if policy.action.n or policy.result.kind == "choose":
-        gaps = np.abs(answers - action) <= policy.tolerance(action)
-        return bool(gaps.reshape(NEIGHBOURS, -1).all(-1).any())
-    slack = policy.tolerance(action)
-    return bool(((answers.min(0) - slack <= action) & (action <= answers.max(0) + slack)).all())
+    if policy.action.n:
+        return bool((answers == action).any())
+    return between(answers, action, policy.tolerance(action), choices=policy.result.kind == "choose")
+
+
+def between(answers: Actions, action: NDArray[Any], slack: Actions, *, choices: bool) -> bool:
+    """Whether an action lies where the agent's answers `[N, ...]` do, or `slack` beside them.
+
+    With `choices`, what is chosen among several, only between answers that lie together: those of one choice.
+    """
+    if not choices:
+        return bool(((answers.min(0) - slack <= action) & (action <= answers.max(0) + slack)).all())
+    far = (np.abs(answers[:, None] - answers[None]) > TOGETHER * slack).reshape(len(answers), len(answers), -1)
+    clouds: list[Actions] = [answers[~row.any(-1)] for row in far]
+    return any(between(cloud, action, slack, choices=False) for cloud in clouds)
 
 
 def _disagrees(policy: Policy, how: str) -> NumericalError:
