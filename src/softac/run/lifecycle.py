@@ -23,6 +23,7 @@ from softac.run.checkpoint import CHECKPOINTS, OPTIM_PREFIX, Home, Snapshot, che
 from softac.run.config import RecordConfig, RunConfig
 from softac.run.evaluate import LONGEST
 from softac.run.folder import BEST, CONFIG, CRASH, REPLAY, RunFolder, config_sha256, write_description
+from softac.run.memory import keep_freed_memory
 from softac.run.numerics import device_name, numerics
 from softac.run.recorder import Recorder
 from softac.run.stored import describe, require_same_spaces, save
@@ -372,6 +373,7 @@ class Lifecycle:
         """Decide how updates are executed, once for all that this model will learn."""
         if self._engine_chosen:
             return
+        keep_freed_memory()
         asked = self.run.engine
         if asked == "auto" and self.loaded is not None:
             asked = "eager"  # what it was saved with, and its folder says "auto"
