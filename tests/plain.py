@@ -113,7 +113,7 @@ def assert_same_state(agent, plain: Plain) -> None:
             assert tensor == expected[name], name
         else:
             torch.testing.assert_close(
-                tensor, expected[name], rtol=1e-9, atol=1e-11, msg=lambda text, at=name: f"{at}: {text}"
+                tensor, expected[name], rtol=1e-10, atol=1e-12, msg=lambda text, at=name: f"{at}: {text}"
             )
 
 

@@ -18,6 +18,7 @@ from softac.config import make_config
 from softac.equations.losses import categorical_q_loss, categorical_soft_q_target
 from softac.errors import ConfigError
 from softac.learning.state import state_of
+from softac.nets.layers import round_hidden_products
 from softac.nets.normalised import BATCH, RUNNING, BatchNorm, NormalisedCritic, RewardScale, project_
 from softac.types import Moment, Transition
 from test_off_policy_updates import OffPolicy, make_batch, minus_slope
@@ -340,6 +341,33 @@ def test_running_statistics_and_the_reward_scale_are_in_checkpoints_and_acting_u
     with torch.no_grad():
         agent.actor.module.net[0].running_mean += 1.0
     assert not torch.equal(agent.act(obs, None), before)
+
+
+@pytest.mark.parametrize("name", ["crossq", "xqc"])
+def test_in_bf16_only_the_products_between_hidden_layers_are_rounded(name):
+    """Batch norm, heads, statistics, losses and what is learned stay in float32."""
+
+    def after_an_update(rounded: bool) -> dict[str, Tensor]:
+        agent = make_agent(name, CONTINUOUS, batch_size=32, net_arch=(64, 64), policy_delay=1)
+        networks = (agent.actor.module, agent.critic.module, agent.target_critic)
+        for network in networks if rounded else ():
+            assert network is None or round_hidden_products(network) == 1
+        generator = torch.Generator().manual_seed(1)
+        s, s2 = torch.randn(2, 32, 3, generator=generator)
+        a, r = torch.randn(32, 2, generator=generator).tanh(), torch.randn(32, generator=generator)
+        batch = Transition(s, a, r, torch.full((32,), 0.99), s2)
+        metrics = agent.update_(batch, agent.update_noise(32, generator))
+        assert all(metric.dtype == torch.float32 for metric in metrics.values())
+        state = state_of(agent)
+        assert {tensor.dtype for tensor in state.values()} == {torch.float32, torch.int64}
+        return state | metrics
+
+    exact, rounded = after_an_update(False), after_an_update(True)
+    seen = [state["critic.net.0.running_mean"][..., :3] for state in (exact, rounded)]
+    assert torch.equal(*seen)  # the observations; actions come of a rounded actor
+    after, moved = (state["critic.net.5.running_var"] - 0.99 for state in (exact, rounded))
+    assert 0.0 < (after - moved).abs().max() < 0.02 * after.abs().max()
+    assert 0.0 < abs(exact["train/critic_loss"] / rounded["train/critic_loss"] - 1.0) < 0.05
 
 
 def test_the_actor_step_leaves_the_statistics_of_the_critics_alone():
