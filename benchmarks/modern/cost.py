@@ -1,9 +1,10 @@
 """Processor time of one update, compiled, of SAC and of the normalised agents in turn.
 
-    python benchmarks/modern/cost.py [FILE.csv] [--rounds 7] [--precision bf16] [--profile crossq]
+    python benchmarks/modern/cost.py [FILE.csv] [--rounds 7] [--threads 2] [--precision bf16] [--profile crossq]
 
-HalfCheetah's sizes, batches of 256, one thread. The agents take turns of 40 updates, so that what else the machine
-does falls on all alike: the least and the median of the rounds, and SAC's least beside each one's.
+HalfCheetah's sizes, batches of 256 where nothing else is said. The agents take turns of 40 updates, so that what
+else the machine does falls on all alike: the least and the median of the rounds, and SAC's least beside each
+one's. With several threads it is the time that passes, and the machine has to be free.
 """
 
 import argparse
@@ -19,12 +20,15 @@ from gpu import agent_of, arguments
 
 from softac.learning.engine import Engine
 from softac.nets.layers import round_hidden_products
+from softac.run.memory import keep_freed_memory
 
 TURN = 40
 AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "sac": ("sac", {}),
     "crossq": ("crossq", {"target_network": False}),
     "crossq, target": ("crossq", {"target_network": True}),
+    "crossq, batch 128": ("crossq", {"target_network": False, "batch_size": 128}),
+    "crossq, target, batch 128": ("crossq", {"target_network": True, "batch_size": 128}),
     "xqc": ("xqc", {}),
 }
 
@@ -33,12 +37,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path, nargs="?")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--precision", default="float32", choices=("float32", "bf16"))
     parser.add_argument(
         "--profile", choices=AGENTS, help="print what the updates of this agent consist of instead"
     )
     args = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)
+    keep_freed_memory()  # as every run does
+    clock = time.process_time if args.threads == 1 else time.perf_counter
     engines, given = {}, {}
     for name, (algorithm, options) in AGENTS.items():
         if args.profile in (None, name):
@@ -62,13 +69,14 @@ def main() -> None:
         return
     for _ in range(args.rounds):
         for name, engine in engines.items():
-            begun = time.process_time()
+            begun = clock()
             for batch, noise in given[name]:
                 engine.update_(batch, noise)
-            taken[name].append((time.process_time() - begun) / TURN * 1e3)
+            taken[name].append((clock() - begun) / TURN * 1e3)
     rows = [
         {
             "agent": name,
+            "threads": args.threads,
             "precision": args.precision,
             "engine": engines[name].name,
             "least_ms": f"{min(times):.2f}",

@@ -35,7 +35,7 @@ from softac.run.config import RecordConfig
 from softac.types import EnvSpec, Transition
 
 HALFCHEETAH = EnvSpec(17, 6)
-UPDATES, BATCH, WARM_UP = 20, 256, 300
+UPDATES, WARM_UP = 20, 300
 QUIET = RecordConfig(eval_freq=0, n_eval_episodes=0, save_freq=0)
 
 
@@ -45,11 +45,11 @@ def agent_of(name: str, seed: int, device: torch.device, **options: Any) -> Any:
 
 
 def arguments(agent: Any, turn: int, dtype: torch.dtype = torch.float32) -> tuple[Transition, Any]:
-    generator = torch.Generator().manual_seed(turn)
-    obs, next_obs = torch.randn(2, BATCH, 17, generator=generator)
-    action, reward = torch.randn(BATCH, 6, generator=generator).tanh(), torch.randn(BATCH, generator=generator)
-    batch = Transition(obs, action, reward, torch.full((BATCH,), 0.99), next_obs)
-    noise = agent.update_noise(BATCH, generator)
+    generator, size = torch.Generator().manual_seed(turn), agent.config.batch_size
+    obs, next_obs = torch.randn(2, size, 17, generator=generator)
+    action, reward = torch.randn(size, 6, generator=generator).tanh(), torch.randn(size, generator=generator)
+    batch = Transition(obs, action, reward, torch.full((size,), 0.99), next_obs)
+    noise = agent.update_noise(size, generator)
     kind = type(noise)
     noise = kind(*(n.to(dtype) for n in noise)) if isinstance(noise, tuple) else noise.to(dtype)
     return Transition(*(t.to(agent.device, dtype) for t in batch)), noise

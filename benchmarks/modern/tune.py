@@ -1,23 +1,26 @@
-"""One tuning run of crossq or xqc: a row of CSV every so many steps, complete up to wherever it is stopped.
+"""One tuning run of crossq or xqc, which goes on where it was stopped; its rows as CSV, complete up to there.
 
-    python benchmarks/modern/tune.py VARIANT ENV SEED FILE.csv [--steps 100000] [--seconds 500] [--precision bf16]
+    python benchmarks/modern/tune.py VARIANT ENV SEED FILE.csv [--steps 100000] [--run-dir runs/tune]
 
 VARIANT is one of `VARIANTS`. Deterministic evaluation over 5 episodes on fixed start states; `train_return` is the
-mean of the sampled episodes since the row before. Seeds from 100 are for tuning; what is reported uses 0 to 2.
+mean of the last sampled episodes. Seeds from 100 are for tuning; what is reported uses 0 to 2. The run lies in a
+folder of its own in `--run-dir`; the same command goes on from its last checkpoint, also to more `--steps`.
 """
 
 import argparse
 import csv
+import json
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from softac import Model, evaluate_policy
+from softac import Model
 from softac.agents.registry import find_agent
 
-EVERY, EPISODES = 5_000, 5
+EVERY, SAVE_EVERY, EPISODES = 5_000, 10_000, 5
 TARGET = {"target_network": True}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "sac": ("sac", {}),
@@ -42,13 +45,20 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "xqc": ("xqc", {}),
     "xqc-3e-4": ("xqc", {"learning_rate": 3e-4}),
     "xqc-3e-4-entropy": ("xqc", {"learning_rate": 3e-4, "target_entropy": "full"}),
+    # A smaller batch: what a target network costs, paid for.
+    "one-128": ("crossq", {"target_network": False, "batch_size": 128}),
+    "target-128": ("crossq", TARGET | {"batch_size": 128}),
+    "target-128-n3": ("crossq", TARGET | {"batch_size": 128, "n_steps": 3}),
+    "target-128-gamma-0.995": ("crossq", TARGET | {"batch_size": 128, "gamma": 0.995}),
+    "target-128-3e-4": ("crossq", TARGET | {"batch_size": 128, "learning_rate": 3e-4}),
+    "xqc-128": ("xqc", {"batch_size": 128}),
 }
 METRICS = ("ent_coef", "entropy", "q_mean", "critic_loss", "reward_scale")
-COLUMNS = ("variant", "env", "seed", "step", "return", "train_return", "seconds", *METRICS)
+COLUMNS = ("variant", "env", "seed", "step", "return", "train_return", *METRICS)
 
 
-def made(variant: str, env: str, seed: int, precision: str, engine: str) -> Model:
-    """The model of a variant."""
+def model_of(variant: str, env: str, seed: int, **run: str) -> Model:
+    """The model of a variant, at its beginning."""
     algorithm, chosen = VARIANTS[variant]
     values = {"learning_starts": 100 if env == "Pendulum-v1" else 5_000} | chosen
     if values.get("target_entropy") == "full":  # -dim(A), as SAC has it
@@ -56,7 +66,29 @@ def made(variant: str, env: str, seed: int, precision: str, engine: str) -> Mode
 
         (n,) = gym.make(env).action_space.shape or (1,)
         values = values | {"target_entropy": -float(n)}
-    return Model(find_agent(algorithm), env, seed=seed, device="cpu", precision=precision, engine=engine, **values)
+    return Model(find_agent(algorithm), env, seed=seed, device="cpu", **run, **values)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    """What the run's metrics say at each evaluation."""
+    at: dict[int, dict[str, float]] = defaultdict(dict)
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        at[row["step"]] |= row
+
+    def number(row: dict[str, float], name: str, form: str) -> str:
+        return format(row[name], form) if name in row else "nan"
+
+    return [
+        {
+            "step": str(step),
+            "return": number(row, "eval/mean_reward", ".1f"),
+            "train_return": number(row, "rollout/ep_rew_mean", ".1f"),
+        }
+        | {name: number(row, f"train/{name}", ".5g") for name in METRICS}
+        for step, row in sorted(at.items())
+        if "eval/mean_reward" in row
+    ]
 
 
 def main() -> None:
@@ -65,6 +97,7 @@ def main() -> None:
     parser.add_argument("env")
     parser.add_argument("seed", type=int)
     parser.add_argument("file", type=Path)
+    parser.add_argument("--run-dir", type=Path, default=Path("runs/tune"))
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--every", type=int, default=EVERY)
@@ -72,26 +105,28 @@ def main() -> None:
     parser.add_argument("--engine", default="auto")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    begun, recent = time.monotonic(), []
-    model = made(args.variant, args.env, args.seed, args.precision, args.engine)
-    with args.file.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-
-        def after(model: Model, metrics: dict[str, float]) -> bool:
-            step = model.num_timesteps
-            recent.append(metrics.get("rollout/ep_rew_mean", float("nan")))
-            if step % args.every == 0:
-                mean, _ = evaluate_policy(model, args.env, n_eval_episodes=EPISODES, seed=0)
-                known = {name: f"{metrics.get(f'train/{name}', float('nan')):.5g}" for name in METRICS}
-                first = {"variant": args.variant, "env": args.env, "seed": args.seed, "step": step}
-                means = {"return": f"{mean:.1f}", "train_return": f"{recent[-1]:.1f}"}
-                writer.writerow(first | means | {"seconds": f"{time.monotonic() - begun:.0f}"} | known)
-                file.flush()
-            return time.monotonic() - begun < args.seconds
-
-        model.learn(args.steps, callback=after)
-    print(args.variant, args.env, args.seed, "engine", model.run.engine, "steps", model.num_timesteps)
+    begun = time.monotonic()
+    name = {"variant": args.variant, "env": args.env, "seed": str(args.seed)}
+    folder = args.run_dir / "-".join(name.values())
+    if (folder / "checkpoints").is_dir():
+        model = Model.load(folder)
+    else:
+        model = model_of(args.variant, args.env, args.seed, precision=args.precision, engine=args.engine)
+    try:
+        model.learn(
+            args.steps - model.num_timesteps,
+            run_dir=folder,
+            eval_freq=args.every,
+            n_eval_episodes=EPISODES,
+            save_freq=SAVE_EVERY,
+            callback=lambda model, metrics: time.monotonic() - begun < args.seconds,
+        )
+    finally:
+        with args.file.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(name | row for row in rows(folder))
+    print(*name.values(), "engine", model.run.engine, "steps", model.num_timesteps)
 
 
 if __name__ == "__main__":
