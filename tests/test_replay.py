@@ -513,7 +513,7 @@ def test_a_replay_that_the_system_will_not_reserve(monkeypatch):
     def refuse(*_):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] can't allocate memory")
 
-    monkeypatch.setattr("softac.run.training.Replay", refuse)
+    monkeypatch.setattr("softac.run.training.make_replay", refuse)
     with pytest.raises(ConfigError) as error:
         SAC(EarlyEndingEnv, **SMALL).learn(10)
     assert str(error.value) == (

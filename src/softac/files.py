@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softac.errors import CheckpointError, ConfigError
-from softac.types import FloatArray
 
 LARGEST_TOML = 2**20
 NPY_HEADER = re.compile(
     rb"\x93NUMPY\x01\x00(..)"
-    rb"\{'descr': '<f4', 'fortran_order': False, 'shape': \((\d{1,18}), (\d{1,9})\), \} *\n",
+    rb"\{'descr': '(<f4|\|u1)', 'fortran_order': False, 'shape': \((\d{1,18}), (\d{1,9})\), \} *\n",
     re.DOTALL,
 )
 SEALED = re.compile(rb'(.*,\n) "sha256": "([0-9a-f]{64})"\n\}\n', re.DOTALL)
@@ -153,41 +153,70 @@ def read_hashed(path: Path, size: int, sha256: str) -> bytes:
     return data
 
 
-def npy_bytes(rows: FloatArray) -> bytes:
-    """A float32 array `[rows, width]` as the bytes of a `.npy` file."""
+def npy_bytes(rows: NDArray[Any]) -> bytes:
+    """A table `[rows, width]` of float32 or uint8 as the bytes of a `.npy` file."""
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, rows, allow_pickle=False)
     return buffer.getvalue()
 
 
-def parse_npy(data: bytes, width: int, path: Path) -> FloatArray:
-    """The inverse of `npy_bytes`.
+def parse_npy(data: bytes, width: int, path: Path, kind: Any = np.float32) -> NDArray[Any]:
+    """The inverse of `npy_bytes`, for tables of this `kind`.
 
     NumPy reads a header by parsing it as Python. Here it has to be, letter for letter, the header
     that NumPy writes for such rows.
 
     Raises:
-        CheckpointError: anything but finite float32 rows of this width.
+        CheckpointError: anything but finite rows of this width.
     """
-    header = NPY_HEADER.match(data)
-    wrong, rows = "", np.zeros((0, width), np.float32)
-    if header is None or int.from_bytes(header[1], "little") + 10 != header.end():
-        wrong = "not a table of float32"
-    elif int(header[3]) != width:
-        wrong = f"float32 of shape ({header[2].decode()}, {header[3].decode()})"
-    elif len(data) - header.end() != int(header[2]) * width * 4:
-        wrong = f"{len(data) - header.end()} bytes for {header[2].decode()} rows"
+    header, dtype = _npy_header(data), np.dtype(kind)
+    wrong, rows = "", np.zeros((0, width), kind)
+    if header is None or header[2].decode() != dtype.str:
+        wrong = f"not a table of {dtype}"
+    elif int(header[4]) != width:
+        wrong = f"{dtype} of shape ({header[3].decode()}, {header[4].decode()})"
+    elif len(data) - header.end() != _npy_size(header):
+        wrong = f"{len(data) - header.end()} bytes for {header[3].decode()} rows"
     else:
-        rows = np.frombuffer(data, np.float32, offset=header.end()).reshape(-1, width)
+        rows = np.frombuffer(data, kind, offset=header.end()).reshape(-1, width)
         if not np.isfinite(rows).all():
             wrong = "numbers that are not finite"
     if wrong:
         raise CheckpointError(
             f"{path} does not hold what this run needs ({wrong})",
-            f"expected finite float32 rows of {width} numbers",
+            f"expected finite {dtype} rows of {width} numbers",
             "use a checkpoint of this environment",
         )
     return rows
+
+
+def npy_parts(data: bytes, n: int, path: Path) -> list[bytes]:
+    """The `n` files of `npy_bytes` of which these bytes are one after the other, to be parsed.
+
+    Raises:
+        CheckpointError: they are not so many.
+    """
+    parts, rest = [], data
+    while rest and (header := _npy_header(rest)) is not None:
+        stop = header.end() + _npy_size(header)
+        parts.append(rest[:stop])
+        rest = rest[stop:]
+    if rest or len(parts) != n:
+        raise CheckpointError(
+            f"{path} does not hold what this run needs ({len(parts)} tables and {len(rest)} bytes)",
+            f"expected {n} tables",
+            "use a checkpoint of this environment",
+        )
+    return parts
+
+
+def _npy_header(data: bytes) -> re.Match[bytes] | None:
+    header = NPY_HEADER.match(data)
+    return None if header is None or int.from_bytes(header[1], "little") + 10 != header.end() else header
+
+
+def _npy_size(header: re.Match[bytes]) -> int:
+    return int(header[3]) * int(header[4]) * np.dtype(header[2].decode()).itemsize
 
 
 def sealed_json(value: dict[str, Any]) -> bytes:

@@ -47,6 +47,7 @@ class Model:
         overlap: update while the environments are stepped, with actions of the policy one update before.
         normalize: "none", "obs", or "obs,reward" (on-policy): what is brought to one size by learned statistics.
         encoder: of images: "auto", "none", a name, or what makes a module of (C, H, W) and a generator.
+        random_shift: pixels by which the images of each batch are moved at random (DrQ); 0: none.
         hindsight: "future" or "final": off-policy, other goals for rows of a task with goals; `softac.envs.goals`.
         n_sampled_goal: with hindsight, rows with another goal for each with its own, in the mean.
         trust_module: accept an id "module:Env-v0", which imports the module.
@@ -74,6 +75,7 @@ class Model:
         overlap: bool = False,
         normalize: str = "none",
         encoder: AsEncoder = "auto",
+        random_shift: int = 0,
         hindsight: str = "none",
         n_sampled_goal: int = 4,
         trust_module: bool = False,
@@ -84,14 +86,15 @@ class Model:
         given |= {"n_envs": number_of(env, n_envs), "encoder": encoder if isinstance(encoder, str) else "own"}
         run = make_config(RunConfig, given)
         hyperparameters = make_config(require_agent(agent_class).Config, config)
-        sizes = getattr(hyperparameters, "batch_size", 1), getattr(hyperparameters, "net_arch", ())
+        widths = getattr(hyperparameters, "batch_size", 1), getattr(hyperparameters, "net_arch", ())
         where = find_device(device)
         source = EnvSource(env, stored.plain_arguments(env_kwargs or {}), trust_module)
         envs = stored.training_envs(source, run)
         with ExitStack() as stack:
             if source.repeatable:  # made here
                 stack.callback(envs.close)
-            setup = stored.Setup(agent_class, hyperparameters, run, envs.spaces, usual_threads(*sizes), encoder)
+            threads = usual_threads(*widths, envs.spaces.spec.pixels)
+            setup = stored.Setup(agent_class, hyperparameters, run, envs.spaces, threads, encoder)
             self._assemble(setup, source, envs, where)
             require_engine(run.engine, self.agent)
             stack.pop_all()
@@ -101,7 +104,7 @@ class Model:
     ) -> None:
         kind, config, run, spaces = setup.agent_class, setup.hyperparameters, setup.run, setup.spaces
         require_served(kind, spaces.spec, source.name)
-        stored.require_fitting(kind, run)
+        stored.require_fitting(kind, run, setup.spec)
         made: dict[str, Any] = {"generator": generator(Purpose.INITIAL_WEIGHTS, run.seed), "device": device}
         with numerics(setup.threads), single_precision():
             self.agent = make_agent(kind, setup.spec, config, **made, precision=run.precision)

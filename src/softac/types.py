@@ -110,6 +110,11 @@ class EnvSpec:
         edges = [0, *(edge for image in self.images for edge in (image.start, image.stop)), self.obs_dim]
         return tuple(slice(*pair) for pair in zip(edges[::2], edges[1::2], strict=True) if pair[0] < pair[1])
 
+    @property
+    def pixels(self) -> int:
+        """How many numbers of a flattened observation are parts of images."""
+        return sum(image.stop - image.start for image in self.images)
+
     def reading(self, images: tuple[Image, ...], encoder: AsEncoder) -> EnvSpec:
         """The same for networks that read these images with this encoder."""
         return replace(self, images=images, encoder=encoder)

@@ -11,6 +11,7 @@ from softac.envs.leaves import coordinates, leaves
 from softac.envs.spaces import Spaces
 from softac.examine.findings import Finding
 from softac.examine.random_steps import Log
+from softac.replay import forecast
 from softac.words import counted, duration, interval, some
 
 LARGE_OBS, SCALE_RATIO = 1_000.0, 1_000.0
@@ -240,21 +241,20 @@ def manners(log: Log) -> Iterator[Finding]:
 
 def cost(seen: Spaces, log: Log) -> Iterator[Finding]:
     """Memory of a replay, and time."""
-    # As softac.replay.ring.forecast: observation, action, reward and discount, and a pointer.
-    each = 4 * (seen.spec.obs_dim + seen.spec.action_dim + 2) + 8
+    each = forecast(1, seen.spec)
     memory = each * PLAN / 1e9
     yield Finding("ok", f"memory: a replay of {PLAN:,} transitions takes {memory:.2f} GB ({each} bytes each)")
     speed = log.steps / log.seconds if log.seconds > 0 else float("inf")
-    forecast = f"{speed:,.0f} steps/s alone, so {PLAN:,} steps take {duration(PLAN / speed)} besides the updates"
+    outlook = f"{speed:,.0f} steps/s alone, so {PLAN:,} steps take {duration(PLAN / speed)} besides the updates"
     if speed < SLOW:
         yield Finding(
             "note",
-            f"slow: {forecast}",
+            f"slow: {outlook}",
             "find out what a step spends its time on",
             "training will wait for it",
         )
     else:
-        yield Finding("ok", f"speed: {forecast}")
+        yield Finding("ok", f"speed: {outlook}")
 
 
 def _kind(space: gym.Space[Any]) -> str:

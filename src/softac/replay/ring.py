@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from softac.errors import ConfigError
+from softac.files import npy_bytes, parse_npy
+from softac.replay.planes import new_bytes, packed_width
 from softac.types import EnvSpec, FloatArray, Row, SoftRow, SoftTransition, Transition
 
 # A row waits so long for the one that begins with its next obs, counted in rows; in a run that one comes
@@ -36,7 +38,7 @@ class Replay:
     def __init__(self, capacity: int, spec: EnvSpec, device: torch.device, bonus: bool = False) -> None:
         o, a = spec.obs_dim, spec.action_dim
         self.capacity, self.spec, self.device, self.bonus = capacity, spec, device, bonus
-        self.added = 0
+        self.added, self.bytes_a_row = 0, forecast(1, spec)
         self.rows = torch.empty(2 * capacity, o + a + 2, dtype=torch.float32)
         self._table: FloatArray = self.rows.numpy()
         self._obs, self._action = self._table[:, :o], self._table[:, o : o + a]
@@ -74,7 +76,7 @@ class Replay:
         if self.added >= self._reach:
             self._give_up(self.added - self._reach)
         if self.added >= self.capacity and self._next[slot] >= self.capacity:
-            self._free.append(int(self._next[slot]))
+            self._vacate(int(self._next[slot]))
         self._obs[slot] = row.obs
         self._action[slot] = row.action
         self._reward[slot] = row.reward
@@ -114,6 +116,18 @@ class Replay:
         slots = np.arange(first, stop) % self.capacity
         return self._bonus[slots, None] if self.bonus else np.empty((len(slots), 0), np.float32)
 
+    def as_bytes(self, first: int, stop: int) -> bytes:
+        """The rows number `first` to `stop - 1`, with their bonuses, as a file."""
+        return npy_bytes(np.concatenate([self.explicit_rows(first, stop), self.bonuses(first, stop)], axis=1))
+
+    def from_bytes(self, data: bytes, path: Path) -> FloatArray:
+        """The inverse of `as_bytes`, to be given to `load`.
+
+        Raises:
+            CheckpointError: these are no such rows.
+        """
+        return parse_npy(data, row_width(self.spec, bonus=self.bonus), path)
+
     def load(self, first: int, rows: FloatArray) -> None:
         """Take in what `explicit_rows(first, ...)` gave, in a replay that never had the rows from `first` on.
 
@@ -144,7 +158,7 @@ class Replay:
         for earlier in self._waiting.pop(obs, ()):
             place = self._next[earlier % self.capacity]
             if place >= self.capacity:
-                self._free.append(int(place))
+                self._vacate(int(place))
             self._next[earlier % self.capacity] = slot
 
     def _give_up(self, number: int) -> None:
@@ -157,6 +171,10 @@ class Replay:
                 del numbers[0]
                 if not numbers:
                     del self._waiting[obs]
+
+    def _vacate(self, place: int) -> None:
+        """A spare row is needed no more."""
+        self._free.append(place)
 
     def _spare(self) -> int:
         """A spare row that is free, the lowest of those never used if there is no other."""
@@ -191,10 +209,13 @@ def row_width(spec: EnvSpec, *, bonus: bool = False) -> int:
 def forecast(rows: int, spec: EnvSpec) -> int:
     """The bytes that a replay of `rows` rows will fill: each observation once, and 8 for a pointer to the next.
 
+    Of an image only what is new in it: the last of a stack of pictures. Whether planes are such a stack is a guess
+    by their number: 1 and 3 are one picture, multiples of 3 pictures in colours, others grey ones.
+
     Where episodes end, each of the last `n_steps` rows needs a spare row besides. So episodes of a
     few steps need more, at most nearly twice as much, where each lasts one step.
     """
-    return rows * (4 * (spec.obs_dim + spec.action_dim + 2) + 8)
+    return rows * (4 * (packed_width(spec) + spec.action_dim + 2) + 8 + new_bytes(spec))
 
 
 def require_memory(

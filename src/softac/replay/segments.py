@@ -11,13 +11,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from softac.errors import CheckpointError
-from softac.files import npy_bytes, parse_npy, read_hashed, remove, sync_folder, write_durably
-from softac.replay.ring import Replay, row_width
+from softac.files import read_hashed, remove, sync_folder, write_durably
+from softac.replay.ring import Replay
 
-ROWS_PER_SEGMENT = 50_000
+ROWS_PER_SEGMENT, MOST_BYTES = 50_000, 10**8
 
 
 @dataclass(frozen=True)
@@ -47,10 +45,10 @@ def write_segments(replay: Replay, folder: Path, written: list[Segment]) -> list
     oldest = max(0, replay.added - replay.capacity)
     kept = [s for s in written if s.stop > oldest]
     start = max(oldest, kept[-1].stop if kept else 0)
-    for first in range(start, replay.added, ROWS_PER_SEGMENT):
-        stop = min(first + ROWS_PER_SEGMENT, replay.added)
-        rows = np.concatenate([replay.explicit_rows(first, stop), replay.bonuses(first, stop)], axis=1)
-        data = npy_bytes(rows)
+    at_a_time = max(1, min(ROWS_PER_SEGMENT, MOST_BYTES // replay.bytes_a_row))
+    for first in range(start, replay.added, at_a_time):
+        stop = min(first + at_a_time, replay.added)
+        data = replay.as_bytes(first, stop)
         segment = Segment(first, stop, len(data), hashlib.sha256(data).hexdigest())
         path = folder / segment.file_name
         if not _is_whole(path, segment):
@@ -87,9 +85,7 @@ def read_segments(replay: Replay, folder: Path, segments: list[Segment], added: 
         if not segment.start <= expected < segment.stop or segment.stop > added:
             break
         path = folder / segment.file_name
-        rows = parse_npy(
-            read_hashed(path, segment.size, segment.sha256), row_width(replay.spec, bonus=replay.bonus), path
-        )
+        rows = replay.from_bytes(read_hashed(path, segment.size, segment.sha256), path)
         if len(rows) != segment.stop - segment.start:
             break
         replay.load(expected, rows[expected - segment.start :])

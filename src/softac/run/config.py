@@ -61,6 +61,9 @@ class RunConfig:
         Literal["auto", "none", "small", "drq", "nature", "own"],
         Field(description="what images become features in; none: their pixels are a vector"),
     ] = "auto"
+    random_shift: Annotated[
+        int, Field(ge=0, le=64, description="pixels by which the images of a batch are moved at random; 0: none")
+    ] = 0
 
     hindsight: Annotated[
         Literal["none", "future", "final"],
@@ -77,7 +80,8 @@ class RunConfig:
 # What may differ where a run goes on: it changes no bit of a run whose environments do not fail.
 EXCHANGEABLE = ("env_workers", "env_timeout", "on_env_failure")
 # What runs did before these were there.
-LATER = {"overlap": False, "normalize": "none", "encoder": "none", "hindsight": "none", "n_sampled_goal": 4}
+LATER = {"overlap": False, "normalize": "none", "encoder": "none", "random_shift": 0}
+LATER |= {"hindsight": "none", "n_sampled_goal": 4}
 
 
 def exchanged(run: RunConfig, **values: Any) -> RunConfig:

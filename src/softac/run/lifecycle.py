@@ -4,7 +4,7 @@ import gc
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypedDict
 from weakref import WeakSet
@@ -173,6 +173,7 @@ class Lifecycle:
             overlap=self.run.overlap,
             normalize=self.run.normalize,
             hindsight=self._hindsight(),
+            random_shift=self.run.random_shift,
         )
         if self.loaded is None or self.home is None:
             training.collector.begin()
@@ -206,6 +207,8 @@ class Lifecycle:
             eval_envs = None
             if folder is not None and record.n_eval_episodes > 0:
                 eval_envs = self._second(stack)
+            if folder is not None:
+                stack.enter_context(RunFolder(folder))  # from here on messages may go into it
             if self.source.time_limit is None and training.steps == 0:
                 log.info(
                     "%s declares no time limit: an evaluation episode is cut off after %d steps; where episodes "
@@ -213,8 +216,6 @@ class Lifecycle:
                     self.source.name,
                     LONGEST,
                 )
-            if folder is not None:
-                stack.enter_context(RunFolder(folder))
             self._choose_engine(training, until, by.get("engine"))
             home = None if folder is None else self._settle(folder, until, record)
             recorder = Recorder(
@@ -367,7 +368,8 @@ class Lifecycle:
 
     def _require_memory(self, rows: int) -> None:
         rollout_envs = self.run.n_envs if self.agent.on_policy else None
-        require_memory(rows, self.spaces.spec, rollout_envs=rollout_envs)
+        spec = self.spaces.spec if self.run.hindsight == "none" else replace(self.spaces.spec, images=())
+        require_memory(rows, spec, rollout_envs=rollout_envs)
 
     def _choose_engine(self, training: Training, until: int, given: Engine | None) -> None:
         """Decide how updates are executed, once for all that this model will learn."""

@@ -7,6 +7,7 @@ from itertools import pairwise
 import torch
 
 WORTH_A_THREAD = 4_000_000  # multiply-adds
+PER_PIXEL = 128  # multiply-adds of the first convolution of an encoder
 
 
 @contextmanager
@@ -54,13 +55,16 @@ def single_precision() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def usual_threads(batch_size: int, net_arch: Sequence[int]) -> int:
+def usual_threads(batch_size: int, net_arch: Sequence[int], pixels: int = 0) -> int:
     """The threads that networks of these hidden layers are worth, at most as many as PyTorch would take.
+
+    `pixels` is the numbers of an observation that are parts of images.
 
     One for each 4 million multiply-adds of the largest product of an update: for less than that, waking
     another thread costs more than it brings.
     """
-    largest = batch_size * max((a * b for a, b in pairwise(net_arch)), default=0)
+    products = [a * b for a, b in pairwise(net_arch)] + [pixels * PER_PIXEL]
+    largest = batch_size * max(products)
     return max(1, min(torch.get_num_threads(), largest // WORTH_A_THREAD))
 
 

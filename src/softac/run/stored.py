@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
@@ -360,7 +360,7 @@ def training_envs(source: EnvSource, run: RunConfig) -> VectorEnv:
     return open_envs(source, run.n_envs, workers=run.env_workers, timeout=run.env_timeout, beside=run.overlap)
 
 
-def require_fitting(agent_class: type[Any], run: RunConfig) -> None:
+def require_fitting(agent_class: type[Any], run: RunConfig, spec: EnvSpec) -> None:
     """Refuse what goes only with a replay, or only without one.
 
     Raises:
@@ -379,12 +379,23 @@ def require_fitting(agent_class: type[Any], run: RunConfig) -> None:
             "expected an algorithm with a replay, which may learn from what might have been wanted",
             "leave hindsight out, or choose sac, td3 or dqn, say",
         )
+    sides = [min(image.height, image.width) for image in spec.images]
+    if run.random_shift and (agent_class.on_policy or run.random_shift >= min(sides, default=0)):
+        raise ConfigError(
+            f"random_shift={run.random_shift} was given with {agent_class.__name__} for {_called(sides)}",
+            "expected images, of more pixels a side than they are moved by, and an algorithm with a replay",
+            "leave random_shift out",
+        )
     if run.overlap and agent_class.on_policy:
         raise ConfigError(
             f"overlap was given with {agent_class.__name__}, which learns from each rollout of its present policy",
             "expected an algorithm with a replay, which may learn while the environments are stepped",
             "leave overlap out, or choose sac or td3, say",
         )
+
+
+def _called(sides: Sequence[int]) -> str:
+    return f"images of {min(sides)} pixels" if sides else "observations without images"
 
 
 def require_same_spaces(source: EnvSource, given: Spaces, expected: Spaces) -> None:

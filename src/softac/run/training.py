@@ -1,6 +1,7 @@
 """The state of a training run, and the loop that advances it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,10 @@ from softac.replay import (
     Replay,
     RolloutStorage,
     Segment,
+    draw_shifts,
+    make_replay,
     read_segments,
+    shift,
     write_segments,
 )
 from softac.run.checkpoint import Snapshot
@@ -51,6 +55,7 @@ class Training:
         on_env_failure: "stop", or "restart" with a new instance and a new episode.
         overlap: update while the environments are stepped, with actions of the policy before the updates.
         hindsight: how a replay gives other goals; None: it does not.
+        random_shift: pixels by which the images of each batch are moved at random; see `softac.replay.shift`.
         normalize: "none", "obs", or "obs,reward" for on-policy agents; see `softac.run.statistics`.
 
     Attributes:
@@ -70,8 +75,10 @@ class Training:
         overlap: bool = False,
         normalize: str = "none",
         hindsight: Hindsight | None = None,
+        random_shift: int = 0,
     ) -> None:
         self.agent, self.envs, self.streams, self.overlap = agent, envs, Streams(seed), overlap
+        self.random_shift = random_shift
         self.soft = _is_soft(agent)
         self.statistics = statistics_of(agent, envs.num_envs, normalize)
         self.engine = Engine(agent)
@@ -158,6 +165,9 @@ class Training:
             else:
                 size = self.agent.config.batch_size
                 batch = self.memory.sample(size, self.streams.replay)
+                if self.random_shift:
+                    shifts = draw_shifts(size, self.random_shift, self.streams.update)
+                    batch = shift(batch, self.envs.spaces.spec.images, shifts)
                 noise = self.agent.update_noise(size, self.streams.update)
                 self.means.add(self.engine.update_(batch, noise))
         self.updates += 1
@@ -270,8 +280,8 @@ def _memory(agent: Agent, envs: VectorEnv, hindsight: Hindsight | None, *, soft:
         if agent.on_policy:
             return RolloutStorage(config.n_steps, envs.num_envs, spec, agent.device)
         if hindsight is not None:
-            return HindsightReplay(config.buffer_size, spec, agent.device, soft, hindsight)
-        return Replay(config.buffer_size, spec, agent.device, soft)
+            return HindsightReplay(config.buffer_size, replace(spec, images=()), agent.device, soft, hindsight)
+        return make_replay(config.buffer_size, spec, agent.device, soft)
     except RuntimeError:
         name = "n_steps" if agent.on_policy else "buffer_size"
         raise ConfigError(
