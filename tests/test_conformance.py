@@ -73,10 +73,11 @@ def the_fault(agent_class, **config):
 def test_every_agent_of_softac_passes(name):
     found = check_agent(AGENTS[name], **SMALL)
     served = AGENTS[name].actions
-    assert [f.level for f in found if "CPU only" not in f.what] == ["ok"] * (2 + 8 * len(served))
+    trained = 0 if name == "rebrac" else 2  # which an environment teaches nothing
+    assert [f.level for f in found if "CPU only" not in f.what] == ["ok"] * (2 + (6 + trained) * len(served))
     assert all(f.remedy and f.why for f in found if f.level == "note")
     for kind in served:
-        assert sum(f.what.startswith(f"{kind} actions: ") for f in found) == 9
+        assert sum(f.what.startswith(f"{kind} actions: ") for f in found) == 7 + trained
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_what_the_report_says():
     whats = [f.what.removeprefix("continuous actions: ") for f in check_agent(TD3Agent, **SMALL)]
     assert whats[:6] == [
         "members: all 8; it serves continuous actions and learns from a replay",
-        "configuration: TD3Config, 17 fields, frozen, plain data",
+        "configuration: TD3Config, 21 fields, frozen, plain data",
         "construction draws from its generator alone (859 numbers to act and learn with)",
         "act_noise draws from its generator alone: [B, ...] is (3, 3) for B = 3",
         "act gives float32 [B, 3], in [-1, 1], the same bits twice",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from softac.algorithms import XQC as XQC
     from softac.algorithms import CrossQ as CrossQ
     from softac.algorithms import GamidPG as GamidPG
+    from softac.algorithms import ReBRAC as ReBRAC
     from softac.algorithms import SACDiscrete as SACDiscrete
     from softac.algorithms import SACMixture as SACMixture
     from softac.examine.conformance import check_agent as check_agent
@@ -38,6 +39,7 @@ __all__ = [
     "CrossQ",
     "GamidPG",
     "Model",
+    "ReBRAC",
     "SACDiscrete",
     "SACMixture",
     "__version__",

@@ -92,6 +92,12 @@ class DQN(NamedModel):
     agent_class = AGENTS["dqn"]
 
 
+class ReBRAC(NamedModel):
+    """Revisited behaviour-regularised actor-critic, from data alone; the algorithm is `softac.agents.rebrac`."""
+
+    agent_class = AGENTS["rebrac"]
+
+
 class REINFORCE(NamedModel):
     """REINFORCE, the vanilla policy gradient; the algorithm is `softac.agents.reinforce`."""
 

@@ -15,11 +15,12 @@ from softac.config import make_config
 from softac.envs import EnvSource, VectorEnv, number_of
 from softac.envs.make import EnvLike
 from softac.learning.engine import require_engine
-from softac.run import habits, stored
+from softac.run import given, habits, stored
 from softac.run.config import RecordConfig, RunConfig, say_ineffective, whole_steps
 from softac.run.evaluate import Returns, evaluate, predict
 from softac.run.lifecycle import Attending, Lifecycle
 from softac.run.numerics import numerics, single_precision, usual_threads
+from softac.run.prior import named, with_norm
 from softac.run.seeding import Purpose, generator
 from softac.run.signals import Interruption
 from softac.run.training import Training
@@ -33,8 +34,8 @@ class Model:
 
     Args:
         agent_class: a class with the members of `softac.types.Agent`, e.g. one of `softac.agents`.
-        env: a Gymnasium id, a function that makes an environment, or an environment (which then
-            belongs to the model: nothing else may step it), or a simulator of many (`softac.envs.BatchEnv`).
+        env: a Gymnasium id, a function that makes an environment, an environment (which then belongs to the
+            model: nothing else may step it), or a simulator of many (`softac.envs.BatchEnv`).
         seed: of everything random, 0 to 2^32 - 1.
         n_envs: environments stepped in each round; more than one needs an id or a function.
         env_kwargs: keyword arguments of the environment.
@@ -50,12 +51,12 @@ class Model:
         random_shift: pixels by which the images of each batch are moved at random (DrQ); 0: none.
         hindsight: "future" or "final": off-policy, other goals for rows of a task with goals; `softac.envs.goals`.
         n_sampled_goal: with hindsight, rows with another goal for each with its own, in the mean.
+        prior, prior_share: a data set (Minari), and its share of every batch (0.5); 1: no steps are made.
         trust_module: accept an id "module:Env-v0", which imports the module.
         config: hyperparameters; `softac defaults` lists them.
 
     Raises:
-        ConfigError: an argument, hyperparameter or space that cannot work.
-        EnvironmentFailed: the environment could not be made.
+        ConfigError, EnvironmentFailed: what cannot work; an environment that could not be made.
     """
 
     def __init__(
@@ -78,14 +79,16 @@ class Model:
         random_shift: int = 0,
         hindsight: str = "none",
         n_sampled_goal: int = 4,
+        prior: str | Path | None = None,
+        prior_share: float | None = None,
         trust_module: bool = False,
         **config: Any,
     ) -> None:
         given = {name: value for name, value in locals().items() if name in RunConfig.__dataclass_fields__}
         habits.refuse_made(config, agent_class, algorithm_name(agent_class))
         given |= {"n_envs": number_of(env, n_envs), "encoder": encoder if isinstance(encoder, str) else "own"}
-        run = make_config(RunConfig, given)
-        hyperparameters = make_config(require_agent(agent_class).Config, config)
+        run = make_config(RunConfig, given | {"prior": named(prior)})
+        hyperparameters = make_config(require_agent(agent_class).Config, with_norm(agent_class, config, prior))
         widths = getattr(hyperparameters, "batch_size", 1), getattr(hyperparameters, "net_arch", ())
         where = find_device(device)
         source = EnvSource(env, stored.plain_arguments(env_kwargs or {}), trust_module)
@@ -151,10 +154,8 @@ class Model:
 
         Args:
             total_timesteps: at least 1.
-            callback: called with this model and the metrics every 1,000 steps and at the end;
-                returning False ends the training.
-            run_dir: a folder for metrics, evaluations and checkpoints: a new one, or the one this
-                model was loaded from or trained in. Without it no file is written.
+            callback: called with this model and the metrics every 1,000 steps and at the end; False ends it.
+            run_dir: a folder for metrics and checkpoints: a new one, or this model's. None: no file is written.
             eval_freq: environment steps between evaluations; 0: only at the end.
             n_eval_episodes: episodes per evaluation; 0: no evaluation.
             save_freq: environment steps between checkpoints; 0: only at the end.
@@ -163,8 +164,7 @@ class Model:
         Raises:
             ConfigError: an argument that cannot work, or a replay that does not fit in memory.
             EnvironmentFailed: the environment raised or returned what it must not.
-            DiskError: the folder could not be written.
-            NumericalError: a loss or parameter is no longer finite.
+            DiskError, NumericalError: the folder could not be written; a loss or parameter is no longer finite.
             KeyboardInterrupt: Ctrl-C was pressed; the step is finished and the run is saved. The model can go on.
         """
         frequencies = {"eval_freq": eval_freq, "n_eval_episodes": n_eval_episodes, "save_freq": save_freq}
@@ -187,15 +187,7 @@ class Model:
         callback: Callback | None = None,
         **attending: Unpack[Attending],
     ) -> Self:
-        """`learn` in full: until `until` environment steps have been made in total.
-
-        Args:
-            until: total environment steps.
-            record: when to evaluate and save.
-            folder: the run folder, or None.
-            callback: as in `learn`.
-            attending: who watches the training and may stop it.
-        """
+        """`learn` in full, until `until` steps in total; `attending`: who watches the training and may stop it."""
         self.life.train(until, record, folder, callback and partial(callback, self), attending)
         return self
 
@@ -226,6 +218,8 @@ class Model:
             now = self.num_timesteps
             return evaluate(self.agent, envs, n_eval_episodes, deterministic=deterministic, seed=seed, step=now)
 
+    add = given.add
+
     def description(self) -> dict[str, Any]:
         """What `config.json` says of this model."""
         return self.life.description()
@@ -238,8 +232,7 @@ class Model:
 
         Raises:
             ConfigError: a run is there, or another model.
-            DiskError: it cannot be written.
-            NumericalError: a parameter is not finite.
+            DiskError, NumericalError: it cannot be written, or a parameter is not finite.
         """
         self.life.save(Path(folder).expanduser())
 
@@ -274,8 +267,7 @@ class Model:
 
         Raises:
             CheckpointError: a file is missing, damaged or hostile.
-            ConfigError: `env` has other spaces, a setting cannot be changed, or the agent is not one or not of
-                this class's algorithm.
+            ConfigError: `env` has other spaces, a setting cannot be changed, or the agent is another or none.
         """
         own = None if agent_class is None else require_agent(agent_class)
         said = stored.Description.read(Path(folder).expanduser(), lambda name: own or find_agent(name))

@@ -168,6 +168,17 @@ class SoftTransition(NamedTuple):
     bonus: Tensor  # [B], the discounted sum of -log pi over the n - 1 later steps, as they were chosen
 
 
+class DataTransition(NamedTuple):
+    """A `Transition` from a data set, for agents with `offline = True`: it tells what was done next, too."""
+
+    obs: Tensor
+    action: Tensor
+    reward: Tensor
+    discount: Tensor
+    next_obs: Tensor
+    next_action: Tensor  # [B, action_dim]; of no meaning where the discount is 0
+
+
 class Rollout(NamedTuple):
     """T successive rounds of N environments, as an on-policy update receives them."""
 
@@ -213,6 +224,9 @@ class Agent(Protocol):
     An engine makes one graph of `update_`. Where an update counts and asks whose turn it is, which is
     no work for a graph, it does so and leaves the rest to a method `gradient_step_` of tensors and
     booleans, and the graph is made of that (see `softac.agents.td3`).
+
+    An agent with a class attribute `offline = True` learns from data alone (`softac.run.prior`), in batches of
+    class `DataTransition`.
 
     An agent whose configuration has `n_step_return="soft"` and `n_steps` above 1 gets a `SoftTransition`. It
     has a method `act_log_prob(obs, noise)`: log pi(a|s) `[B]` of the actions that `act(obs, noise)` chooses.

@@ -8,6 +8,7 @@ from softac.agents.ddpg import DDPGAgent
 from softac.agents.dqn import DQNAgent
 from softac.agents.gamid_pg import GamidPGAgent
 from softac.agents.ppo import PPOAgent
+from softac.agents.rebrac import ReBRACAgent
 from softac.agents.reinforce import REINFORCEAgent
 from softac.agents.sac import SACAgent
 from softac.agents.sac_discrete import SACDiscreteAgent
@@ -28,6 +29,7 @@ AGENTS: dict[str, type[Any]] = {
     "ddpg": DDPGAgent,
     "td3": TD3Agent,
     "dqn": DQNAgent,
+    "rebrac": ReBRACAgent,
     "reinforce": REINFORCEAgent,
     "a2c": A2CAgent,
     "ppo": PPOAgent,

@@ -26,7 +26,8 @@ def add_config(
         text = f"{field.description}; {expected(field)} (default: {as_text(default(config, name))})"
         if default(config, name) is False:
             flag = f"--{name.replace('_', '-')}"
-            group.add_argument(flag, dest=name, action="store_const", const="true", help=str(field.description))
+            yes_or_no: Any = argparse.BooleanOptionalAction
+            group.add_argument(flag, dest=name, action=yes_or_no, default=None, help=str(field.description))
             continue
         group.add_argument(
             f"--{name.replace('_', '-')}",

@@ -29,6 +29,7 @@ COMMANDS = {
     "import": "a policy of Stable-Baselines3 as a run folder, nothing in it executed",
     "solve": "soft policy iteration on a finite MDP",
     "list": "the algorithms, one line each",
+    "collect": "play a policy into a data set that others can read (Minari)",
     "defaults": "the hyperparameters of an algorithm: default, range, meaning",
     "check": "run an environment and say what soft actor-critic will and will not like about it",
     "doctor": "check the installation, or the health of a run",

@@ -143,6 +143,29 @@ class Spaces:
         # Cut before it is rounded: what lies far beyond may be too large for float32.
         return np.minimum(np.maximum(scaled, self.low), self.high).reshape(space.shape).astype(space.dtype)
 
+    def from_env(self, actions: NDArray[Any]) -> FloatArray:
+        """Actions `[T, ...]` of the environment as the agent would have chosen them, `[T, A]`: `to_env` undone.
+
+        What lies beyond the bounds is cut, as the environment cut it.
+
+        Raises:
+            ValueError: they are of another shape, not finite, or not among the choices.
+        """
+        space = self.action_space
+        wanted = (len(actions), *(space.shape or ()))
+        if actions.shape != wanted:
+            raise ValueError(f"actions of shape {actions.shape[1:]} where the space says {wanted[1:]}")
+        numbers = actions.reshape(len(actions), -1).astype(np.float64)
+        if isinstance(space, spaces.Discrete):
+            chosen = (numbers - int(space.start)).astype(np.float32)
+        elif np.isfinite(numbers).all():
+            width = np.where(self.high > self.low, self.high - self.low, 1.0)
+            chosen = np.clip(2.0 * (numbers - self.low) / width - 1.0, -1.0, 1.0).astype(np.float32)
+        else:
+            raise ValueError("actions that are not finite")
+        self.require_actions(chosen)
+        return chosen
+
     def require_actions(self, actions: NDArray[Any]) -> None:
         """Raise ValueError where no agent can have chosen `actions` `[..., A]`."""
         n = self.spec.choices

@@ -168,6 +168,25 @@ def deterministic_policy_loss(q: Numbers) -> Tensor:
     return -tensor(q, "q").mean()
 
 
+def behaviour_penalty(action: Numbers, data_action: Numbers) -> Tensor:
+    """|a - a_data|^2, `[B]`, summed over the coordinates of `action` and `data_action` `[B, A]`.
+
+    Source: arXiv:2305.09836, section 3 (the penalties of actor and critics).
+    """
+    return (tensor(action, "action") - tensor(data_action, "data_action")).square().sum(-1)
+
+
+def normalized_policy_loss(q: Numbers, penalty: Numbers) -> Tensor:
+    """mean_B (penalty - Q / mean_B |Q|), a scalar, for `q` and `penalty` `[B]`; the mean |Q| carries no gradient.
+
+    Values of any size thus weigh as much against the penalty.
+
+    Source: arXiv:2106.06860, eq. 5; arXiv:2305.09836, section 3.
+    """
+    q, penalty = tensor(q, "q"), tensor(penalty, "penalty")
+    return (penalty - q / q.detach().abs().mean()).mean()
+
+
 def score_function_policy_loss(log_prob: Numbers, q: Numbers, value: Numbers, alpha: Numbers) -> Tensor:
     """mean_B log pi(a|s) [alpha log pi(a|s) - Q(s, a) + V(s)], a scalar; the bracket carries no gradient.
 

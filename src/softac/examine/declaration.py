@@ -88,7 +88,7 @@ def configuration(agent_class: Any) -> Iterator[Finding]:
             "write @dataclass(frozen=True, config=STRICT)",
         )
     needed = dict.fromkeys(_annotations(OnPolicyConfig if agent_class.on_policy else OffPolicyConfig))
-    if missing := [name for name in needed if name not in fields(made)]:
+    if missing := [name for name in needed if name not in fields(made) and not hasattr(made, name)]:
         raise Fault(
             f"{made.__name__} has no {', '.join(missing)}",
             f"the fields that the run reads: {', '.join(needed)}",

@@ -20,7 +20,8 @@ from softac.examine.generators import process_generators
 from softac.examine.reach import GENERATOR, copied, graph, leaves, overlap
 from softac.learning.state import load_state_
 from softac.run.checkpoint import DTYPES, OPTIM_PREFIX
-from softac.types import ActionKind, Agent, EnvSpec, Metrics, Rollout, SoftTransition, Transition
+from softac.run.prior import learns_offline
+from softac.types import ActionKind, Agent, DataTransition, EnvSpec, Metrics, Rollout, SoftTransition, Transition
 from softac.words import described, some
 
 UPDATES = 5  # odd, so that a delay of two is caught in the middle
@@ -72,7 +73,14 @@ class Trial:
     @property
     def values(self) -> dict[str, Any]:
         """The hyperparameters to try it with."""
+        if self.offline:
+            return {"batch_size": SMALL_OFF_POLICY["batch_size"]} | self.given
         return (SMALL_ON_POLICY if self.agent_class.on_policy else SMALL_OFF_POLICY) | self.given
+
+    @property
+    def offline(self) -> bool:
+        """Whether it learns from data alone."""
+        return learns_offline(self.agent_class)
 
     @property
     def config(self) -> Any:
@@ -158,7 +166,7 @@ class Trial:
         first = self.spec.mask or 0
         return obs[..., first : first + self.spec.outputs]
 
-    def batch(self, seed: int) -> Transition | SoftTransition | Rollout:
+    def batch(self, seed: int) -> Transition | SoftTransition | DataTransition | Rollout:
         """What an update might get; the same again for the same seed."""
         draw, spec, lead, on_policy = stream(seed), self.spec, self.lead, self.agent_class.on_policy
         obs, next_obs = (self.observations(lead, draw) for _ in range(2))
@@ -178,6 +186,8 @@ class Trial:
         if on_policy:
             return Rollout(*parts)
         batch = Transition(*parts[:-1])
+        if self.offline:
+            return DataTransition(*batch, batch.action.roll(1, 0))
         return SoftTransition(*batch, torch.rand(lead, generator=draw).to(self.device)) if self.soft else batch
 
     def state(self, agent: Any) -> dict[str, Tensor]:
@@ -235,7 +245,7 @@ class Trial:
         return metrics
 
     def _require_own_memory(
-        self, metrics: Metrics, agent: Any, batch: Transition | SoftTransition | Rollout
+        self, metrics: Metrics, agent: Any, batch: Transition | SoftTransition | DataTransition | Rollout
     ) -> None:
         """Metrics that another update would overwrite before they are averaged."""
         kept = [(path, thing) for path, thing in graph(agent) if isinstance(thing, Tensor)]

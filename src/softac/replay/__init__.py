@@ -2,7 +2,7 @@
 
 from softac.replay.hindsight import Hindsight, HindsightReplay
 from softac.replay.images import make_replay
-from softac.replay.ring import Replay, forecast, require_memory
+from softac.replay.ring import Replay, available_memory, forecast, require_memory
 from softac.replay.rollout import RolloutStorage
 from softac.replay.segments import Segment, forget_segments, read_segments, write_segments
 from softac.replay.shifts import draw_shifts, shift
@@ -13,6 +13,7 @@ __all__ = [
     "Replay",
     "RolloutStorage",
     "Segment",
+    "available_memory",
     "draw_shifts",
     "forecast",
     "forget_segments",

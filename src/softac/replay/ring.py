@@ -66,6 +66,11 @@ class Replay:
         return (len(self) + self._spared) * self._table.strides[0] + len(self) * self._next.itemsize
 
     @property
+    def drawn(self) -> Tensor:
+        """The numbers of the rows that `sample` gave last, `[B]`, as long as none has been overwritten."""
+        return self._rows
+
+    @property
     def lent(self) -> Tensor:
         """The memory that the batches of `sample` are views of, unless they were moved to another device."""
         return self._drawn

@@ -64,6 +64,17 @@ class RunConfig:
     random_shift: Annotated[
         int, Field(ge=0, le=64, description="pixels by which the images of a batch are moved at random; 0: none")
     ] = 0
+    prior: Annotated[
+        str | None,
+        Field(
+            description="a data set in Minari's format that every batch has its share of; share 1: all, and no "
+            "environment is stepped",
+            json_schema_extra={"expected": "the folder of a data set, or Minari's id of a local one"},
+        ),
+    ] = None
+    prior_share: Annotated[
+        float | None, Field(gt=0.0, le=1.0, description="share of every batch that is prior data (default: 0.5)")
+    ] = None
 
     hindsight: Annotated[
         Literal["none", "future", "final"],
@@ -81,7 +92,7 @@ class RunConfig:
 EXCHANGEABLE = ("env_workers", "env_timeout", "on_env_failure")
 # What runs did before these were there.
 LATER = {"overlap": False, "normalize": "none", "encoder": "none", "random_shift": 0}
-LATER |= {"hindsight": "none", "n_sampled_goal": 4}
+LATER |= {"hindsight": "none", "n_sampled_goal": 4, "prior": None, "prior_share": None}
 
 
 def exchanged(run: RunConfig, **values: Any) -> RunConfig:

@@ -25,6 +25,7 @@ from softac.run.evaluate import LONGEST
 from softac.run.folder import BEST, CONFIG, CRASH, REPLAY, RunFolder, config_sha256, write_description
 from softac.run.memory import keep_freed_memory
 from softac.run.numerics import device_name, numerics
+from softac.run.prior import ALL, open_prior, share_of
 from softac.run.recorder import Recorder
 from softac.run.stored import describe, require_same_spaces, save
 from softac.run.training import Training, rows_kept, train
@@ -158,7 +159,8 @@ class Lifecycle:
             CheckpointError: what was loaded does not fit.
             EnvironmentFailed: an environment failed in its first steps.
         """
-        rows = min(rows_kept(self.agent, self.run.n_envs), until)
+        steps = 0 if share_of(self.run, type(self.agent)) == ALL else until
+        rows = min(rows_kept(self.agent, self.run.n_envs), steps)
         if self.training is not None:
             # Rows that hold something already are not counted as free any more.
             self._require_memory(max(0, rows - len(self.training.memory)))
@@ -174,6 +176,7 @@ class Lifecycle:
             normalize=self.run.normalize,
             hindsight=self._hindsight(),
             random_shift=self.run.random_shift,
+            prior=open_prior(self.run, self.agent, self.spaces),
         )
         if self.loaded is None or self.home is None:
             training.collector.begin()
@@ -190,6 +193,12 @@ class Lifecycle:
                 log.warning("continuing, not bit for bit: device was %s and is %s", one_line(str(before), 60), now)
         self.training = training
         return training
+
+    @contextmanager
+    def prepared(self) -> Iterator[Training]:
+        """The state, to be changed from outside; raises as `begun`."""
+        with numerics(self.threads):
+            yield self.begun(1)
 
     def train(
         self,
@@ -388,6 +397,8 @@ class Lifecycle:
             training.engine, name, why = given, given.name, "several seeds at once"
         elif name != "eager":
             training.engine = Engine(self.agent, name)
+        if training.prior is not None:
+            log.info("%s", training.prior.told)
         log.info("engine %s (%s), threads %d, %s", name, why, self.threads, self.run.precision)
         if sentence := cost_of_waiting(self.threads):
             log.warning("%s", sentence)

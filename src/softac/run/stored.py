@@ -37,6 +37,7 @@ from softac.run.folder import (
     read_config,
     write_description,
 )
+from softac.run.prior import require_prior_fits
 from softac.run.recorder import require_finite
 from softac.run.training import Training
 from softac.types import Agent, AsEncoder, EnvSpec
@@ -386,6 +387,7 @@ def require_fitting(agent_class: type[Any], run: RunConfig, spec: EnvSpec) -> No
             "expected images, of more pixels a side than they are moved by, and an algorithm with a replay",
             "leave random_shift out",
         )
+    require_prior_fits(agent_class, run)
     if run.overlap and agent_class.on_policy:
         raise ConfigError(
             f"overlap was given with {agent_class.__name__}, which learns from each rollout of its present policy",

@@ -31,6 +31,8 @@ from softac.run.collector import Collector
 from softac.run.evaluate import OnEnvFailure, act, act_log_prob
 from softac.run.metrics import Means
 from softac.run.numerics import device_name, single_precision
+from softac.run.offline import Still
+from softac.run.prior import ALL, Prior, require_same_data
 from softac.run.seeding import Streams
 from softac.run.statistics import statistics_of
 from softac.run.warm_up import uniform_actions
@@ -57,6 +59,7 @@ class Training:
         hindsight: how a replay gives other goals; None: it does not.
         random_shift: pixels by which the images of each batch are moved at random; see `softac.replay.shift`.
         normalize: "none", "obs", or "obs,reward" for on-policy agents; see `softac.run.statistics`.
+        prior: data of which every batch has its share.
 
     Attributes:
         engine: executes the updates; eager unless another is put in its place.
@@ -76,14 +79,16 @@ class Training:
         normalize: str = "none",
         hindsight: Hindsight | None = None,
         random_shift: int = 0,
+        prior: Prior | None = None,
     ) -> None:
+        self.prior, self.offline = prior, prior is not None and prior.share == ALL
         self.agent, self.envs, self.streams, self.overlap = agent, envs, Streams(seed), overlap
         self.random_shift = random_shift
         self.soft = _is_soft(agent)
         self.statistics = statistics_of(agent, envs.num_envs, normalize)
         self.engine = Engine(agent)
         self.memory = _memory(agent, envs, hindsight, soft=self.soft)
-        self.collector = Collector(
+        self.collector = (Still if self.offline else Collector)(
             envs,
             self.memory.add if hindsight is None or not self.soft else self._add_weighed,
             agent.config.gamma,
@@ -137,7 +142,7 @@ class Training:
         Off-policy: `gradient_steps` for each environment step after the warm-up, whatever the number
         of environments, in rounds of `train_freq` steps. On-policy: one for each full rollout.
         """
-        if not self.agent.on_policy and len(self.memory) == 0:
+        if not self.agent.on_policy and len(self.memory) == 0 and not self.offline:
             return 0
         return self.updates_by(self.steps) - self.updates
 
@@ -147,7 +152,8 @@ class Training:
             rollout: OnPolicyConfig = self.agent.config
             return steps // (rollout.n_steps * self.envs.num_envs)
         config: OffPolicyConfig = self.agent.config
-        learning = max(0, steps - config.learning_starts) // config.train_freq * config.train_freq
+        warm_up = 0 if self.offline else config.learning_starts
+        learning = max(0, steps - warm_up) // config.train_freq * config.train_freq
         return int(learning * config.gradient_steps)
 
     def update(self) -> None:
@@ -164,7 +170,10 @@ class Training:
                 self.memory.clear()
             else:
                 size = self.agent.config.batch_size
-                batch = self.memory.sample(size, self.streams.replay)
+                if self.prior is None:
+                    batch = self.memory.sample(size, self.streams.replay)
+                else:
+                    batch = self.prior.batch(self.memory, size, self.streams.replay)
                 if self.random_shift:
                     shifts = draw_shifts(size, self.random_shift, self.streams.update)
                     batch = shift(batch, self.envs.spaces.spec.images, shifts)
@@ -203,6 +212,8 @@ class Training:
             "engine": self.engine.name,
             "device": device_name(self.agent.device),
         }
+        if self.prior is not None:
+            state["prior"] = self.prior.sha256
         tensors["optim.means"] = sums
         if self.statistics is not None:
             tensors |= self.statistics.state()
@@ -220,6 +231,7 @@ class Training:
             EnvironmentFailed: an environment failed while an episode was played again.
         """
         state, tensors = snapshot.state, dict(snapshot.tensors)
+        require_same_data(self.prior, state.get("prior"))
         try:
             streams = {name: tensors.pop(f"optim.random.{name}") for name in vars(self.streams)}
             sums, noise = tensors.pop("optim.means"), tensors.pop("optim.noise")

@@ -56,7 +56,7 @@ def play(policy: Exported, source: EnvSource, n_episodes: int, seed: int) -> Pla
                 obs, _ = env.reset(seed=start)
                 while not ended:
                     if len(met) < KEPT:
-                        met.append(_copied(obs))
+                        met.append(copied(obs))
                     obs, reward, terminated, truncated, _ = env.step(policy.act(obs))
                     total, length, ended = total + float(reward), length + 1, bool(terminated or truncated)
             except Exception as error:
@@ -81,13 +81,13 @@ def _microseconds(policy: Exported, met: list[Any]) -> float:
     return float(1e6 * np.median(times))
 
 
-def _copied(obs: Any) -> Any:
+def copied(obs: Any) -> Any:
     """An observation that the environment cannot write into any more."""
     match obs:
         case dict():
-            return {key: _copied(part) for key, part in obs.items()}
+            return {key: copied(part) for key, part in obs.items()}
         case tuple():
-            return tuple(_copied(part) for part in obs)
+            return tuple(copied(part) for part in obs)
         case _:
             return np.array(obs)
 

@@ -1,0 +1,108 @@
+"""What data from elsewhere are worth on HalfCheetah-v5.
+
+    python benchmarks/data/run.py source      a SAC of 100,000 steps, stopped half-trained
+    python benchmarks/data/run.py collect     its policy as two data sets: 10 and 100 episodes of 1,000 steps
+    python benchmarks/data/run.py prior       20,000 new steps with the small one as prior data, and without
+    python benchmarks/data/run.py offline     the large one alone: rebrac, and plain SAC, 100,000 updates
+    python benchmarks/data/run.py table       the rows of results/data.csv in words
+
+Each can be stopped and called again: finished runs are left, others resumed. Seeds 0 to 2, one thread, one run at
+a time; `--seed 0` makes one seed only. The rows of every evaluation go to results/data.csv when its run ends.
+"""
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results" / "data.csv"
+ENV = "HalfCheetah-v5"
+SETTINGS: dict[str, list[str]] = {
+    "none": ["sac"],
+    "prior": ["sac", "--prior", "{small}"],
+    "norm alone": ["sac", "--critic-layer-norm"],
+    "rebrac": ["rebrac", "--prior", "{large}"],
+    "sac alone": ["sac", "--prior", "{large}", "--prior-share", "1", "--no-critic-layer-norm"],
+}
+GROUPS = {
+    "prior": (("none", "prior", "norm alone"), 20_000, 5_000),
+    "offline": (("rebrac", "sac alone"), 100_000, 10_000),
+}
+
+
+def softac(*words: str) -> None:
+    """Run the command in a process of its own, with one thread."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-m", "softac", *words], check=True, env=environment)
+
+
+def trained(folder: Path, words: list[str], steps: int, every: int, seed: int) -> None:
+    """A run of `steps` steps, begun or gone on with."""
+    if (folder / "checkpoints").is_dir():
+        softac("resume", str(folder), "-n", str(steps))
+        return
+    frequencies = ["--eval-freq", str(every), "--n-eval-episodes", "10", "--save-freq", str(every)]
+    softac("train", words[0], ENV, *words[1:], "-n", str(steps), "--seed", str(seed), *frequencies,
+           "--run-dir", str(folder))  # fmt: skip
+
+
+def record(folder: Path, kind: str, seed: int) -> None:
+    """Append the evaluations of a finished run, once."""
+    known = set()
+    if RESULTS.exists():
+        with RESULTS.open(newline="") as file:
+            known = {(row["kind"], row["seed"]) for row in csv.DictReader(file)}
+    if (kind, str(seed)) in known:
+        return
+    with (folder / "evaluations.csv").open(newline="") as file:
+        rows = [
+            (kind, seed, row["step"], row["eval/mean_reward"], row["eval/std_reward"])
+            for row in csv.DictReader(file)
+        ]
+    new = not RESULTS.exists()
+    with RESULTS.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(("kind", "seed", "step", "mean", "std"))
+        writer.writerows(rows)
+
+
+def table() -> None:
+    """Mean over the seeds of the last evaluation, each kind."""
+    with RESULTS.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        last = {row["seed"]: float(row["mean"]) for row in rows if row["kind"] == kind}
+        print(f"{kind:<12} {np.mean(list(last.values())):8.0f}   {', '.join(f'{v:.0f}' for v in last.values())}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["source", "collect", *GROUPS, "table"])
+    parser.add_argument("--runs", type=Path, default=Path("runs/data"), help="where the runs and data sets lie")
+    parser.add_argument("--seed", type=int, choices=range(3))
+    args = parser.parse_args()
+    source, sets = args.runs / "source", {"small": args.runs / "small", "large": args.runs / "large"}
+    if args.what == "table":
+        table()
+    elif args.what == "source":
+        trained(source, ["sac"], 100_000, 20_000, 100)
+    elif args.what == "collect":
+        for name, episodes in (("small", 10), ("large", 100)):
+            softac("collect", str(source), "--episodes", str(episodes), "-o", str(sets[name]))
+    else:
+        kinds, steps, every = GROUPS[args.what]
+        for seed in range(3) if args.seed is None else [args.seed]:
+            for kind in kinds:
+                folder = args.runs / f"{kind.replace(' ', '-')}-{seed}"
+                words = [word.format(**sets) for word in SETTINGS[kind]]
+                trained(folder, words, steps, every, seed)
+                record(folder, kind, seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""Data sets from elsewhere, in Minari's format (local HDF5), read as an agent sees transitions.
+
+A data set comes from strangers. Nothing in it is executed: `env_spec`, which names what Minari would import, is
+not looked at, and no object is unpickled. Only the arrays of observations, actions, rewards and ends are read, and
+of them only what lies in this very file, in numbers, and fits into memory.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softac.envs import Spaces
+from softac.envs.leaves import leaves
+from softac.errors import CheckpointError, ConfigError, missing_extra, one_line
+from softac.files import read_regular
+from softac.replay import available_memory
+from softac.types import FloatArray
+
+MAIN, METADATA = "main_data.hdf5", "metadata.json"
+METADATA_LIMIT = 8 * 2**20
+MOST_EPISODES = 10_000_000
+MOST_BYTES = 2**40  # of one array
+FILTERS = {1, 2, 3, 32000}  # deflate, shuffle, checksum, lzf: those that HDF5 and h5py have themselves
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+class Recording(NamedTuple):
+    """One episode of T steps, as an agent sees it."""
+
+    obs: FloatArray  # [T + 1, O]
+    actions: FloatArray  # [T, A], in [-1, 1]; a discrete action as its index from 0
+    rewards: NDArray[np.float64]  # [T]
+    terminated: bool  # whether its last step ended it; otherwise it broke off there
+
+
+def dataset_folder(name: str | Path) -> Path:
+    """Where a data set lies: a folder, or Minari's id of a local one, such as "softac/halfcheetah/medium-v0".
+
+    Ids are looked up in `MINARI_DATASETS_PATH`, or in ~/.minari/datasets.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    root = Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
+    places = [Path(name).expanduser(), root / name]
+    for place in places:
+        for folder in (place, place / "data"):
+            if (folder / METADATA).is_file():
+                return folder.absolute()
+    raise ConfigError(
+        f"there is no data set {str(name)!r}",
+        f"expected a folder with data/{METADATA} and data/{MAIN}, or an id below {root}",
+        "make one with `softac collect RUN`, or download one with Minari",
+    )
+
+
+def read_dataset(name: str | Path, spaces: Spaces) -> list[Recording]:
+    """Every episode of a data set.
+
+    Args:
+        name: as for `dataset_folder`.
+        spaces: of the environment that the agent learns in; those of the data set must be the same to it.
+
+    Raises:
+        ConfigError: there is no such data set, it is of other spaces, or h5py is missing.
+        CheckpointError: it is empty, damaged or hostile.
+    """
+    if find_spec("h5py") is None:
+        raise missing_extra(f"the data set {name}", "h5py", "data")
+    folder = dataset_folder(name)
+    _require_spaces(folder, spaces)
+    with _opened(folder / MAIN) as file:
+        names = sorted((key for key in file if key.startswith("episode_")), key=_number)
+        if not names:
+            raise _refused(folder, "it has no episode")
+        if len(names) > MOST_EPISODES:
+            raise _refused(folder, f"it has {len(names)} episodes")
+        return [_episode(_Group(file, key, folder), spaces, folder, key) for key in names]
+
+
+def _require_spaces(folder: Path, spaces: Spaces) -> None:
+    """Refuse a data set whose description says that it is of other spaces, or in another format."""
+    try:
+        told = json.loads(read_regular(folder / METADATA, METADATA_LIMIT))
+        kind = str(told.get("data_format", "hdf5"))
+        described = [told.get(f"{part}_space") for part in ("observation", "action")]
+        theirs = None
+        if all(isinstance(text, str) for text in described):
+            observation, action = (_as_ours(json.loads(str(text))) for text in described)
+            theirs = Spaces.from_json({"observation": observation, "action": action})
+    except ConfigError as error:
+        raise ConfigError(
+            f"{folder} is of spaces that no algorithm here has ({error.given})", error.expected, "choose another"
+        ) from None
+    except (CheckpointError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise _refused(folder, f"its {METADATA} cannot be used: {one_line(str(error), 200)}") from None
+    if kind != "hdf5":
+        raise ConfigError(
+            f"{folder} is stored as {kind[:40]!r}",
+            "expected 'hdf5', the format of Minari that is one file",
+            "write it again with data_format='hdf5'",
+        )
+    if theirs is not None and (different := spaces.difference(theirs)):
+        raise ConfigError(
+            f"{folder} is of other spaces than the environment: {different}",
+            "expected data of the same environment",
+            "name that environment, or another data set",
+        )
+
+
+def _as_ours(space: Any) -> dict[str, Any]:
+    """A space as Minari writes it, as `Spaces.from_json` reads it."""
+    match space["type"]:
+        case "Box":
+            bounds = {name: _numbers(space[name]) for name in ("low", "high")}
+            return {"kind": "Box", "shape": space["shape"], "dtype": space["dtype"], **bounds}
+        case "Discrete":
+            return {"kind": "Discrete", "n": space["n"], "start": space["start"]}
+        case "MultiDiscrete":
+            return {"kind": "MultiDiscrete", "n": space["nvec"], "start": space["start"]}
+        case "MultiBinary":
+            n = space["n"]
+            return {"kind": "MultiBinary", "shape": n if isinstance(n, list) else [n]}
+        case "Dict":
+            return {"kind": "Dict", "parts": {str(k): _as_ours(s) for k, s in space["subspaces"].items()}}
+        case "Tuple":
+            return {"kind": "Tuple", "parts": [_as_ours(s) for s in space["subspaces"]]}
+        case kind:
+            raise ValueError(f"a space of type {kind!r:.40}")
+
+
+def _numbers(bounds: Any) -> list[Any]:
+    flat = np.asarray(bounds, np.float64).ravel().tolist()
+    if any(math.isnan(number) for number in flat):
+        raise ValueError("bounds that are not numbers")
+    return [number if math.isfinite(number) else ("inf" if number > 0 else "-inf") for number in flat]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The HDF5 file, whatever is wrong with it refused in words."""
+    import h5py
+
+    if path.is_symlink() or not path.is_file():
+        raise _refused(path.parent, f"it has no {MAIN}")
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            yield file
+    except (CheckpointError, ConfigError):
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise _refused(path.parent, f"its {MAIN} is damaged: {one_line(str(error), 200)}") from None
+    except MemoryError:
+        raise _refused(path.parent, "it does not fit into the memory") from None
+
+
+class _Group:
+    """A group in an HDF5 file from a stranger: only what lies in this file itself is looked at.
+
+    HDF5 has links to other files, data in other files, and filters that are loaded as programs.
+    """
+
+    def __init__(self, parent: Any, name: str, folder: Path) -> None:
+        import h5py
+
+        self.folder, self.name = folder, name
+        self.group = _own(parent, name, folder)
+        if not isinstance(self.group, h5py.Group):
+            raise _refused(folder, f"{name!r} in it is no group")
+
+    def inside(self, name: str) -> "_Group":
+        """The group of this name."""
+        return _Group(self.group, name, self.folder)
+
+    def array(self, name: str) -> NDArray[Any]:
+        """The numbers of this name."""
+        import h5py
+
+        found = _own(self.group, name, self.folder)
+        what = f"{name} of {self.name}"
+        if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "fiub" or not found.shape:
+            raise _refused(self.folder, f"{what} are no array of numbers")
+        made = found.id.get_create_plist()
+        if found.is_virtual or made.get_external_count():
+            raise _refused(self.folder, f"{what} lie in another file")
+        if {made.get_filter(i)[0] for i in range(made.get_nfilters())} - FILTERS:
+            raise _refused(self.folder, f"{what} are packed in a way that only other programs know")
+        if found.dtype.itemsize * math.prod(found.shape) > min(MOST_BYTES, available_memory()):
+            raise _refused(self.folder, f"{what} do not fit into the memory: {found.shape}")
+        return np.asarray(found[()])
+
+
+def _own(parent: Any, name: str, folder: Path) -> Any:
+    import h5py
+
+    if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
+        missing = name not in parent.keys()  # noqa: SIM118 - `in` follows links
+        raise _refused(folder, f"{name!r} is missing" if missing else f"{name!r} in it leads to another place")
+    return parent[name]
+
+
+def _episode(group: _Group, spaces: Spaces, folder: Path, name: str) -> Recording:
+    rewards = group.array("rewards").astype(np.float64)
+    ends = [group.array(key).astype(bool) for key in ("terminations", "truncations")]
+    actions, steps = group.array("actions"), len(rewards)
+    obs = _observations(group, spaces, steps, folder)
+    sizes = {"actions": len(actions), "terminations": len(ends[0]), "truncations": len(ends[1])}
+    if odd := {key: n for key, n in sizes.items() if n != steps}:
+        raise _refused(folder, f"{name} has {steps} rewards and {next(iter(odd.values()))} {next(iter(odd))}")
+    if steps == 0 or rewards.ndim != 1 or any(end.ndim != 1 for end in ends):
+        raise _refused(folder, f"{name} has no steps, or several rewards for one")
+    if early := np.flatnonzero(ends[0][:-1] | ends[1][:-1]).tolist():
+        raise _refused(folder, f"{name} ends at step {early[0] + 1} and has {steps}")
+    if not (np.abs(rewards) <= FLOAT32_MAX).all():
+        step = int(np.flatnonzero(~(np.abs(rewards) <= FLOAT32_MAX))[0])
+        raise _refused(folder, f"the reward of step {step + 1} of {name} is {rewards[step]}")
+    try:
+        return Recording(obs, spaces.from_env(actions), rewards, bool(ends[0][-1]))
+    except ValueError as error:
+        raise _refused(folder, f"{name} has {error}") from None
+
+
+def _observations(group: _Group, spaces: Spaces, steps: int, folder: Path) -> FloatArray:
+    parts: list[tuple[tuple[Any, ...], NDArray[Any]]] = []
+    for _, path, _part in leaves(spaces.observation_space):
+        keys = [key if isinstance(key, str) else f"_index_{key}" for key in ("observations", *path)]
+        within = group
+        for key in keys[:-1]:
+            within = within.inside(key)
+        parts.append((path, within.array(keys[-1])))
+    if odd := [len(array) for _, array in parts if len(array) != steps + 1]:
+        raise _refused(
+            folder,
+            f"{group.name} has {steps} steps and {odd[0]} observations: one more than steps belongs to them",
+        )
+    try:
+        flat = spaces.flatten_batch(_nested(parts))[0]
+        require_whole(flat, spaces)
+        return flat
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        raise _refused(folder, f"{group.name} has an observation that does not fit: {error}") from None
+
+
+def require_whole(obs: FloatArray, spaces: Spaces) -> None:
+    """Raise ValueError where flattened observations lack what the environment's have: masks of actions."""
+    if obs.shape[1] != spaces.spec.obs_dim:
+        raise ValueError("observations without masks of actions, which the environment's have")
+
+
+def _nested(parts: list[tuple[tuple[Any, ...], NDArray[Any]]]) -> Any:
+    """Arrays as the batch of observations that they are the parts of."""
+    if len(parts) == 1 and not parts[0][0]:
+        return parts[0][1]
+    keys = dict.fromkeys(path[0] for path, _ in parts)
+    inside = {key: _nested([(path[1:], x) for path, x in parts if path[0] == key]) for key in keys}
+    return inside if all(isinstance(key, str) for key in keys) else tuple(inside.values())
+
+
+def _number(name: str) -> int:
+    digits = name.removeprefix("episode_")
+    return int(digits) if digits.isascii() and digits.isdigit() else -1
+
+
+def _refused(folder: Path, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"the data set {folder} cannot be used: {what}",
+        "expected whole episodes of finite numbers as Minari stores them",
+        "get it again, or choose another",
+    )

@@ -1,0 +1,165 @@
+"""A policy played into a data set: whole episodes in Minari's own format, for any library that reads it."""
+
+from contextlib import closing
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from softac._version import __version__
+from softac.errors import ConfigError, DiskError, EnvironmentFailed, missing_extra, one_line
+from softac.model import Model
+from softac.run.evaluate import LONGEST, predict
+from softac.run.numerics import numerics
+from softac.run.seeding import Purpose, derive_seed, generator
+from softac.ship.play import copied
+
+
+class Collected(NamedTuple):
+    """What was written.
+
+    Attributes:
+        folder: with the data set, to be named to `--prior`.
+        returns: of its episodes.
+        steps: of all of them.
+    """
+
+    folder: Path
+    returns: list[float]
+    steps: int
+
+
+def collect(
+    model: Model,
+    folder: str | Path,
+    n_episodes: int = 100,
+    *,
+    deterministic: bool = False,
+    seed: int = 0,
+) -> Collected:
+    """Play whole episodes and write them down, in the environment's own observations, actions and rewards.
+
+    Episode i begins as the i-th of `softac eval` with the same seed. Every seed is in the data set, too.
+
+    Args:
+        model: acts; its training is left as it is.
+        folder: of the data set; new, or empty.
+        n_episodes: at least 1.
+        deterministic: the mode of the policy; otherwise its exploration, whose actions differ.
+        seed: of the start states and the exploration.
+
+    Raises:
+        ConfigError: minari is missing, the folder is not empty, or the environment is not known.
+        EnvironmentFailed: the environment raised.
+        DiskError: the folder cannot be written.
+    """
+    folder = _require_new(Path(folder).expanduser())
+    returns: list[float] = []
+    steps = 0
+    storage: Any = None
+    draw = None if deterministic else generator(Purpose.EVALUATION_NOISE, seed)
+    try:
+        with numerics(model.threads), closing(model.source.make()) as env:
+            for i in range(n_episodes):
+                episode = _play(model, env, derive_seed(Purpose.EVALUATION_EPISODE, seed, i), draw)
+                storage = storage or _storage(folder, env)
+                storage.update_episodes([episode])
+                returns.append(float(np.sum(episode.rewards)))
+                steps += len(episode.rewards)
+            storage.update_metadata(_metadata(model, folder, deterministic=deterministic))
+    except OSError as error:
+        raise DiskError(
+            f"{folder} cannot be written ({error.strerror})", "expected a disk that takes it", "choose another"
+        ) from None
+    return Collected(folder, returns, steps)
+
+
+def _require_new(folder: Path) -> Path:
+    if find_spec("minari") is None or find_spec("h5py") is None:
+        raise missing_extra("a data set", "minari", "data")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} is not empty", "expected a new folder for the data set", "choose another")
+    return folder
+
+
+def _play(model: Model, env: Any, start: int, draw: torch.Generator | None) -> Any:
+    """One episode, as Minari's storage takes it."""
+    from minari.data_collector import EpisodeBuffer
+
+    ended, length = False, 0
+    actions: list[Any] = []
+    rewards: list[float] = []
+    ends: list[tuple[bool, bool]] = []
+    try:
+        obs, _ = env.reset(seed=start)
+        observations = [copied(obs)]
+        while not ended and length < LONGEST:
+            action = predict(model.agent, model.spaces, obs, draw, model.num_timesteps)
+            obs, reward, terminated, truncated, _ = env.step(action)
+            observations.append(copied(obs))
+            actions.append(np.array(action))
+            rewards.append(float(reward))
+            ends.append((bool(terminated), bool(truncated)))
+            ended, length = bool(terminated or truncated), length + 1
+    except Exception as error:
+        raise EnvironmentFailed(
+            f"{model.source.name} raised {type(error).__name__}: {one_line(str(error), 300)} at step {length + 1} "
+            f"of the episode with seed {start}",
+            "expected finite observations of the declared space",
+            "try `softac check` on the environment",
+        ) from error
+    if not ended:
+        ends[-1] = (False, True)
+    return EpisodeBuffer(
+        seed=start,
+        observations=_stacked(observations),
+        actions=np.stack(actions),
+        rewards=rewards,
+        terminations=[bool(end[0]) for end in ends],
+        truncations=[bool(end[1]) for end in ends],
+    )
+
+
+def _storage(folder: Path, env: Any) -> Any:
+    from minari.dataset.minari_storage import MinariStorage
+
+    (folder / "data").parent.mkdir(parents=True, exist_ok=True)
+    spaces = {"observation_space": env.observation_space, "action_space": env.action_space}
+    return MinariStorage.new(
+        folder / "data", **spaces, env_spec=_spec(env), data_format="hdf5", jpeg_encoding=False
+    )
+
+
+def _spec(env: Any) -> Any:
+    """What Minari's tools make the environment by, if it can be written down."""
+    try:
+        env.spec.to_json()
+    except Exception:  # an environment without a spec, or one that holds classes
+        return None
+    return env.spec
+
+
+def _metadata(model: Model, folder: Path, *, deterministic: bool) -> dict[str, Any]:
+    """What Minari's own tools want to know of a data set."""
+    from importlib.metadata import version
+
+    kind = "its mode" if deterministic else "its exploration"
+    return {
+        "dataset_id": f"softac/{folder.name}-v0",
+        "minari_version": version("minari"),
+        "algorithm_name": f"{model.life.algorithm} of softac {__version__}",
+        "description": f"{model.source.name}, the policy of step {model.num_timesteps:,}, {kind}.",
+    }
+
+
+def _stacked(observations: list[Any]) -> Any:
+    """A list of observations as one of arrays, dictionary by dictionary."""
+    match observations[0]:
+        case dict() as first:
+            return {key: _stacked([obs[key] for obs in observations]) for key in first}
+        case tuple() as first:
+            return tuple(_stacked([obs[i] for obs in observations]) for i in range(len(first)))
+        case _:
+            return np.stack(observations)

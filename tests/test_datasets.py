@@ -1,0 +1,337 @@
+"""Data sets: written in Minari's format, read as an agent sees them, refused in words where they are not sound."""
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import h5py
+import numpy as np
+import pytest
+from minari.dataset.minari_dataset import MinariDataset
+
+import reliability_envs as reliability_envs  # registers its environments
+from softac import PPO, SAC, Model
+from softac.cli.main import main
+from softac.envs import Spaces
+from softac.errors import CheckpointError, ConfigError
+from softac.run.datasets import dataset_folder, read_dataset
+from softac.run.seeding import Purpose, derive_seed
+from softac.ship.collect import collect
+
+SMALL: dict[str, Any] = {"env_kwargs": {"max_episode_steps": 40}, "net_arch": (8,), "batch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return SAC("Pendulum-v1", **SMALL)
+
+
+@pytest.fixture
+def data(model: Any, tmp_path: Path) -> Path:
+    collect(model, tmp_path / "data-set", 3)
+    return tmp_path / "data-set"
+
+
+def test_what_is_played_is_what_is_read(model: Any, tmp_path: Path) -> None:
+    found = collect(model, tmp_path / "set", 3, seed=5)
+    assert (found.folder, found.steps, len(found.returns)) == (tmp_path / "set", 120, 3)
+    recordings = read_dataset(tmp_path / "set", model.spaces)
+    assert [recording.obs.shape for recording in recordings] == [(41, 3)] * 3
+    assert [recording.terminated for recording in recordings] == [False] * 3  # truncated
+    assert [float(r.rewards.sum()) for r in recordings] == found.returns
+    env = gym.make("Pendulum-v1", max_episode_steps=40)
+    for i, recording in enumerate(recordings):
+        obs, _ = env.reset(seed=derive_seed(Purpose.EVALUATION_EPISODE, 5, i))
+        for t, action in enumerate(recording.actions):
+            assert np.array_equal(recording.obs[t], obs)
+            obs, reward, *_ = env.step(model.spaces.to_env(action))
+            assert recording.rewards[t] == pytest.approx(float(reward), rel=1e-5)
+    assert not np.array_equal(recordings[0].actions, recordings[1].actions)
+    again = collect(model, tmp_path / "again", 3, seed=5)
+    assert again.returns == found.returns
+
+
+def test_minari_itself_reads_it(data: Path, model: Any) -> None:
+    theirs = MinariDataset(data / "data")
+    assert (theirs.total_episodes, theirs.total_steps, theirs.id) == (3, 120, "softac/data-set-v0")
+    assert theirs.observation_space == model.spaces.observation_space
+    assert theirs.env_spec.id == "Pendulum-v1"
+    episode = theirs[0]
+    assert episode.observations.shape == (41, 3)
+    assert episode.actions.shape == (40, 1)
+    assert list(episode.truncations) == [False] * 39 + [True]
+    assert np.abs(episode.actions).max() > 1.0  # in the environment's bounds
+
+
+def test_what_minari_writes_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import minari
+    from minari.data_collector import EpisodeBuffer
+
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    rng = np.random.default_rng(0)
+    spaces = {
+        "observation_space": gym.spaces.Box(-np.inf, np.inf, (2,)),
+        "action_space": gym.spaces.Box(-4, 8, (1,)),
+    }
+    buffer = EpisodeBuffer(
+        observations=list(rng.normal(size=(4, 2))),
+        actions=[np.array([-4.0]), np.array([8.0]), np.array([5.0])],
+        rewards=[1.0, 2.0, 3.0],
+        terminations=[False, False, True],
+        truncations=[False] * 3,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what it is not told about the author and the code
+        minari.create_dataset_from_buffers("mine/point/some-v0", [buffer], ref_min_score=0.0, **spaces)
+    (recording,) = read_dataset("mine/point/some-v0", Spaces(*spaces.values()))
+    assert recording.actions.ravel().tolist() == [-1.0, 1.0, 0.5]
+    assert recording.rewards.tolist() == [1.0, 2.0, 3.0]
+    assert recording.terminated
+    np.testing.assert_array_equal(recording.obs, np.array(buffer.observations, np.float32))
+
+
+def test_dicts_and_choices(tmp_path: Path) -> None:
+    found = Model(_agent("dqn"), "CartPole-v1", net_arch=(8,))
+    collect(found, tmp_path / "choices", 2)
+    recordings = read_dataset(tmp_path / "choices", found.spaces)
+    assert set(np.concatenate([r.actions.ravel() for r in recordings])) == {0.0, 1.0}
+    assert all(recording.terminated for recording in recordings)
+    nested = Model(_agent("sac"), "reliability/DictReach-v0", net_arch=(8,))
+    collect(nested, tmp_path / "dict", 2)
+    (first, _) = read_dataset(tmp_path / "dict", nested.spaces)
+    assert first.obs.shape[1] == nested.spaces.spec.obs_dim
+    own = SAC("reliability/DictReach-v0", net_arch=(8,), batch_size=8, prior=tmp_path / "dict").learn(120)
+    assert own.training.prior.replay.added == sum(
+        len(r.rewards) for r in read_dataset(tmp_path / "dict", nested.spaces)
+    )
+
+
+def _agent(name: str) -> Any:
+    from softac.agents.registry import AGENTS
+
+    return AGENTS[name]
+
+
+def test_actions_beyond_the_bounds_are_cut_as_the_environment_cuts_them(model: Any) -> None:
+    assert model.spaces.from_env(np.array([[9.0], [-9.0], [1.0]])).ravel().tolist() == [1.0, -1.0, 0.5]
+    for action in np.linspace(-1.0, 1.0, 7, dtype=np.float32):
+        there = np.asarray(model.spaces.to_env(np.array([action])))
+        np.testing.assert_allclose(model.spaces.from_env(there[None])[0], [action], atol=1e-6)
+
+
+def edit(change: Callable[[Any], None]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
+            change(file)
+
+    return apply
+
+
+def put(name: str, values: Any, **options: Any) -> Callable[[Path], None]:
+    def change(file: Any) -> None:
+        del file[f"episode_1/{name}"]
+        if values is not None:
+            file.create_dataset(f"episode_1/{name}", data=values, **options)
+
+    return edit(change)
+
+
+def linked(link: Any) -> Callable[[Path], None]:
+    def change(file: Any) -> None:
+        del file["episode_1/rewards"]
+        file["episode_1/rewards"] = link
+
+    return edit(change)
+
+
+def outside(file: Any) -> None:
+    del file["episode_1/rewards"]
+    file["episode_1"].create_dataset("rewards", (40,), "f8", external=[("/etc/passwd", 0, 320)])
+
+
+def virtual(file: Any) -> None:
+    layout = h5py.VirtualLayout((40,), "f8")
+    layout[:] = h5py.VirtualSource("/tmp/other.h5", "x", (40,))  # noqa: S108
+    del file["episode_1/rewards"]
+    file["episode_1"].create_virtual_dataset("rewards", layout)
+
+
+def huge(file: Any) -> None:
+    del file["episode_1/rewards"]
+    file["episode_1"].create_dataset("rewards", (2**45,), "f8", chunks=(2**20,), compression="gzip")
+
+
+def objects(file: Any) -> None:
+    del file["episode_1/rewards"]
+    file["episode_1"].create_dataset("rewards", data=["import os"] * 40, dtype=h5py.string_dtype())
+
+
+def grouped(file: Any) -> None:
+    del file["episode_1/rewards"]
+    file.create_group("episode_1/rewards")
+
+
+def flat(file: Any) -> None:
+    del file["episode_1"]
+    file.create_dataset("episode_1", data=[1])
+
+
+def metadata(**changes: Any) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        path = folder / "data" / "metadata.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return apply
+
+
+def text(content: bytes, name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / "data" / name).write_bytes(content) and None
+
+
+def nan(shape: tuple[int, ...], at: int) -> Any:
+    values = np.zeros(shape)
+    values[at] = np.nan
+    return values
+
+
+HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
+    "an observation that is NaN": (put("observations", nan((41, 3), 7)), "an observation that does not fit: nan"),
+    "an action that is NaN": (put("actions", nan((40, 1), 7)), "has actions that are not finite"),
+    "a reward that is NaN": (put("rewards", nan((40,), 7)), "the reward of step 8 of episode_1 is nan"),
+    "too few observations": (put("observations", np.zeros((40, 3))), "has 40 steps and 40 observations"),
+    "too few actions": (put("actions", np.zeros((39, 1))), "has 40 rewards and 39 actions"),
+    "too few ends": (put("terminations", np.zeros(39, bool)), "has 40 rewards and 39 terminations"),
+    "an end too early": (put("terminations", np.arange(40) == 3), "ends at step 4 and has 40"),
+    "observations of another size": (put("observations", np.zeros((41, 4))), "an observation that does not fit"),
+    "actions of another size": (put("actions", np.zeros((40, 2))), "has actions of shape (2,)"),
+    "no steps": (
+        lambda folder: [put(n, np.zeros((k, *s)))(folder) for n, k, s in [
+            ("rewards", 0, ()), ("observations", 1, (3,)), ("actions", 0, (1,)), ("terminations", 0, ()),
+            ("truncations", 0, ())]] and None,
+        "has no steps",
+    ),
+    "no rewards": (put("rewards", None), "'rewards' is missing"),
+    "no episode": (edit(lambda file: [file.__delitem__(key) for key in list(file)]), "it has no episode"),
+    "a link out of it": (linked(h5py.ExternalLink("/tmp/other.h5", "x")), "leads to another place"),  # noqa: S108
+    "a soft link": (linked(h5py.SoftLink("/episode_0/rewards")), "leads to another place"),
+    "data in another file": (edit(outside), "lie in another file"),
+    "a view of another file": (edit(virtual), "lie in another file"),
+    "more than there is memory": (edit(huge), "do not fit into the memory"),
+    "objects": (edit(objects), "are no array of numbers"),
+    "a group for an array": (edit(grouped), "are no array of numbers"),
+    "an array for a group": (edit(flat), "'episode_1' in it is no group"),
+    "no HDF5": (text(b"import os; os.system('touch /tmp/pwned')", "main_data.hdf5"), "is damaged"),
+    "half a file": (lambda folder: (folder / "data" / "main_data.hdf5").write_bytes(
+        (folder / "data" / "main_data.hdf5").read_bytes()[:9000]) and None, "is damaged"),
+    "no file": (lambda folder: (folder / "data" / "main_data.hdf5").unlink(), "it has no main_data.hdf5"),
+    "no JSON": (text(b"{", "metadata.json"), "its metadata.json cannot be used"),
+    "deep JSON": (text(b"[" * 10**5, "metadata.json"), "its metadata.json cannot be used"),
+    "a space that is none": (metadata(observation_space="[]"), "its metadata.json cannot be used"),
+    "bounds that are NaN": (
+        metadata(observation_space='{"type":"Box","shape":[3],"dtype":"float32","low":[NaN],"high":[1]}'),
+        "its metadata.json cannot be used",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_what_is_not_sound_is_refused_in_words(kind: str, data: Path, model: Any) -> None:
+    change, expected = HOSTILE[kind]
+    change(data)
+    with pytest.raises(CheckpointError) as caught:
+        read_dataset(data, model.spaces)
+    assert expected in str(caught.value)
+    assert str(caught.value).startswith(f"the data set {data}/data cannot be used: ")
+    assert str(caught.value).endswith(
+        "; expected whole episodes of finite numbers as Minari stores them; get it again, or choose another"
+    )
+    assert not Path("/tmp/pwned").exists()  # noqa: S108
+
+
+def test_only_the_fields_that_are_needed_are_read(data: Path, model: Any) -> None:
+    def more(file: Any) -> None:
+        file["episode_1"].create_dataset("infos", data=["import os"] * 40, dtype=h5py.string_dtype())
+        file["episode_1/elsewhere"] = h5py.ExternalLink("/tmp/other.h5", "x")  # noqa: S108
+        file["notes"] = h5py.ExternalLink("/tmp/other.h5", "x")  # noqa: S108
+
+    edit(more)(data)
+    # Minari would import what this names, to make the environment.
+    metadata(env_spec='{"id": "Evil-v0", "entry_point": "os:abort"}', code_permalink="x" * 1000)(data)
+    assert len(read_dataset(data, model.spaces)) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (metadata(data_format="arrow"),
+         "is stored as 'arrow'; expected 'hdf5', the format of Minari that is one file"),
+        (metadata(action_space='{"type":"Box","shape":[1],"dtype":"float32","low":[-1],"high":[1]}'),
+         "is of other spaces than the environment: actions are"),
+        (metadata(action_space='{"type":"Discrete","dtype":"int64","n":2,"start":0}'),
+         "is of other spaces than the environment: actions are"),
+        (metadata(observation_space='{"type":"Box","shape":[4],"dtype":"float32","low":[0,0,0,0],"high":[1,1,1,1]}'),
+         "is of other spaces than the environment: "),
+    ],
+)  # fmt: skip
+def test_data_of_other_kinds(change: Callable[[Path], None], expected: str, data: Path, model: Any) -> None:
+    change(data)
+    with pytest.raises(ConfigError) as caught:
+        read_dataset(data, model.spaces)
+    assert expected in str(caught.value)
+
+
+def test_names(data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: Any) -> None:
+    assert dataset_folder(data) == dataset_folder(data / "data") == data / "data"
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(data.parent))
+    assert dataset_folder("data-set") == data / "data"
+    with pytest.raises(ConfigError) as caught:
+        read_dataset("no/such-v0", model.spaces)
+    assert str(caught.value) == (
+        f"there is no data set 'no/such-v0'; expected a folder with data/metadata.json and data/main_data.hdf5, "
+        f"or an id below {data.parent}; make one with `softac collect RUN`, or download one with Minari"
+    )
+
+
+def test_a_folder_that_is_not_empty(model: Any, tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("x")
+    with pytest.raises(ConfigError, match="is not empty"):
+        collect(model, tmp_path, 1)
+
+
+def test_without_the_extra(model: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("softac.run.datasets.find_spec", "softac.ship.collect.find_spec"):
+        monkeypatch.setattr(place, lambda name: None)
+    line = "expected softac with its extra 'data'; run `pip install 'softac[data]'`"
+    with pytest.raises(ConfigError, match="h5py, which is not installed") as caught:
+        read_dataset(data, model.spaces)
+    assert str(caught.value).endswith(line)
+    with pytest.raises(ConfigError, match="minari, which is not installed"):
+        collect(model, tmp_path / "new", 1)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    SAC("Pendulum-v1", **SMALL).learn(50, run_dir=run, n_eval_episodes=0)
+    assert main(["collect", str(run), "--episodes", "2", "-o", str(tmp_path / "set")]) == 0
+    assert capsys.readouterr().out.startswith("2 episodes, 80 steps, mean return -")
+    command = ["train", "sac", "Pendulum-v1", "-n", "150", "--prior", str(tmp_path / "set"), "--net-arch", "8"]
+    command += ["--env-kwargs", "max_episode_steps=40", "--n-eval-episodes", "0"]
+    assert main([*command, "--run-dir", str(tmp_path / "new")]) == 0
+    config = json.loads((tmp_path / "new" / "config.json").read_text())
+    assert config["run"]["prior"] == str(tmp_path / "set")
+    assert config["hyperparameters"]["critic_layer_norm"] is True
+    assert main([*command, "--run-dir", str(tmp_path / "worse"), "--prior", str(tmp_path / "none")]) == 2
+    assert not (tmp_path / "worse").exists()
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_on_policy_algorithms_have_no_use_for_them(data: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        PPO("Pendulum-v1", prior=data)
+    assert str(caught.value) == (
+        f"prior='{data}' was given with PPOAgent, which learns from each rollout of its present policy; expected "
+        "an algorithm with a replay; leave prior out, or choose sac, td3 or dqn, say"
+    )
