@@ -445,3 +445,12 @@ def test_the_commands_take_them(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["eval", run, "--n-eval-episodes", "2"]) == 0
     assert main(["resume", run, "-n", "40"]) == 0
     assert main(["check", "tests/Steering-v0", "--steps", "60"]) == 0
+
+
+def test_check_knows_what_an_image_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its first lines are black all the time, which is no fault of it."""
+    assert main(["check", "tests/Steering-v0", "--steps", "60"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "camera Box (2, 16, 16) uint8, 2 planes for the encoder small -> 512" in said
+    assert "never changed" not in said
+    assert "differ in scale" not in said

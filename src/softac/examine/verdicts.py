@@ -7,10 +7,12 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from softac.envs.images import image_of, is_image
 from softac.envs.leaves import coordinates, leaves
 from softac.envs.spaces import Spaces
 from softac.examine.findings import Finding
 from softac.examine.random_steps import Log
+from softac.nets.encoders import encoder_name
 from softac.replay import forecast
 from softac.words import counted, duration, interval, some
 
@@ -168,6 +170,8 @@ def observations(log: Log) -> Iterator[Finding]:
     """Which numbers never change, differ in scale, or leave their bounds."""
     obs = np.stack(log.starts + log.obs)
     names, low, high, is_box = coordinates(log.spaces.observation_space)
+    for image in log.spaces.spec.images:  # a black corner is no fault, and encoders know what pixels are
+        is_box[image.start : image.stop] = False
     constant = np.flatnonzero(is_box & (obs == obs[0]).all(0)).tolist()
     if constant and len(obs) > 2:
         yield Finding(
@@ -259,6 +263,9 @@ def cost(seen: Spaces, log: Log) -> Iterator[Finding]:
 
 def _kind(space: gym.Space[Any]) -> str:
     match space:
+        case spaces.Box() if is_image(space) and (image := image_of(space)):
+            planes = f"{counted(image.planes, 'plane')} for the encoder {encoder_name(image)}"
+            return f"Box {space.shape} {space.dtype}, {planes}"
         case spaces.Box():
             return f"Box {space.shape} {space.dtype}"
         case spaces.Discrete():
