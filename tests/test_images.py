@@ -202,7 +202,7 @@ def test_numbers_come_before_the_features_of_images() -> None:
     torch.testing.assert_close(out[1, 2, 3:131], read.encoders[0](pixels(obs[1, 2][None], spec.images[0]))[0])
 
 
-@pytest.mark.parametrize("name", sorted(AGENTS))
+@pytest.mark.parametrize("name", sorted(name for name in AGENTS if name != "rebrac"))  # which meets no environment
 def test_every_agent_takes_them(name: str, tmp_path: Path) -> None:
     kind = AGENTS[name]
     env = "tests/Steering-v0" if "continuous" in kind.actions else "tests/Sides-v0"

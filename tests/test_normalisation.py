@@ -136,7 +136,7 @@ def test_evaluation_and_prediction_count_nothing():
     assert all(torch.equal(layer.mean, mean) for layer, mean in zip(layers(model), frozen, strict=True))
 
 
-@pytest.mark.parametrize("name", sorted(AGENTS))
+@pytest.mark.parametrize("name", sorted(name for name in AGENTS if name != "rebrac"))
 def test_every_agent_of_softac_has_the_layers(name: str):
     env = "CartPole-v1" if "continuous" not in AGENTS[name].actions else "Pendulum-v1"
     model = Model(AGENTS[name], env, normalize="obs", net_arch=[8])
@@ -259,6 +259,13 @@ def test_rewards_in_a_replay_are_not_normalised():
     assert "normalize='obs,reward' was given with SACAgent" in refused.value.given
     assert "on-policy" in refused.value.expected
     assert refused.value.remedy == "give normalize='obs'"
+
+
+def test_an_agent_that_learns_from_data_alone_counts_nothing():
+    with pytest.raises(ConfigError) as refused:
+        Model(AGENTS["rebrac"], "Pendulum-v1", normalize="obs")
+    assert refused.value.given == "normalize='obs' was given with ReBRACAgent, which steps no environment"
+    assert refused.value.remedy == "leave normalize out"
 
 
 def test_an_agent_without_the_layer_is_refused():

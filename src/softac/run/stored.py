@@ -368,6 +368,12 @@ def require_fitting(agent_class: type[Any], run: RunConfig, spec: EnvSpec) -> No
         ConfigError: an agent that learns from what its policy has just done should do so while it acts, or one
             with a replay should normalise rewards.
     """
+    if run.normalize != "none" and getattr(agent_class, "offline", False):
+        raise ConfigError(
+            f"normalize={run.normalize!r} was given with {agent_class.__name__}, which steps no environment",
+            "expected an algorithm that does: each of its steps counts once in the statistics",
+            "leave normalize out",
+        )
     if run.normalize == "obs,reward" and not agent_class.on_policy:
         raise ConfigError(
             f"normalize='obs,reward' was given with {agent_class.__name__}, which keeps rewards in a replay",
