@@ -54,7 +54,7 @@ def test_from_end_to_end_with_a_kill() -> None:
         code, stdout, stderr = printed("resume", path)
         assert (code, stderr) == (0, "")
         lines = stdout.splitlines()
-        told = [line.split(" | ")[0] for line in lines if re.match(r"trial \d.* \| .*\d \| ", line)]
+        told = [line.split(" | ")[0] for line in lines if re.match(r"trial \d( \(\w+\))? \| ", line)]
         assert told == ["trial 0 (defaults)", "trial 1"]
         assert "trials   2 done; the best with the seeds of the search, 0:" in lines
         assert "fresh    with the seeds 5, which no trial has seen:" in lines
