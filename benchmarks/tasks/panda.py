@@ -25,7 +25,7 @@ import torch
 
 RESULTS = Path(__file__).parent / "results" / "panda.csv"
 EPISODES = 100
-EVERY = {"PandaReach-v3": 1_000, "PandaPush-v3": 20_000}
+EVERY = {"PandaReach-v3": 2_500, "PandaPush-v3": 20_000}
 SHARED = {"learning_rate": 1e-3, "gamma": 0.95, "tau": 0.05, "batch_size": 256, "learning_starts": 1_000}
 NET_ARCH = {"PandaReach-v3": [64, 64], "PandaPush-v3": [256, 256]}
 N_SAMPLED_GOAL = 4

@@ -352,7 +352,7 @@ class IndexedCategorical:
 
 @dataclass(frozen=True)
 class MultiCategorical:
-    """Several choices at once, independent of each other: a product of `Categorical`s with one log-probability.
+    """Several choices at once, independent of each other: a product of categoricals, one log-probability.
 
     Actions are rows of one index for each choice.
 
