@@ -509,7 +509,7 @@ def test_indices_outside_their_range():
     def act(self, obs, noise):
         return DQNAgent.act(self, obs, noise) + 1.0
 
-    message = the_fault(broken(DQNAgent, act=act))
+    message = the_fault(broken(DQNAgent, act=act, actions=("discrete",)))
     assert "expected whole numbers from 0 to 3; count actions from 0" in message
     # On-policy actions are not bounded, but these are indices all the same.
     halves = broken(PPOAgent, act=lambda _, obs, noise: torch.full((len(obs), 1), 0.5), actions=("discrete",))
@@ -794,7 +794,7 @@ def test_a_counter_that_matters_in_a_run():
         without("n_updates", DQNAgent), target_update_interval=12, train_freq=1, gradient_steps=1.0
     )
     assert message.startswith("a run in 1 environment, saved and resumed at step 17, has another ")
-    assert len(others) == 1  # in three environments as well
+    assert len(others) == 3  # in three environments as well, and both with masks
 
 
 def with_tensors(change):

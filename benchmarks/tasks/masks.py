@@ -6,7 +6,7 @@
 A light stands at one of the twenty places; a button is worth 1 less its distance from the light, so that the
 better one of the two allowed buttons is to be found. With a mask, a forbidden button raises an error. With a
 penalty, what is allowed is seen as twenty numbers, and a forbidden button costs 1 and changes nothing else. An
-episode has 50 steps. Every 1,000 steps the greedy policy plays 20 episodes. Rows go to results/masks.csv:
+episode has 50 steps. Every 250 steps the greedy policy plays 20 episodes. Rows go to results/masks.csv:
 
     algorithm, variant, seed, step, mean return, forbidden buttons pressed in training so far, seconds
 
@@ -27,7 +27,7 @@ import softac
 
 RESULTS = Path(__file__).parent / "results" / "masks.csv"
 N, ALLOWED, LENGTH = 20, 2, 50
-EVERY, EPISODES = 1_000, 20
+EVERY, EPISODES = 250, 20
 ALGORITHMS: dict[str, tuple[Any, dict[str, Any]]] = {
     "dqn": (softac.DQN, {"gamma": 0.9, "learning_rate": 1e-3, "target_update_interval": 250}),
     "ppo": (softac.PPO, {"gamma": 0.9, "n_steps": 512, "learning_rate": 1e-3}),
@@ -124,6 +124,13 @@ def run(name: str, variant: str, seed: int, steps: int) -> None:
         write([name, variant, seed, model.num_timesteps, f"{mean:.3f}", pressed, f"{seconds:.0f}"])
 
 
+def reached(name: str, variant: str, seed: int, level: float) -> int | None:
+    """The first step at which the mean return was at `level`; None if it never was."""
+    with RESULTS.open(newline="") as file:
+        rows = [row for row in csv.reader(file) if row[:3] == [name, variant, str(seed)]]
+    return next((int(row[3]) for row in rows if float(row[4]) >= level), None)
+
+
 def write(row: list[Any]) -> None:
     """Append to the results."""
     new = not RESULTS.exists()
@@ -152,12 +159,15 @@ def main() -> None:
     parser.add_argument("--variants", nargs="*", default=["mask", "penalty"])
     parser.add_argument("--steps", type=int, default=20_000)
     args = parser.parse_args()
-    print("first allowed {:.2f}, better allowed {:.2f}".format(*bounds()), flush=True)
+    first, best = bounds()
+    level = first + 0.9 * (best - first)
+    print(f"first allowed {first:.2f}, better allowed {best:.2f}; learned from {level:.2f} on", flush=True)
     for name in args.algorithms:
         for seed in args.seeds:
             for variant in args.variants:
                 if not done(name, variant, seed, args.steps):
                     run(name, variant, seed, args.steps)
+                print(name, variant, seed, "learned at step", reached(name, variant, seed, level), flush=True)
 
 
 if __name__ == "__main__":

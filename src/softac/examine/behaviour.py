@@ -106,7 +106,13 @@ def act(trial: Trial) -> Iterator[Finding]:
                     REMEDIES["act"],
                 )
     n = trial.spec.choices
-    what = f"indices below {_each(n)}" if n else "unbounded" if trial.agent_class.on_policy else "in [-1, 1]"
+    what = (
+        f"indices below {' and '.join(map(str, n))}"
+        if n
+        else "unbounded"
+        if trial.agent_class.on_policy
+        else "in [-1, 1]"
+    )
     yield trial.ok(f"act gives float32 [B, {trial.spec.action_dim}], {what}, the same bits twice")
 
 
@@ -161,7 +167,7 @@ def _require_action(trial: Trial, action: Any, size: int, call: str) -> None:
     if n and not ((action >= 0) & (action < below) & (action == action.floor())).all():
         raise trial.fault(
             f"{call} returned numbers from {action.min():.4g} to {action.max():.4g}",
-            f"whole numbers from 0, below {_each(n)}",
+            f"whole numbers from 0 to {' and '.join(str(k - 1) for k in n)}",
             "count actions from 0; the environment's own start is added for it",
         )
     if not n and not trial.agent_class.on_policy and not (action.abs() <= 1.0).all():
@@ -179,10 +185,6 @@ def _require_allowed(trial: Trial, action: Tensor, obs: Tensor, call: str) -> No
             "none, with or without noise: spec.mask says where in the observation the mask is",
             'give forbidden actions the score minus infinity, or take "masked" out of `actions`',
         )
-
-
-def _each(choices: tuple[int, ...]) -> str:
-    return " and ".join(map(str, choices))
 
 
 def update(trial: Trial) -> Iterator[Finding]:
