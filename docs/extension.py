@@ -85,9 +85,9 @@ class Reading(SphinxDirective):
     """A table of what one must read to know all that an update of SAC does, counted in the source."""
 
     def run(self) -> list[nodes.Node]:
-        from reading import SAC_STEP, reading
+        from reading import SAC_STEP, ran, reading
 
-        parts = reading(*SAC_STEP)
+        parts = reading(*SAC_STEP, run=ran())
         named = {part: ", ".join(f"`{name}`" for name in part.names) for part in parts}
         rows = [f"| `{part.file}` | {part.lines} | {named[part] or 'the whole file'} |" for part in parts]
         total = f"| together | **{sum(part.lines for part in parts)}** | |"
