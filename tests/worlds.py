@@ -138,6 +138,23 @@ def _scribble(_: Drift) -> Any:
     return np.array([0.0, np.nan, 0.0], np.float32), 0.0, False, False, {}
 
 
+class Paced(Drift):
+    """The third instance that is made is slow.
+
+    Args:
+        marks: a folder in which the instances count themselves.
+    """
+
+    def __init__(self, marks: str) -> None:
+        for n in range(100):
+            try:
+                (Path(marks) / str(n)).touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            break
+        super().__init__(pause=0.4 if n == 2 else 0.005)
+
+
 FAULTS: dict[str, Any] = {
     "none": lambda env: None,
     "raise": _raise,

@@ -42,10 +42,10 @@ class Model:
         device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:0".
         engine: "auto" (by rule, from the updates planned), "eager", "compiled" or "cudagraph".
         precision: "float32", or "bf16" for the products between hidden layers.
-        env_workers: processes that step the environments, with the same bits; 0: they are stepped in this one.
+        env_workers, env_on: processes that step them, with the same bits (0: this one); "local" or "ray" ones.
         env_timeout: seconds that making, resetting or stepping one may take, where processes step them.
         on_env_failure: "stop", or "restart": a new instance begins a new episode where an environment fails.
-        overlap: update while the environments are stepped, with actions of the policy one update before.
+        overlap, collect: update while the environments are stepped (an update late); "free": each at its own pace.
         normalize: "none", "obs", or "obs,reward" (on-policy): what is brought to one size by learned statistics.
         encoder: of images: "auto", "none", a name, or what makes a module of (C, H, W) and a generator.
         random_shift: pixels by which the images of each batch are moved at random (DrQ); 0: none.
@@ -71,9 +71,11 @@ class Model:
         engine: str = "auto",
         precision: str = "float32",
         env_workers: int = 0,
+        env_on: str = "local",
         env_timeout: float = 300.0,
         on_env_failure: str = "stop",
         overlap: bool = False,
+        collect: str = "lockstep",
         normalize: str = "none",
         encoder: AsEncoder = "auto",
         random_shift: int = 0,
@@ -90,7 +92,6 @@ class Model:
         run = make_config(RunConfig, given | {"prior": named(prior)})
         hyperparameters = make_config(require_agent(agent_class).Config, with_norm(agent_class, config, prior))
         widths = getattr(hyperparameters, "batch_size", 1), getattr(hyperparameters, "net_arch", ())
-        where = find_device(device)
         source = EnvSource(env, stored.plain_arguments(env_kwargs or {}), trust_module)
         envs = stored.training_envs(source, run)
         with ExitStack() as stack:
@@ -98,7 +99,7 @@ class Model:
                 stack.callback(envs.close)
             threads = usual_threads(*widths, envs.spaces.spec.pixels)
             setup = stored.Setup(agent_class, hyperparameters, run, envs.spaces, threads, encoder)
-            self._assemble(setup, source, envs, where)
+            self._assemble(setup, source, envs, find_device(device))
             require_engine(run.engine, self.agent)
             stack.pop_all()
 
@@ -116,7 +117,6 @@ class Model:
         self._prediction_noise = generator(Purpose.PREDICTION, run.seed)
 
     def __repr__(self) -> str:
-        """`SAC on Pendulum-v1, seed 0: 10,000 steps`."""
         return f"{type(self).__name__} on {self.source.name}, seed {self.run.seed}: {self.num_timesteps:,} steps"
 
     @property
@@ -261,7 +261,7 @@ class Model:
             step: the checkpoint written at this step instead of the newest.
             verify_replay: pass over a checkpoint whose replay files are damaged, too.
             trust_module: accept "module:Env-v0" for `env`, which imports the module; not for the file's.
-            changes: settings instead of those it had: device, env_kwargs, env_workers, env_timeout,
+            changes: settings instead of those it had: device, env_kwargs, env_workers, env_on, env_timeout,
                 on_env_failure, an encoder of one's own, and hyperparameters but for those that shape networks,
                 stored rows or the count of updates. It then goes on not bit for bit, and its history tells.
 

@@ -104,18 +104,31 @@ def add_env(parser: argparse.ArgumentParser, file: str = CONFIG) -> None:
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:
-    """`--on`: where several runs are executed."""
+    """`--on` and what belongs to it: where several runs are executed."""
     parser.add_argument(
         "--on",
         choices=PLACES,
         default="local",
         help=f"where the runs are executed: {'; '.join(f'{name}: {what}' for name, what in PLACES.items())}",
     )
+    parser.add_argument(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="the head of a Ray cluster to join (default: one of this machine's cores is begun)",
+    )
+    parser.add_argument(
+        "--any-node",
+        action="store_true",
+        help="use nodes of other versions or processors, too: the bits may differ",
+    )
+    parser.add_argument(
+        "--insecure", action="store_true", help="join a Ray cluster without a token, open to all in its network"
+    )
 
 
 def place(args: argparse.Namespace) -> Where:
     """What the flags of `add_place` say."""
-    return Where(args.on)
+    return Where(args.on, args.ray_address, args.any_node, args.insecure)
 
 
 def require_here(where: Where, what: str, remedy: str) -> None:
@@ -125,7 +138,9 @@ def require_here(where: Where, what: str, remedy: str) -> None:
         ConfigError: `where` is another.
     """
     if not where.here:
-        raise ConfigError(f"--on {where.on} was given {what}", "expected several runs to place there", remedy)
+        raise ConfigError(
+            f"--on {where.on} was given {what}", "expected runs that are placed there as they are", remedy
+        )
 
 
 def require_run(path: Path) -> Path:

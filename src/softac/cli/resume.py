@@ -18,13 +18,15 @@ from softac.cli.arguments import (
     given,
     place,
     require_folder,
+    require_here,
     steps,
 )
 from softac.cli.live import train_shown
 from softac.cli.search import run_search
-from softac.cli.suite import run_suite
+from softac.cli.suite import run_elsewhere, run_suite
 from softac.config import make_config
 from softac.errors import CheckpointError, ConfigError, SoftacError
+from softac.experiments.execute import memory_of
 from softac.experiments.pool import stop_with_parent
 from softac.experiments.reopen import begun, reopened
 from softac.experiments.suite import SUITE, Member, Suite, evaluated, read_suite
@@ -95,7 +97,14 @@ def run(args: argparse.Namespace) -> int:
         # Not an error: `until softac resume RUN; do sleep 5; done` has to come to an end.
         print(f"{path} has made {made:,} of {total:,} steps; to go on, give more with -n, as in -n {2 * made}")  # noqa: T201
         return 0
-    return train_shown(model, total, record, path)
+    if place(args).here:
+        return train_shown(model, total, record, path)
+    model.close()
+    if changes := _changes(args, str(config.get("algorithm"))):
+        require_here(place(args), f"with another {next(iter(changes))}", "make a step here with it first")
+    return run_elsewhere(
+        path, total, ["--env", args.env] if args.env else [], memory_of(model, total), place(args)
+    )
 
 
 def _changes(args: argparse.Namespace, algorithm: str | None = None) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from softac.cli.display import Overview
 from softac.experiments.execute import Execution, opened
+from softac.experiments.jobs import Job
 from softac.experiments.places import Where, opened_place
 from softac.experiments.standing import Standing
 from softac.experiments.suite import Group, Suite
@@ -44,6 +45,36 @@ def run_suite(suite: Suite, models: Sequence[Model], path: Path, env: str | None
             work.advance(place, stop=stop, draw=overview.draw, done=_picture)
     named = f" --env {env}" if env else ""
     return _summary(work, path, f"{shlex.quote(str(path))}{named}", stop.received)
+
+
+def run_elsewhere(path: Path, total: int, words: Sequence[str], memory: int, where: Where) -> int:
+    """Go on with one run on another machine; returns the exit code.
+
+    Args:
+        path: the run folder.
+        total: environment steps.
+        words: of `softac resume`, besides these two.
+        memory: bytes that it may come to need.
+        where: that is.
+    """
+    run = Standing(path.name, path)
+    with (
+        opened_place(where) as place,
+        StopSignals() as stop,
+        Overview(f"{path.name}, {total:,} steps", str(path), total, 1, [run]) as overview,
+    ):
+
+        def watch(running: Mapping[str, str], codes: Mapping[str, int]) -> None:
+            run.look(running, codes, stopping=stop())
+            overview.draw()
+
+        job = Job(run.name, ["resume", str(path), "-n", str(total), *words], path, memory)
+        codes = place([job], 1, stop=stop, watch=watch)
+    if stop.received is not None:
+        print(f"stopped and saved; go on with: softac resume {shlex.quote(str(path))}")  # noqa: T201
+        return 128 + stop.received
+    print(f"run      {path}")  # noqa: T201
+    return codes[run.name]
 
 
 def print_plan(suite: Suite, models: Sequence[Model], path: Path, env: str | None) -> int:

@@ -7,7 +7,7 @@ from softac.envs.beside import BesideVectorEnv
 from softac.envs.make import EnvSource, make_env
 from softac.envs.multigoal import MultiGoalEnv
 from softac.envs.processes import ProcessVectorEnv
-from softac.envs.several import open_envs
+from softac.envs.several import FreeEnvs, open_envs
 from softac.envs.spaces import Spaces
 from softac.envs.vector import EnvFault, InProcessVectorEnv, Step, VectorEnv
 
@@ -18,6 +18,7 @@ __all__ = [
     "EnvFault",
     "EnvPoolBatch",
     "EnvSource",
+    "FreeEnvs",
     "GymnasiumBatch",
     "InProcessVectorEnv",
     "MultiGoalEnv",

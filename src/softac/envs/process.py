@@ -12,7 +12,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from softac.envs.block import DONE, GO, LENGTH_BYTES, LOST, MESSAGE
 
@@ -31,6 +31,27 @@ log = logging.getLogger("softac.envs")
 
 class Lost(Exception):  # noqa: N818
     """A process that has ended, hangs or cannot be trusted; the text says which."""
+
+
+class Worker(Protocol):
+    """What steps some of the environments, from the side of the learner: `Process`, or one on another machine."""
+
+    envs: range
+    alive: bool  # begun and not known to have ended
+    serving: bool  # its environments have been made
+    busy: bool
+
+    def begin(self) -> None: ...  # noqa: D102 - see Process
+
+    def wake(self) -> None: ...  # noqa: D102
+
+    def receive(self, timeout: float, progress: Callable[[], bytes] = bytes) -> Any: ...  # noqa: D102
+
+    def leave(self) -> None: ...  # noqa: D102
+
+    def join(self, take: Callable[[Any], None]) -> None: ...  # noqa: D102
+
+    def kill(self) -> None: ...  # noqa: D102
 
 
 class Process:

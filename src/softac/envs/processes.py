@@ -22,7 +22,7 @@ from gymnasium.vector.utils import CloudpickleWrapper
 
 from softac.envs.block import DONE, Block, State
 from softac.envs.make import EnvSource
-from softac.envs.process import Lost, Process
+from softac.envs.process import Lost, Process, Worker
 from softac.envs.spaces import Spaces
 from softac.envs.vector import EnvFault, Step
 from softac.errors import ConfigError, EnvironmentFailed, SoftacError
@@ -74,9 +74,9 @@ class ProcessVectorEnv:
     def __init__(self, source: EnvSource, num_envs: int, workers: int, timeout: float) -> None:
         _require_few(workers, num_envs)
         self.num_envs, self.timeout, self.source = num_envs, timeout, source
-        self._descriptors = _in_memory(_packed(source)), _in_memory(b"")
+        self._descriptors = in_memory(packed(source)), in_memory(b"")
         bounds = [num_envs * w // workers for w in range(workers + 1)]
-        self._processes = [Process(range(*pair), *self._descriptors) for pair in pairwise(bounds)]
+        self._processes = [self._worker(range(*pair)) for pair in pairwise(bounds)]
         self._home = [process for process in self._processes for _ in process.envs]
         self._end = weakref.finalize(self, _end, self._processes, self._descriptors, os.getpid())
         self._asked: dict[int, State] = {}
@@ -155,6 +155,10 @@ class ProcessVectorEnv:
     def __reduce__(self) -> Any:
         raise TypeError("environments in processes of their own cannot be copied; save the model and load it")
 
+    def _worker(self, envs: range) -> Worker:
+        """What steps these environments; not begun yet."""
+        return Process(envs, *self._descriptors)
+
     # ----------------------------------------------------------------------- asking and waiting
 
     def _begin(self, index: int, seed: int) -> FloatArray:
@@ -198,7 +202,7 @@ class ProcessVectorEnv:
         for process in self._processes:
             self._wait(process)
 
-    def _wait(self, process: Process) -> None:
+    def _wait(self, process: Worker) -> None:
         if not process.busy:
             return
         states = self._block.state[process.envs[0] : process.envs[-1] + 1]
@@ -206,7 +210,7 @@ class ProcessVectorEnv:
             while (message := process.receive(self.timeout, states.tobytes)) != DONE:
                 self._take(message)
         except Lost as lost:
-            self._lose(process, str(lost))
+            self._lose(process, lost)
         process.busy = False
         for i in process.envs:
             if (what := self._asked.pop(i, None)) is not None:
@@ -257,7 +261,7 @@ class ProcessVectorEnv:
 
     # ----------------------------------------------------------------------- losing and finding again
 
-    def _lose(self, process: Process, how: str) -> None:
+    def _lose(self, process: Worker, how: Lost) -> None:
         """End a process that cannot be trusted any more, and say which environment's doing it was."""
         process.kill()
         states = {i: State(self._block.state[i]) for i in process.envs if i in self._asked}
@@ -268,7 +272,7 @@ class ProcessVectorEnv:
             self._faults[i] = EnvFault(f"{how} {DOING[self._asked[i]]}")
         self._stale.update(process.envs)
 
-    def _revive(self, process: Process) -> None:
+    def _revive(self, process: Worker) -> None:
         if process.alive:
             return
         process.begin()
@@ -299,7 +303,7 @@ class ProcessVectorEnv:
             self._played[i] = played
             self._stale.add(i)
 
-    def _made(self, process: Process) -> Spaces:
+    def _made(self, process: Worker) -> Spaces:
         """Wait until a process has made its environments."""
         patience = max(self.timeout, STARTING)
         try:
@@ -346,7 +350,7 @@ def _require_alike(given: Spaces, expected: Spaces, index: int) -> None:
         )
 
 
-def _packed(source: EnvSource) -> bytes:
+def packed(source: EnvSource) -> bytes:
     """What a worker makes environments from, as bytes; functions of the main program travel whole."""
     if not source.repeatable:
         raise ConfigError(
@@ -367,7 +371,7 @@ def _packed(source: EnvSource) -> bytes:
         ) from None
 
 
-def _in_memory(data: bytes) -> int:
+def in_memory(data: bytes) -> int:
     """A descriptor of a file that has no name and lies in memory."""
     descriptor = os.memfd_create("softac")
     with suppress(BlockingIOError):
@@ -376,7 +380,7 @@ def _in_memory(data: bytes) -> int:
     return descriptor
 
 
-def _end(processes: Sequence[Process], descriptors: Sequence[int], owner: int) -> None:
+def _end(processes: Sequence[Worker], descriptors: Sequence[int], owner: int) -> None:
     """Leave nothing behind; in a copy of the learner's process leave everything as it is."""
     if os.getpid() != owner:
         return

@@ -87,9 +87,9 @@ class Collector:
         self._failed: tuple[int, int] | None = None  # the environment that ended the last call, and at which step
         self._ended: int | None = None  # one that has made a step which was not recorded
 
-    def begin(self) -> None:
-        """Reset every environment for its first episode."""
-        self.episodes = [self._reset(i, 0) for i in range(self.envs.num_envs)]
+    def begin(self, index: int = 0) -> None:
+        """Reset every environment for its first episode, or for the one of this index."""
+        self.episodes = [self._reset(i, index) for i in range(self.envs.num_envs)]
 
     @property
     def beginning(self) -> list[bool]:

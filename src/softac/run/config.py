@@ -39,6 +39,10 @@ class RunConfig:
         int,
         Field(ge=0, le=1024, description="processes that step the environments; 0: they are stepped in this one"),
     ] = 0
+    env_on: Annotated[
+        Literal["local", "ray"],
+        Field(description="where these processes are: here, or on the machines of a Ray cluster (RAY_ADDRESS)"),
+    ] = "local"
     env_timeout: Annotated[
         float,
         Field(gt=0.0, le=1e6, description="seconds that making, resetting or stepping one in a process may take"),
@@ -53,6 +57,10 @@ class RunConfig:
             description="update while the environments are stepped; actions are of the policy one update before"
         ),
     ] = False
+    collect: Annotated[
+        Literal["lockstep", "free"],
+        Field(description="whether environments wait for each other, or each sets its own pace: not repeatable"),
+    ] = "lockstep"
     normalize: Annotated[
         Literal["none", "obs", "obs,reward"],
         Field(description="what is brought to mean 0 and standard deviation 1 by statistics that are learned"),
@@ -89,9 +97,9 @@ class RunConfig:
 
 
 # What may differ where a run goes on: it changes no bit of a run whose environments do not fail.
-EXCHANGEABLE = ("env_workers", "env_timeout", "on_env_failure")
+EXCHANGEABLE = ("env_workers", "env_on", "env_timeout", "on_env_failure")
 # What runs did before these were there.
-LATER = {"overlap": False, "normalize": "none", "encoder": "none", "random_shift": 0}
+LATER = {"overlap": False, "collect": "lockstep", "normalize": "none", "encoder": "none", "random_shift": 0}
 LATER |= {"hindsight": "none", "n_sampled_goal": 4, "prior": None, "prior_share": None}
 
 

@@ -250,7 +250,7 @@ class Lifecycle:
         # In a process of its own as the others, where it cannot take the run with it either.
         workers, timeout = min(1, self.run.env_workers), self.run.env_timeout
         try:
-            return open_envs(self.source, 1, workers=workers, timeout=timeout)
+            return open_envs(self.source, 1, workers=workers, timeout=timeout, on=self.run.env_on)
         except SoftacError as error:
             raise type(error)(
                 f"a second environment, to evaluate in, is needed: {error.given}",

@@ -11,7 +11,7 @@ from softac.types import FloatArray
 class Still(Collector):
     """Counts steps, of which each stands for one of an environment: so many updates are due."""
 
-    def begin(self) -> None:
+    def begin(self, index: int = 0) -> None:
         """There are no episodes."""
 
     def collect(self, choose: Choose, budget: int) -> None:

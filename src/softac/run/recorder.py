@@ -32,6 +32,7 @@ from softac.run.checkpoint import (
 from softac.run.config import RecordConfig
 from softac.run.evaluate import LONGEST, Returns, evaluate, success_rate
 from softac.run.folder import BEST, CRASH, REPLAY
+from softac.run.free import FreeCollector
 from softac.run.metrics import MetricsFile, TensorBoard
 from softac.run.names import SCORE
 from softac.run.training import Training
@@ -229,6 +230,10 @@ class Recorder:
             row["time/action_delay"] = training.collector.delays.mean
             row["time/action_delay_max"] = training.collector.delays.longest
             training.collector.delays.reset()
+        if isinstance(collector, FreeCollector):
+            row["time/policy_age"] = collector.ages.mean
+            row["time/policy_age_max"] = collector.ages.longest
+            collector.ages.reset()
         row["time/fps"] = (training.steps - self._logged_steps) / max(now - self._logged, 1e-9)
         row["time/time_elapsed"] = training.seconds + now - self._began
         self._logged, self._logged_steps = now, training.steps

@@ -12,7 +12,7 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 
 from softac.config import as_it_was, default, fields, make_config
-from softac.envs import EnvSource, Spaces, VectorEnv, as_batch, open_envs
+from softac.envs import EnvSource, FreeEnvs, Spaces, VectorEnv, as_batch, open_envs
 from softac.envs.make import EnvLike
 from softac.errors import CheckpointError, ConfigError, DiskError, SoftacError
 from softac.files import exists
@@ -37,6 +37,7 @@ from softac.run.folder import (
     read_config,
     write_description,
 )
+from softac.run.free import require_free
 from softac.run.prior import require_prior_fits
 from softac.run.recorder import require_finite
 from softac.run.training import Training
@@ -358,7 +359,17 @@ def training_envs(source: EnvSource, run: RunConfig) -> VectorEnv:
             "expected environments of which one can be made anew without the others",
             "leave it out",
         )
-    return open_envs(source, run.n_envs, workers=run.env_workers, timeout=run.env_timeout, beside=run.overlap)
+    if run.collect == "free":
+        if run.env_workers != run.n_envs:
+            raise ConfigError(
+                f"collect='free' was given with n_envs={run.n_envs} and env_workers={run.env_workers}",
+                "expected a process for each environment, so that none waits for another",
+                f"give env_workers={run.n_envs}",
+            )
+        return FreeEnvs(source, run.n_envs, run.env_timeout, run.env_on)
+    return open_envs(
+        source, run.n_envs, workers=run.env_workers, timeout=run.env_timeout, beside=run.overlap, on=run.env_on
+    )
 
 
 def require_fitting(agent_class: type[Any], run: RunConfig, spec: EnvSpec) -> None:
@@ -394,6 +405,8 @@ def require_fitting(agent_class: type[Any], run: RunConfig, spec: EnvSpec) -> No
             "leave random_shift out",
         )
     require_prior_fits(agent_class, run)
+    if run.collect == "free":
+        require_free(agent_class, run)
     if run.overlap and agent_class.on_policy:
         raise ConfigError(
             f"overlap was given with {agent_class.__name__}, which learns from each rollout of its present policy",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from softac.config import has_soft_returns
-from softac.envs import VectorEnv
+from softac.envs import FreeEnvs, VectorEnv
 from softac.errors import CheckpointError, ConfigError
 from softac.learning.engine import Engine
 from softac.learning.parts import followers
@@ -29,6 +29,7 @@ from softac.replay import (
 from softac.run.checkpoint import Snapshot
 from softac.run.collector import Collector
 from softac.run.evaluate import OnEnvFailure, act, act_log_prob
+from softac.run.free import FreeCollector
 from softac.run.metrics import Means
 from softac.run.numerics import device_name, single_precision
 from softac.run.offline import Still
@@ -88,17 +89,7 @@ class Training:
         self.statistics = statistics_of(agent, envs.num_envs, normalize)
         self.engine = Engine(agent)
         self.memory = _memory(agent, envs, hindsight, soft=self.soft)
-        self.collector = (Still if self.offline else Collector)(
-            envs,
-            self.memory.add if hindsight is None or not self.soft else self._add_weighed,
-            agent.config.gamma,
-            1 if agent.on_policy or hindsight is not None else agent.config.n_steps,
-            seed,
-            on_env_failure=on_env_failure,
-            lose=getattr(self.memory, "cut", lambda _: None),
-            weigh=(lambda: self.bonuses) if self.soft else None,
-            statistics=self.statistics,
-        )
+        self.collector = self._collector(seed, on_env_failure, hindsight)
         self.bonuses = np.zeros(envs.num_envs, np.float32)  # -log pi of the last round's actions, if it is wanted
         self.noise = torch.zeros(0)  # of the last round, as the agent drew it
         self.means = Means()
@@ -107,6 +98,27 @@ class Training:
         self.evaluation_due = False
         self.seconds = 0.0
 
+    def _collector(
+        self, seed: int, on_env_failure: OnEnvFailure, hindsight: Hindsight | None
+    ) -> Collector | FreeCollector:
+        agent, envs, memory = self.agent, self.envs, self.memory
+        if isinstance(envs, FreeEnvs):
+            made = lambda: self.updates  # noqa: E731
+            return FreeCollector(
+                envs, memory.add, agent, seed, made, soft=self.soft, on_env_failure=on_env_failure
+            )
+        return (Still if self.offline else Collector)(
+            envs,
+            memory.add if hindsight is None or not self.soft else self._add_weighed,
+            agent.config.gamma,
+            1 if agent.on_policy or hindsight is not None else agent.config.n_steps,
+            seed,
+            on_env_failure=on_env_failure,
+            lose=getattr(memory, "cut", lambda _: None),
+            weigh=(lambda: self.bonuses) if self.soft else None,
+            statistics=self.statistics,
+        )
+
     @property
     def steps(self) -> int:
         """Environment steps made."""
@@ -114,6 +126,7 @@ class Training:
 
     def _add_weighed(self, row: Row | SoftRow) -> None:
         """Store a single step with the bonus of its own action; of n steps they are summed when they are drawn."""
+        assert isinstance(self.collector, Collector)  # noqa: S101 - hindsight is refused with the other
         self.memory.add(SoftRow(*row[:6], float(self.collector.bonuses[self.collector.cursor])))
 
     def choose(self, obs: FloatArray) -> FloatArray:
@@ -130,6 +143,7 @@ class Training:
     def _moment(self) -> Moment:
         if len(self.noise) == 0:
             return Moment(self.steps)
+        assert isinstance(self.collector, Collector)  # noqa: S101 - the others choose for themselves
         beginning = self.collector.beginning
         if any(beginning):
             self.noise = self.noise.clone()
@@ -358,6 +372,7 @@ def _overlapping(training: Training, until: int, stop: Callable[[], bool]) -> bo
     if training.steps >= until:
         return False
     collector = training.collector
+    assert isinstance(collector, Collector)  # noqa: S101 - `softac.run.stored.require_fitting` refuses the other
     collector.start(training.choose)
     while collector.cursor == 0 and training.updates_due() > 0:
         if stop():
