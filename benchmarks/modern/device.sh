@@ -52,7 +52,7 @@ fi
 pids=()
 while read -r variant env seed; do
   [ -n "$variant" ] || continue
-  $PYTHON benchmarks/modern/tune.py "$variant" "$env" "$seed" "$work/tune/$variant-$env-$seed.csv" --steps $steps \
+  $PYTHON benchmarks/modern/tune.py "$variant" "$env" "$seed" "$work/tune/$variant-$env-$seed.csv" --steps $steps --run-dir "$work/runs" \
     --every $every --seconds $((until - SECONDS)) >"$work/tune/$variant-$env-$seed.txt" 2>&1 &
   pids+=($!)
 done <<<"$runs"
