@@ -49,8 +49,6 @@ PICTURES: dict[str, Any] = {
     "batch_size": 64,
     "learning_rate": 1e-3,
     "net_arch": [256, 256],
-    "train_freq": 2,
-    "gradient_steps": 0.5,
     "random_shift": 2,
 }
 CHEETAH: dict[str, Any] = {"learning_starts": 10_000}
