@@ -61,7 +61,9 @@ def hashes(folder: Path) -> dict[str, str]:
     del state["seconds"]
     found["state"] = digest(json.dumps(state, sort_keys=True).encode())
     names = ("seg-{start:012d}-{stop:012d}-".format(**s) + s["sha256"][:16] + ".npy" for s in manifest["segments"])
-    found["replay"] = digest(np.concatenate([np.load(folder / "replay" / name) for name in names]).tobytes())
+    found["replay"] = digest(
+        b"".join(np.load(folder / "replay" / name).tobytes() for name in names)
+    )  # one, or none
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     untimed = [{k: v for k, v in row.items() if k not in UNTIMED} for row in rows]
     found["metrics"] = digest(json.dumps(untimed).encode())
