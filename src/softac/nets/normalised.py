@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from softac.equations.distributions import SquashedGaussian
 from softac.nets.layers import Linear, as_operations
@@ -22,7 +23,6 @@ BATCH, RUNNING = True, False  # the statistics a pass is normalised with
 DECAY, EPSILON = 0.99, 1e-3  # of the running statistics in each update; added to variances
 LOG_STD = (-10.0, 2.0)
 REWARD_DECAY = 0.999
-SMALLEST = 1e-24  # square of a norm
 
 
 class BatchNorm(nn.Module):
@@ -59,13 +59,12 @@ class BatchNorm(nn.Module):
         x = x - self.running_mean
         offset, variance = torch.zeros_like(self.running_mean), self.running_var
         if statistics is BATCH:
-            share = 1.0 / x.shape[-2]
-            offset = x.sum(-2, keepdim=True) * share
-            variance = (x.square().sum(-2, keepdim=True) * share - offset.square()).clamp_min(0.0)
+            offset = x.mean(-2, keepdim=True)
+            variance = (x.square().mean(-2, keepdim=True) - offset.square()).clamp_min(0.0)
             with torch.no_grad():
                 self.running_mean.add_(offset, alpha=1.0 - DECAY)
                 self.running_var.mul_(DECAY).add_(variance, alpha=1.0 - DECAY)
-        factor = to_power(variance + EPSILON, -0.5)
+        factor = (variance + EPSILON).rsqrt()
         if not self.affine:
             return x * factor - offset * factor
         factor = self.gain * factor
@@ -232,10 +231,4 @@ def project_(module: nn.Module) -> None:
     with torch.no_grad():
         for layer in module.modules():
             if isinstance(layer, Linear):
-                square = layer.weight.square().sum(-2, keepdim=True).clamp_min(SMALLEST)
-                layer.weight.mul_(to_power(square, -0.5))
-
-
-def to_power(x: Tensor, exponent: float) -> Tensor:
-    """Positive numbers to a power, as the compiler computes them once: a root it would repeat in every row."""
-    return torch.exp(exponent * torch.log(x))
+                layer.weight.copy_(functional.normalize(layer.weight, dim=-2))
