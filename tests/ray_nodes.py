@@ -37,6 +37,7 @@ class Nodes:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
             "RAY_worker_niceness": "0",
+            "RAY_raylet_start_wait_time_s": "120",
             "RAY_TMPDIR": str(folder),  # where it also notes the address of the newest cluster
             "TMPDIR": str(folder / "seats"),
         }
@@ -92,6 +93,7 @@ def nodes(*, mode: str = "token") -> Iterator[Nodes]:
         "RAY_USAGE_STATS_ENABLED",
         "RAY_worker_niceness",
         "RAY_TMPDIR",
+        "RAY_raylet_start_wait_time_s",
         "TMPDIR",
     )
     before = {name: os.environ.get(name) for name in names}
