@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,11 +89,11 @@ def test_a_run_that_nobody_asks_for_is_ended(folder: Path, monkeypatch: pytest.M
     program = folder / "keeper.py"
     program.write_text(
         "import sys; from pathlib import Path; from softac.experiments import keeper; keeper.LEASE = 3.0\n"
-        "keeper.main(Path(sys.argv[1]))\n"
+        "keeper.main(Path(sys.argv[1]), int(sys.argv[2]))\n"
     )
     real = subprocess.Popen
     monkeypatch.setattr(
-        subprocess, "Popen", lambda words, **settings: real([words[0], "-P", program, words[-1]], **settings)
+        subprocess, "Popen", lambda words, **settings: real([words[0], "-P", program, *words[-2:]], **settings)
     )
     keeper = begun(folder, "resume", folder / "seat", "-n", 100_000)
     monkeypatch.undo()
@@ -124,3 +125,26 @@ def of(folder: Path) -> dict[int, str]:
         if str(folder / "seat") in words:
             found[int(path.parent.name)] = words
     return found
+
+
+def test_where_the_node_is_gone_so_is_whoever_asked(folder: Path) -> None:
+    """A node that begins one who asks, who does not notice that the node has been killed."""
+    asks = (
+        "import os, sys, time; from pathlib import Path; from softac.experiments.keeper import begin_keeper\n"
+        "begin_keeper(Path(sys.argv[1]), os.environ); time.sleep(100)\n"
+    )
+    node = (
+        "import subprocess, sys, time\n"
+        "print(subprocess.Popen([sys.executable, '-c', *sys.argv[1:]]).pid, flush=True); time.sleep(100)\n"
+    )
+    words = [sys.executable, "-c", node, asks, str(folder / "seat")]
+    process = subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.PIPE)
+    assert process.stdout
+    asking = int(process.stdout.readline())
+    wait_for(lambda: any("keeper" in of_words and "-m" in of_words for of_words in of(folder).values()))
+    time.sleep(1.0)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    wait_for(lambda: not (folder / "seat").exists())
+    wait_for(lambda: not Path(f"/proc/{asking}").exists())

@@ -32,7 +32,7 @@ def begin_keeper(folder: Path, environment: Mapping[str, str]) -> "subprocess.Po
     standard output gives the exit code of the run as a line.
     """
     return subprocess.Popen(  # noqa: S603 - this module, with a path of our own
-        [sys.executable, "-P", "-m", "softac.experiments.keeper", str(folder)],
+        [sys.executable, "-P", "-m", "softac.experiments.keeper", str(folder), str(os.getppid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -41,8 +41,9 @@ def begin_keeper(folder: Path, environment: Mapping[str, str]) -> "subprocess.Po
     )
 
 
-def main(folder: Path) -> None:
-    """Keep the run in `folder` until standard input ends."""
+def main(folder: Path, node: int) -> None:
+    """Keep the run in `folder` until standard input ends, or the process `node` that all of this belongs to."""
+    above, here = os.pidfd_open(node), os.pidfd_open(os.getppid())
     if os.fork():  # nobody's child: who begins runs on a node may end its children without asking
         os._exit(0)
     os.setsid()
@@ -50,7 +51,8 @@ def main(folder: Path) -> None:
         signal.signal(number, lambda *_: None)  # the end of standard input is what counts
     keeper = _Keeper(folder)
     try:
-        keeper.keep()
+        if keeper.keep(above):
+            signal.pidfd_send_signal(here, signal.SIGKILL)  # it does not always notice
     finally:
         keeper.end()
         shutil.rmtree(folder, ignore_errors=True)
@@ -64,15 +66,19 @@ class _Keeper:
         self.words, self.heard = b"", time.monotonic()
         self.lifeline, self.held = os.pipe()
 
-    def keep(self) -> None:
+    def keep(self, node: int) -> bool:
+        """Whether the end was that of the node."""
         looked = time.monotonic()
         while True:
             if (since := time.monotonic() - looked) > ASLEEP:
                 self.heard += since
             looked += since
-            if select.select([0], [], [], LOOK)[0]:
+            ready = select.select([0, node], [], [], LOOK)[0]
+            if node in ready:
+                return True
+            if ready:
                 if not (orders := os.read(0, 2**16)):
-                    return
+                    return False
                 self.obey(orders)
             if time.monotonic() - self.heard > LEASE:
                 self.stop()
@@ -109,4 +115,4 @@ class _Keeper:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))
