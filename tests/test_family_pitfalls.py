@@ -471,6 +471,9 @@ def test_options_that_go_together_are_not():
     assert agent("ppo", batch_size=1, normalize_advantage=False).config.batch_size == 1
 
 
+OR_SCHEDULE = ', or "linear START END STEPS" or "cosine START END STEPS" of such or 0'
+
+
 @pytest.mark.parametrize(
     ("model", "name", "value", "expected"),
     [
@@ -482,10 +485,10 @@ def test_options_that_go_together_are_not():
         ("SACMixture", "actor_gradient", "pathwise", '"marginalised" or "score_function"'),
         ("SACMixture", "n_components", 0, "a whole number >= 1 and <= 64"),
         ("GamidPG", "action_noise_std", 0, "a number > 0 and <= 1e+06"),
-        ("GamidPG", "exploration_eps", 1.1, "a number >= 0 and <= 1"),
+        ("GamidPG", "exploration_eps", 1.1, "a number >= 0 and <= 1" + OR_SCHEDULE),
         ("DDPG", "action_noise", "pink", '"gaussian" or "ou"'),
         ("DDPG", "ou_theta", 1.5, "a number >= 0 and <= 1"),
-        ("DDPG", "action_noise_std", -0.1, "a number >= 0 and <= 1e+06"),
+        ("DDPG", "action_noise_std", -0.1, "a number >= 0 and <= 1e+06" + OR_SCHEDULE),
         ("TD3", "policy_delay", 0, "a whole number >= 1 and <= 1e+09"),
         ("TD3", "target_noise_clip", -0.5, "a number >= 0 and <= 1e+06"),
         ("DQN", "double", "perhaps", "true or false"),
@@ -495,7 +498,7 @@ def test_options_that_go_together_are_not():
         ("REINFORCE", "value_steps", 0, "a whole number >= 1 and <= 10000"),
         ("A2C", "gae_lambda", 1.1, "a number >= 0 and <= 1"),
         ("A2C", "max_grad_norm", 0, "a number > 0 and <= 1e+06"),
-        ("PPO", "clip_range", 1, "a number > 0 and < 1"),
+        ("PPO", "clip_range", 1, "a number > 0 and < 1" + OR_SCHEDULE),
         ("PPO", "target_kl", 0, "a number > 0 and <= 100"),
         ("PPO", "normalize_advantage", "perhaps", "true or false"),
         ("PPO", "log_std_init", 3, "a number >= -10 and <= 2"),

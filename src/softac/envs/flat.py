@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 from softac.types import FloatArray
 
@@ -34,12 +35,13 @@ def flatten(space: gym.Space[Any], obs: Any) -> FloatArray:
     """One observation as `[flat_size]`; raises what comes up where it is none of the space."""
     match space:
         case spaces.Box() | spaces.MultiBinary():
-            shape = np.shape(obs)  # before it is copied, since what is wrong may be huge
-            if shape != space.shape:
-                raise ValueError(f"an observation of shape {shape} where the space says {space.shape}")
+            if isinstance(obs, np.ndarray):
+                _require_shape(space, obs)  # before it is copied, since what is wrong may be huge
             # A copy: environments may write their next observation into the same array.
             with np.errstate(over="ignore"):
-                return np.array(obs, np.float32).ravel()
+                array = np.array(obs, np.float32)
+            _require_shape(space, array)
+            return array.ravel()
         case spaces.Dict():
             parts = sorted(space.spaces.items())
             return np.concatenate([NOTHING, *(flatten(part, obs[key]) for key, part in parts)])
@@ -55,6 +57,11 @@ def flatten(space: gym.Space[Any], obs: Any) -> FloatArray:
             )
         case _:
             raise TypeError(type(space).__name__)
+
+
+def _require_shape(space: gym.Space[Any], array: NDArray[Any]) -> None:
+    if array.shape != space.shape:
+        raise ValueError(f"an observation of shape {array.shape} where the space says {space.shape}")
 
 
 def item(space: gym.Space[Any], batch: Any, i: int) -> Any:
