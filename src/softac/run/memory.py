@@ -16,13 +16,15 @@ OWN_PAGES_FROM = (
 )  # bytes; glibc's own upper limit. A replay stays apart, and takes no page before it is written
 VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
 
+# Looked up when this is imported: while a run of strangers is read or goes on, no library is opened.
+MALLOPT = getattr(ctypes.CDLL(None), "mallopt", None)
+
 
 def keep_freed_memory() -> bool:
     """Have the C library keep up to 128 MiB that were freed; whether it does.
 
     Only glibc has such a setting; what the user has set is kept. No bit of a result depends on it.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None or any(name in os.environ for name in VARIABLES):
+    if MALLOPT is None or any(name in os.environ for name in VARIABLES):
         return False
-    return bool(mallopt(M_MMAP_THRESHOLD, OWN_PAGES_FROM)) and bool(mallopt(M_TRIM_THRESHOLD, KEPT))
+    return bool(MALLOPT(M_MMAP_THRESHOLD, OWN_PAGES_FROM)) and bool(MALLOPT(M_TRIM_THRESHOLD, KEPT))
