@@ -238,7 +238,8 @@ def trained(env: Any, steps: int = 64, **arguments: Any) -> SAC:
 def rows(model: SAC) -> Any:
     """The transitions in the replay of a model that has learned, oldest first, as a `Transition`."""
     replay = model.training.memory
-    o, a = replay.spec.obs_dim, replay.spec.action_dim
+    spec = model.spaces.spec  # that of a replay of images counts their planes
+    o, a = spec.obs_dim, spec.action_dim
     table = torch.from_numpy(replay.explicit_rows(replay.added - len(replay), replay.added))
     obs, action, reward, discount, next_obs = table.split([o, a, 1, 1, o], dim=1)
     return Transition(obs, action, reward[:, 0], discount[:, 0], next_obs)

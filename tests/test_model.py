@@ -592,8 +592,8 @@ WRONG = {
     "continuous actions": (
         lambda: DQN("Pendulum-v1"),
         "Pendulum-v1 has continuous actions and dqn chooses discrete ones (Discrete); expected an algorithm for "
-        "continuous actions; choose sac, sac_v, sac_mixture, crossq, xqc, gamid_pg, ddpg, td3, reinforce, "
-        "a2c or ppo",
+        "continuous actions; choose sac, sac_v, sac_mixture, crossq, xqc, gamid_pg, ddpg, td3, rebrac, "
+        "reinforce, a2c or ppo",
     ),
     "a misspelt hyperparameter": (
         lambda: SAC("Pendulum-v1", lerning_rate=1e-3),

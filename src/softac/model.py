@@ -92,14 +92,14 @@ class Model:
         run = make_config(RunConfig, given | {"prior": named(prior)})
         hyperparameters = make_config(require_agent(agent_class).Config, with_norm(agent_class, config, prior))
         widths = getattr(hyperparameters, "batch_size", 1), getattr(hyperparameters, "net_arch", ())
-        source = EnvSource(env, stored.plain_arguments(env_kwargs or {}), trust_module)
+        source, where = EnvSource(env, stored.plain_arguments(env_kwargs or {}), trust_module), find_device(device)
         envs = stored.training_envs(source, run)
         with ExitStack() as stack:
             if source.repeatable:  # made here
                 stack.callback(envs.close)
             threads = usual_threads(*widths, envs.spaces.spec.pixels)
             setup = stored.Setup(agent_class, hyperparameters, run, envs.spaces, threads, encoder)
-            self._assemble(setup, source, envs, find_device(device))
+            self._assemble(setup, source, envs, where)
             require_engine(run.engine, self.agent)
             stack.pop_all()
 

@@ -76,8 +76,8 @@ class EnvSpec:
     obs_dim: int
     action_dim: int
     n_actions: int | None = None
-    choices: tuple[int, ...] = ()
-    mask: int | None = None
+    choices: tuple[int, ...] = field(default=(), repr=False)
+    mask: int | None = field(default=None, repr=False)
     images: tuple[Image, ...] = field(default=(), repr=False)
     encoder: AsEncoder = field(default="auto", repr=False)
     normalize: bool = field(default=False, repr=False)

@@ -45,6 +45,8 @@ TYPED = {
     losses.value_loss: (B, [0, 0, 0]),
     losses.policy_loss: (B, B, 0.5),
     losses.deterministic_policy_loss: (B,),
+    losses.behaviour_penalty: (BA, BA),
+    losses.normalized_policy_loss: (B, B),
     losses.score_function_policy_loss: (B, B, [0, 0, 1], 0.5),
     losses.discrete_soft_value: (NBA, BA, 0.5),
     losses.discrete_policy_loss: (BA, BA, 0.5),
