@@ -76,12 +76,13 @@ def test_environments_are_spread_evenly_over_processes_of_their_own() -> None:
 
 
 def test_the_shared_memory_has_no_name() -> None:
+    before = Path("/proc/self/maps").read_text().count("/dev/shm/")  # noqa: S108 - what other tests have used
     envs = pool(2, 2)
     play(envs, 2)
-    for pid in ("self", *children()):
+    for pid, named in (("self", before), *((child, 0) for child in children())):
         maps = Path(f"/proc/{pid}/maps").read_text()
         assert "/memfd:softac (deleted)" in maps
-        assert "/dev/shm" not in maps  # noqa: S108
+        assert maps.count("/dev/shm/") == named  # noqa: S108
     envs.close()
 
 
