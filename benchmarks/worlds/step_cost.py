@@ -80,13 +80,7 @@ def gymnasium_async(env: Any, n: int, rounds: int) -> float:
     """Gymnasium's pool."""
     envs = gym.vector.AsyncVectorEnv([Maker(env)] * n, shared_memory=True, context="spawn")
     envs.reset(seed=0)
-    actions = np.zeros((n, 6), np.float32)
-    began = time.perf_counter()
-    for _ in range(rounds):
-        envs.step(actions)
-    spent = time.perf_counter() - began
-    envs.close()
-    return spent / rounds / n
+    return stepped(envs, n, rounds)
 
 
 def sb3_subproc(env: Any, n: int, rounds: int) -> float:
@@ -95,6 +89,11 @@ def sb3_subproc(env: Any, n: int, rounds: int) -> float:
 
     envs = SubprocVecEnv([Maker(env)] * n, start_method="spawn")
     envs.reset()
+    return stepped(envs, n, rounds)
+
+
+def stepped(envs: Any, n: int, rounds: int) -> float:
+    """Seconds that one step of one environment takes."""
     actions = np.zeros((n, 6), np.float32)
     began = time.perf_counter()
     for _ in range(rounds):

@@ -139,12 +139,13 @@ NStepReturn = Annotated[
     Literal["soft", "plain"],
     Field(description="n-step targets with the entropies in between, or without them: another objective"),
 ]
+Widths = tuple[Annotated[int, Field(ge=1, le=16384)], ...]
 NetArch = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=16384)], ...],
+    Widths,
     Field(min_length=1, max_length=16, description="widths of the hidden layers"),
 ]
 ActorNetArch = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=16384)], ...] | None,
+    Widths | None,
     Field(min_length=1, max_length=16, description="widths of the actor's own hidden layers (default: net_arch)"),
 ]
 Activation = Annotated[ActivationName, Field(description="what lies between the layers of every network")]
@@ -193,7 +194,7 @@ ValueScale = Annotated[
     float, Field(gt=0.0, le=1e3, description="value, to the critics, of the replay's rms reward in every step")
 ]
 CriticNetArch = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=16384)], ...] | None,
+    Widths | None,
     Field(min_length=1, max_length=16, description="widths of the critics' own hidden layers (default: net_arch)"),
 ]
 ActionNoiseStd = Annotated[

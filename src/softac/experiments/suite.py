@@ -11,9 +11,10 @@ from typing import Any
 
 from softac._version import __version__
 from softac.config import make_config
-from softac.errors import CheckpointError, ConfigError, DiskError
-from softac.files import exists, read_regular, seal_is_whole, sealed_json, sync_folder, write_durably
-from softac.run.checkpoint import FOLDER_NAME, checkpoints, parse_json
+from softac.errors import CheckpointError, ConfigError
+from softac.experiments.sealed import full, read_sealed, write_sealed
+from softac.files import exists
+from softac.run.checkpoint import FOLDER_NAME, checkpoints
 from softac.run.config import RecordConfig
 from softac.run.folder import CHECKPOINTS, CONFIG, IDENTITY, read_config, write_description
 from softac.run.metrics import METRICS, read_rows
@@ -22,7 +23,6 @@ from softac.words import listed
 
 SUITE = "suite.json"
 FORMAT = "softac-suite-1"
-LARGEST_FILE = 2**24
 FOLDER_PREFIX = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,239}", re.ASCII)
 
 
@@ -133,19 +133,12 @@ def write_suite(path: Path, suite: Suite) -> None:
     try:
         for member in suite.members:
             _require_own(path / member.folder, suite.config_of(member))
-        partial = path / f".tmp-{SUITE}"
-        write_durably(partial, sealed_json(whole))
-        partial.replace(path / SUITE)
-        sync_folder(path)
+        write_sealed(path / SUITE, whole)
         for member in suite.members:
             if not (path / member.folder / CONFIG).exists():
                 write_description(path / member.folder, suite.config_of(member))
     except OSError as error:
-        raise DiskError(
-            f"{path} cannot be written ({error.strerror})",
-            "expected a folder with space of your own",
-            "free some space or choose another with --run-dir",
-        ) from None
+        raise full(path, error) from None
 
 
 def _require_own(folder: Path, config: Mapping[str, Any]) -> None:
@@ -188,24 +181,17 @@ def read_suite(path: Path) -> Suite:
     Raises:
         CheckpointError: it is missing, damaged, or of another format.
     """
-    data = read_regular(path / SUITE, LARGEST_FILE)
-    whole = parse_json(data, path / SUITE)
-    try:
-        if whole["format"] != FORMAT or not seal_is_whole(data):
-            raise ValueError("another format, or changed since")
-        groups, total = tuple(map(_group, whole["groups"])), whole["total_timesteps"]
-        suite = Suite(
-            str(whole["title"]), str(whole["command"]), groups, make_config(RecordConfig, whole["record"]), total
-        )
-        folders = [member.folder for member in suite.members]
-        if not isinstance(total, int) or total < 1 or not folders or len(set(folders)) < len(folders):
-            raise ValueError("impossible steps or runs")
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise CheckpointError(
-            f"{path / SUITE} cannot be used ({error})",
-            "expected what softac wrote",
-            "restore the file",
-        ) from None
+    return read_sealed(path / SUITE, FORMAT, _suite)
+
+
+def _suite(said: Mapping[str, Any]) -> Suite:
+    groups, total = tuple(map(_group, said["groups"])), said["total_timesteps"]
+    suite = Suite(
+        str(said["title"]), str(said["command"]), groups, make_config(RecordConfig, said["record"]), total
+    )
+    folders = [member.folder for member in suite.members]
+    if not isinstance(total, int) or total < 1 or not folders or len(set(folders)) < len(folders):
+        raise ValueError("impossible steps or runs")
     return suite
 
 

@@ -10,20 +10,18 @@ from typing import Any
 from softac._version import __version__
 from softac.agents.registry import find_agent
 from softac.config import fields, make_config
-from softac.errors import CheckpointError, ConfigError, DiskError
+from softac.errors import ConfigError
 from softac.experiments.plan import first_difference
+from softac.experiments.sealed import full, read_sealed, write_sealed
 from softac.experiments.suite import Group, Suite
 from softac.experiments.tuning.space import Space, as_data, parse_space
 from softac.experiments.tuning.trials import Trial
-from softac.files import read_regular, seal_is_whole, sealed_json, sync_folder, write_durably
 from softac.model import Model
-from softac.run.checkpoint import parse_json
 from softac.run.config import RecordConfig, RunConfig
 from softac.seeds import are_seeds
 
 TUNE, CONFIRM, BEST = "tune.json", "confirm", "best.toml"
 FORMAT = "softac-tune-1"
-LARGEST_FILE = 2**22
 MOST_TRIALS = 10_000
 
 
@@ -153,17 +151,10 @@ def write_search(path: Path, search: Search) -> None:
         DiskError: the disk refused.
     """
     said = search.identity() | {"trials": search.trials, "command": search.command}
-    partial = path / f".tmp-{TUNE}"
     try:
-        write_durably(partial, sealed_json({"format": FORMAT, "softac": __version__, **said}))
-        partial.replace(path / TUNE)
-        sync_folder(path)
+        write_sealed(path / TUNE, {"format": FORMAT, "softac": __version__, **said})
     except OSError as error:
-        raise DiskError(
-            f"{path} cannot be written ({error.strerror})",
-            "expected a folder with space of your own",
-            "free some space or choose another with --run-dir",
-        ) from None
+        raise full(path, error) from None
 
 
 def read_search(path: Path) -> Search:
@@ -172,19 +163,7 @@ def read_search(path: Path) -> Search:
     Raises:
         CheckpointError: it is missing, damaged, or of another format.
     """
-    data = read_regular(path / TUNE, LARGEST_FILE)
-    said = parse_json(data, path / TUNE)
-    try:
-        if said["format"] != FORMAT or not seal_is_whole(data):
-            raise ValueError("another format, or changed since")
-        search = _search(said, path)
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise CheckpointError(
-            f"{path / TUNE} cannot be used ({error})",
-            "expected what softac wrote",
-            "restore the file",
-        ) from None
-    return search
+    return read_sealed(path / TUNE, FORMAT, lambda said: _search(said, path))
 
 
 def _search(said: Mapping[str, Any], path: Path) -> Search:

@@ -11,18 +11,17 @@ from typing import Any
 import numpy as np
 
 from softac import stats
-from softac.errors import CheckpointError, ConfigError, DiskError, one_line
+from softac.errors import ConfigError, DiskError, one_line
+from softac.experiments.sealed import read_sealed
 from softac.experiments.tuning.advance import Execute, outcomes
 from softac.experiments.tuning.search import BEST, CONFIRM, TUNE, Search
 from softac.experiments.tuning.trials import STATES, Trial, best
-from softac.files import read_regular, replace_bytes, replace_text, seal_is_whole, sealed_json
-from softac.run.checkpoint import parse_json
+from softac.files import replace_bytes, replace_text, sealed_json
 from softac.seeds import in_ranges
 from softac.words import number
 
 TRIALS = "trials.json"
 FORMAT = "softac-trials-1"
-LARGEST_FILE = 2**25
 MOST_CONFIRMED = 3
 
 
@@ -148,20 +147,13 @@ def read_trials(folder: Path) -> tuple[list[Trial], dict[str, float]]:
     Raises:
         CheckpointError: the file is missing, damaged, or of another format.
     """
-    data = read_regular(folder / TRIALS, LARGEST_FILE)
-    said = parse_json(data, folder / TRIALS)
-    try:
-        if said["format"] != FORMAT or not seal_is_whole(data):
-            raise ValueError("another format, or changed since")
-        trials = [_trial(entry) for entry in said["trials"]]
-        shares = {str(name): float(share) for name, share in said["importances"].items()}
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise CheckpointError(
-            f"{folder / TRIALS} cannot be used ({error})",
-            "expected what softac tune wrote",
-            f"give the command in {TUNE} again, which writes it",
-        ) from None
-    return trials, shares
+    again = f"give the command in {TUNE} again, which writes it"
+    return read_sealed(folder / TRIALS, FORMAT, _trials, remedy=again)
+
+
+def _trials(said: Mapping[str, Any]) -> tuple[list[Trial], dict[str, float]]:
+    trials = [_trial(entry) for entry in said["trials"]]
+    return trials, {str(name): float(share) for name, share in said["importances"].items()}
 
 
 def _trial(entry: Mapping[str, Any]) -> Trial:
