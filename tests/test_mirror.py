@@ -143,6 +143,7 @@ def test_what_is_pruned_there_is_deleted_here_once_all_is_here(run: Path, home: 
 def test_a_run_that_is_sent_on_is_gone_on_with(run: Path, home: Path, folder: Path) -> None:
     """There, back, and there again: what has arrived does not travel twice."""
     sent(run, Receiver(home, Arrival(home)))
+    assert not (home / ".mirror").exists()  # whoever is killed now leaves nothing
     again = Receiver(home, Arrival(home))
     part = news(run, again.have, BUDGET)
     assert not [

@@ -125,10 +125,10 @@ def _kill(_: Drift) -> Any:
 
 
 def _lie(_: Drift) -> Any:
-    for descriptor in range(3, 64):  # whatever is a pipe to the learner gets a byte
+    for link in list(Path("/proc/self/fd").iterdir()):  # whatever is a pipe to the learner gets a byte
         try:
-            if "pipe:" in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
-                os.write(descriptor, b"xx")
+            if int(link.name) > 2 and "pipe:" in str(link.readlink()):
+                os.write(int(link.name), b"xx")
         except OSError:
             continue
     time.sleep(0.2)
@@ -165,7 +165,7 @@ FAULTS: dict[str, Any] = {
     "kill": _kill,
     "exit": lambda env: os._exit(3),
     "sys.exit": lambda env: sys.exit(4),
-    "close descriptors": lambda env: os.closerange(3, 256),
+    "close descriptors": lambda env: os.closerange(3, 4096),
     "lie": _lie,
     "print megabytes": lambda env: sys.stdout.write("x" * 3_000_000) and None,
     "change directory": lambda env: os.chdir("/"),

@@ -10,6 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -221,6 +222,9 @@ class Receiver:
             remove(place)
         arrived.replace(place)
         sync_folder(place.parent)
+        with suppress(OSError):  # something else is still arriving; else nothing is left here to be forgotten
+            arrived.parent.rmdir()
+            self.aside.rmdir()
         if path.startswith(GROWING):
             self._placed.add(path)
         elif SEGMENT.fullmatch(place.name) or FOLDER_NAME.fullmatch(place.name):
