@@ -6,7 +6,7 @@
 Each checkout has one process for all turns. They take turns of some 50 milliseconds, in both orders alternately,
 so that whatever else the machine does meets both; a ratio is that of two neighbours, and what is printed is the
 median over all turns with the interval of the sign test (95 %). Processor time is compared beside the time on the
-clock: with one thread it does not count what other processes took. Nothing is written.
+clock: with one thread it does not count what other processes took. It prints its table; nothing is written.
 """
 
 import argparse
