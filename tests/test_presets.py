@@ -2,9 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import pytest
 
+from softac import PPO, SAC, XQC
 from softac.agents.presets import file_preset, find_preset, named_preset, preset
 from softac.cli.main import main
 from softac.errors import ConfigError
@@ -134,3 +137,30 @@ def test_a_file_that_is_too_large_or_none(tmp_path: Path) -> None:
         file_preset("sac", "Pendulum-v1", str(tmp_path / "large.toml"))
     with pytest.raises(ConfigError, match=r"expected settings in TOML"):
         file_preset("sac", "Pendulum-v1", str(tmp_path))
+
+
+def test_python_takes_what_the_command_takes(tmp_path: Path) -> None:
+    assert SAC("Hopper-v5", preset=True).agent.config.learning_starts == 10_000
+    assert SAC(gym.make("Hopper-v5"), preset=True, net_arch=[8]).agent.config.learning_starts == 10_000
+    published = XQC("Pendulum-v1", preset="xqc-paper", net_arch=[8])
+    assert (published.agent.config.learning_rate, published.agent.config.net_arch) == (3e-4, (8,))
+    (tmp_path / "best.toml").write_text("[[sac]]\ngamma = 0.9\n")
+    model = SAC("Pendulum-v1", preset=tmp_path / "best.toml", gamma=0.8)
+    assert model.agent.config.gamma == 0.8  # what is given beside it counts more
+    assert SAC("Pendulum-v1", preset=str(tmp_path / "best.toml")).agent.config.gamma == 0.9
+    assert PPO("CartPole-v1", preset=True).run.n_envs == 8
+
+
+@pytest.mark.parametrize(
+    ("env", "preset", "said"),
+    [
+        ("NoSuch-v1", True, "a preset was asked for sac on NoSuch-v1, which has none; expected one of: "),
+        (lambda: gym.make("Hopper-v5"), True, "a preset was asked for sac on <lambda>, which has none; "),
+        ("Pendulum-v1", "papr", "a preset papr was asked for sac; expected one of: none has a name"),
+        ("Pendulum-v1", 3, "preset=3 was given; expected True, the name of published settings, or a file"),
+    ],
+)
+def test_python_refuses_what_is_no_preset(env: Any, preset: Any, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        SAC(env, preset=preset)
+    assert str(caught.value).startswith(said)

@@ -3,21 +3,33 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
+from softac.agents.presets import find_preset
 from softac.agents.registry import AGENTS, algorithm_name
-from softac.envs.make import EnvLike
+from softac.envs.make import EnvLike, id_of
 from softac.errors import ConfigError
 from softac.model import Model
 from softac.run.habits import missing, refuse_policy
 
 
 class NamedModel(Model):
-    """A `Model` whose agent is given by its class; see `Model` for the arguments."""
+    """A `Model` whose agent is given by its class; see `Model` for the other arguments.
+
+    Args:
+        preset: settings to start from, which those given here go before: True for the ones tuned for the
+            environment, the name of published ones, or a file that `softac tune` has written (.toml).
+
+    Raises:
+        ConfigError: there are no such settings; and as `Model`.
+    """
 
     agent_class: ClassVar[type[Any]]
 
-    def __init__(self, env: EnvLike, *others: Any, **arguments: Any) -> None:
+    def __init__(
+        self, env: EnvLike, *others: Any, preset: bool | str | Path | None = None, **arguments: Any
+    ) -> None:
         refuse_policy(type(self).__name__, env, others)
-        super().__init__(self.agent_class, env, **arguments)
+        settings = find_preset(algorithm_name(self.agent_class), id_of(env), preset)
+        super().__init__(self.agent_class, env, **(settings | arguments))
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(missing(type(self).__name__, name), name=name, obj=self)

@@ -11,8 +11,8 @@ from softac.files import read_toml
 TABLE = 'a table [[{algorithm}]] with settings in it, and perhaps environments = ["Pendulum-v1"]'
 
 
-def find_preset(algorithm: str, env_id: str, asked: bool | str | None) -> dict[str, Any]:
-    """The settings that `--preset` means.
+def find_preset(algorithm: str, env_id: str, asked: bool | str | Path | None) -> dict[str, Any]:
+    """The settings that `--preset`, or preset= in Python, means.
 
     Args:
         algorithm: as on the command line.
@@ -29,7 +29,14 @@ def find_preset(algorithm: str, env_id: str, asked: bool | str | None) -> dict[s
         return {}
     if asked is True:
         return preset(algorithm, env_id)
-    return file_preset(algorithm, env_id, asked) if asked.endswith(".toml") else named_preset(algorithm, asked)
+    if not isinstance(asked, str | Path):
+        raise ConfigError(
+            f"preset={asked!r:.100} was given",
+            "expected True, the name of published settings, or a file such as softac tune writes (.toml)",
+            "write one of them",
+        )
+    name = str(asked)
+    return file_preset(algorithm, env_id, name) if name.endswith(".toml") else named_preset(algorithm, name)
 
 
 def preset(algorithm: str, env_id: str) -> dict[str, Any]:

@@ -172,6 +172,11 @@ class EnvSource:
         return InProcessVectorEnv(self.make, num_envs, renewable=self.repeatable)
 
 
+def id_of(env: Any) -> str:
+    """The id an environment is registered with; the name of its function or class where it has none."""
+    return env if isinstance(env, str) else getattr(_spec(env), "id", _name(env))
+
+
 def _spec(env: Any) -> Any:
     try:
         return getattr(env, "spec", None)
