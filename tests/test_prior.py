@@ -123,16 +123,22 @@ def test_without_stepping(data: Path, tmp_path: Path) -> None:
         ({"prior_share": 0.5},
          "prior_share=0.5 was given; expected prior, a data set to learn from; "
          "give prior=DATASET (--prior DATASET)"),
-        ({"prior": "x", "prior_share": 0.0},
+        ({"prior": ..., "prior_share": 0.0},
          "prior_share=0.0 was given; expected a number > 0 and <= 1; leave it out for the default None"),
-        ({"prior": "x", "prior_share": 1.0, "n_envs": 2},
+        ({"prior": ..., "prior_share": 1.0, "n_envs": 2},
          "prior_share=1 was given, with which no environment is stepped, and n_envs, overlap or normalize; "
          "expected none of these, which are about steps; leave them out"),
+        ({"prior": "x"},
+         "there is no data set 'x'; expected a folder with data/metadata.json and data/main_data.hdf5, or an id "
+         f"below {Path.home()}/.minari/datasets; make one with `softac collect RUN`, or download one with Minari"),
     ],
 )  # fmt: skip
-def test_settings_that_contradict_each_other(settings: dict[str, Any], text: str) -> None:
+def test_settings_that_contradict_each_other(
+    settings: dict[str, Any], text: str, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MINARI_DATASETS_PATH", raising=False)
     with pytest.raises(ConfigError) as caught:
-        SAC("Pendulum-v1", **settings)
+        SAC("Pendulum-v1", **{name: data if value is ... else value for name, value in settings.items()})
     assert str(caught.value) == text
 
 

@@ -20,7 +20,7 @@ from softac.envs import Spaces
 from softac.errors import CheckpointError, ConfigError
 from softac.replay import Replay, make_replay, require_memory
 from softac.run.config import RunConfig
-from softac.run.datasets import read_dataset
+from softac.run.datasets import dataset_folder, read_dataset
 from softac.run.given import rows_of
 from softac.types import Agent, DataTransition, FloatArray
 
@@ -61,9 +61,14 @@ class Prior:
 
 
 def named(prior: str | Path | None) -> str | None:
-    """A data set as a run keeps it: a folder by its place, wherever the run goes on, else an id."""
-    if prior is None:
-        return None
+    """A data set as a run keeps it: a folder by its place, wherever the run goes on, else an id.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not isinstance(prior, str | Path):
+        return prior
+    dataset_folder(prior)
     folder = Path(prior).expanduser()
     return str(folder.absolute() if folder.is_dir() else prior)
 
