@@ -16,9 +16,10 @@ import reliability_envs as reliability_envs  # registers its environments
 from softac import PPO, SAC, Model
 from softac.cli.main import main
 from softac.envs import Spaces
-from softac.errors import CheckpointError, ConfigError
+from softac.errors import CheckpointError, ConfigError, EnvironmentFailed
 from softac.run.datasets import dataset_folder, read_dataset
 from softac.run.seeding import Purpose, derive_seed
+from softac.ship import collect as collect_module
 from softac.ship.collect import collect
 
 SMALL: dict[str, Any] = {"env_kwargs": {"max_episode_steps": 40}, "net_arch": (8,), "batch_size": 16}
@@ -301,6 +302,22 @@ def test_a_folder_that_is_not_empty(model: Any, tmp_path: Path) -> None:
         collect(model, tmp_path, 1)
 
 
+def test_what_ends_early_leaves_nothing(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = collect_module._play
+
+    def second_fails(*args: Any) -> Any:
+        if len(calls) == 1:
+            raise EnvironmentFailed("it fell", "expected it to stand", "hold it")
+        calls.append(0)
+        return played(*args)
+
+    calls: list[int] = []
+    monkeypatch.setattr(collect_module, "_play", second_fails)
+    with pytest.raises(EnvironmentFailed):
+        collect(model, tmp_path / "new", 2)
+    assert (calls, list(tmp_path.iterdir())) == ([0], [])
+
+
 def test_without_the_extra(model: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for place in ("softac.run.datasets.find_spec", "softac.ship.collect.find_spec"):
         monkeypatch.setattr(place, lambda name: None)
@@ -312,11 +329,15 @@ def test_without_the_extra(model: Any, data: Path, tmp_path: Path, monkeypatch: 
         collect(model, tmp_path / "new", 1)
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
     SAC("Pendulum-v1", **SMALL).learn(50, run_dir=run, n_eval_episodes=0)
+    monkeypatch.chdir(tmp_path)
+    assert main(["collect", "run", "--episodes", "1"]) == 0
+    assert capsys.readouterr().out.endswith(" in run/data\n")
     assert main(["collect", str(run), "--episodes", "2", "-o", str(tmp_path / "set")]) == 0
     assert capsys.readouterr().out.startswith("2 episodes, 80 steps, mean return -")
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "set"}
     command = ["train", "sac", "Pendulum-v1", "-n", "150", "--prior", str(tmp_path / "set"), "--net-arch", "8"]
     command += ["--env-kwargs", "max_episode_steps=40", "--n-eval-episodes", "0"]
     assert main([*command, "--run-dir", str(tmp_path / "new")]) == 0

@@ -10,6 +10,7 @@ import torch
 
 from softac._version import __version__
 from softac.errors import ConfigError, DiskError, EnvironmentFailed, missing_extra, one_line
+from softac.files import remove
 from softac.model import Model
 from softac.run.evaluate import LONGEST, predict
 from softac.run.numerics import numerics
@@ -42,6 +43,7 @@ def collect(
     """Play whole episodes and write them down, in the environment's own observations, actions and rewards.
 
     Episode i begins as the i-th of `softac eval` with the same seed. Every seed is in the data set, too.
+    What ends it early leaves no data set.
 
     Args:
         model: acts; its training is left as it is.
@@ -56,23 +58,27 @@ def collect(
         DiskError: the folder cannot be written.
     """
     folder = _require_new(Path(folder).expanduser())
+    partial = folder.absolute().with_name(f".tmp-{folder.name}")  # absolute: Minari finds its files so alone
     returns: list[float] = []
     steps = 0
-    storage: Any = None
     draw = None if deterministic else generator(Purpose.EVALUATION_NOISE, seed)
     try:
+        remove(partial)
         with numerics(model.threads), closing(model.source.make()) as env:
+            storage = _storage(partial, env)
             for i in range(n_episodes):
                 episode = _play(model, env, derive_seed(Purpose.EVALUATION_EPISODE, seed, i), draw)
-                storage = storage or _storage(folder, env)
                 storage.update_episodes([episode])
                 returns.append(float(np.sum(episode.rewards)))
                 steps += len(episode.rewards)
             storage.update_metadata(_metadata(model, folder, deterministic=deterministic))
+        partial.replace(folder)
     except OSError as error:
         raise DiskError(
             f"{folder} cannot be written ({error.strerror})", "expected a disk that takes it", "choose another"
         ) from None
+    finally:
+        remove(partial)
     return Collected(folder, returns, steps)
 
 
@@ -125,7 +131,7 @@ def _play(model: Model, env: Any, start: int, draw: torch.Generator | None) -> A
 def _storage(folder: Path, env: Any) -> Any:
     from minari.dataset.minari_storage import MinariStorage
 
-    (folder / "data").parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True)
     spaces = {"observation_space": env.observation_space, "action_space": env.action_space}
     return MinariStorage.new(
         folder / "data", **spaces, env_spec=_spec(env), data_format="hdf5", jpeg_encoding=False
