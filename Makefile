@@ -14,7 +14,7 @@ demo: $(INSTALLED)
 	$(BIN)/softac train sac Pendulum-v1 --total-timesteps 10000 --seed 0 --eval-freq 1000
 
 test: $(INSTALLED)
-	$(BIN)/pytest --numprocesses auto
+	$(BIN)/pytest --numprocesses auto --dist worksteal
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

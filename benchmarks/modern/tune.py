@@ -52,6 +52,13 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "target-128-gamma-0.995": ("crossq", TARGET | {"batch_size": 128, "gamma": 0.995}),
     "target-128-3e-4": ("crossq", TARGET | {"batch_size": 128, "learning_rate": 3e-4}),
     "xqc-128": ("xqc", {"batch_size": 128}),
+    # For Swimmer: a discount that sees its stroke, alone, and with what helps sac there.
+    "target-128-gamma-0.9999": ("crossq", TARGET | {"batch_size": 128, "gamma": 0.9999}),
+    "target-128-n10": (
+        "crossq",
+        TARGET
+        | {"batch_size": 128, "gamma": 0.999, "n_steps": 10, "n_step_return": "plain", "net_arch": (64, 64)},
+    ),
 }
 METRICS = ("ent_coef", "entropy", "q_mean", "critic_loss", "reward_scale")
 COLUMNS = ("variant", "env", "seed", "step", "return", "train_return", *METRICS)
