@@ -395,6 +395,32 @@ def test_images_of_changing_size_are_the_environments_fault() -> None:
         SAC(lambda: Zoom(observation_space=box(40, 40, 3)), **SMALL).learn(20)
 
 
+@pytest.mark.parametrize(
+    ("scaled", "said"),
+    [
+        (lambda pixels: pixels / 255, "0.2 among the pixels"),  # a wrapper that forgot the space
+        (lambda pixels: pixels.astype(np.int64) + 300, "351 among the pixels"),
+        (lambda pixels: pixels.astype(np.int64) - 60, "-9 among the pixels"),
+        (lambda pixels: pixels.astype(np.float32), None),  # another type, the same numbers
+        (lambda pixels: pixels.tolist(), None),
+    ],
+)
+def test_pixels_that_bytes_cannot_hold_are_the_environments_fault(scaled: Any, said: str | None) -> None:
+    """The replay keeps bytes: what is learned from would not be what was acted on."""
+
+    class Scaled(SpaceEnv):
+        def observe(self) -> Any:
+            return scaled(np.full((40, 40, 3), 51, np.uint8))
+
+    model = SAC(lambda: Scaled(observation_space=box(40, 40, 3)), **SMALL)
+    if said is None:
+        model.learn(20)
+        assert (model.training.memory.explicit_rows(0, 1)[0, : 40 * 40 * 3] == 51).all()
+        return
+    with pytest.raises(EnvironmentFailed, match=f"{said}, where the space says uint8, whole from 0 to 255"):
+        model.learn(20)
+
+
 def test_a_batch_in_another_layout_is_refused() -> None:
     model = SAC(lambda: SpaceEnv(observation_space=box(40, 48, 3)), **SMALL)
     assert model.predict(np.zeros((5, 40, 48, 3), np.uint8))[0].shape == (5, 1)

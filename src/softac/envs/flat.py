@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from softac.types import FloatArray
 
 NOTHING = np.zeros(0, np.float32)
+PIXELS = (np.uint8, np.bool_)
 
 
 def flat_size(space: gym.Space[Any]) -> int:
@@ -41,6 +42,8 @@ def flatten(space: gym.Space[Any], obs: Any) -> FloatArray:
             with np.errstate(over="ignore"):
                 array = np.array(obs, np.float32)
             _require_shape(space, array)
+            if space.dtype in PIXELS and len(space.shape or ()) > 1 and getattr(obs, "dtype", None) not in PIXELS:
+                _require_whole(space, array)
             return array.ravel()
         case spaces.Dict():
             parts = sorted(space.spaces.items())
@@ -62,6 +65,13 @@ def flatten(space: gym.Space[Any], obs: Any) -> FloatArray:
 def _require_shape(space: gym.Space[Any], array: NDArray[Any]) -> None:
     if array.shape != space.shape:
         raise ValueError(f"an observation of shape {array.shape} where the space says {space.shape}")
+
+
+def _require_whole(space: gym.Space[Any], array: NDArray[Any]) -> None:
+    """Refuse what is acted on as it is, and would be learned from as whole numbers."""
+    wrong = array[(array != np.rint(array)) | (array < 0) | (array > 255)]
+    if wrong.size and np.isfinite(array).all():
+        raise ValueError(f"{wrong[0]:g} among the pixels, where the space says {space.dtype}, whole from 0 to 255")
 
 
 def item(space: gym.Space[Any], batch: Any, i: int) -> Any:
