@@ -39,6 +39,8 @@ ENVS = {
     "ppo": "Pendulum-v1",
     "ppo_normalised": "Pendulum-v1",
     "a2c": "CartPole-v1",
+    "sac_widths": "Pendulum-v1",
+    "ppo_widths": "Pendulum-v1",
 }
 SETTINGS = {
     "sac": {
@@ -96,6 +98,8 @@ SETTINGS = {
         "net_arch": (8, 8),
     },
     "a2c": {"learning_rate": 7e-4, "n_steps": 5, "gae_lambda": 1.0, "ent_coef": 0.0, "net_arch": (8, 8)},
+    "sac_widths": {"net_arch": (8,), "critic_net_arch": (12, 8), "activation": "tanh"},
+    "ppo_widths": {"net_arch": (8, 6), "critic_net_arch": (12,), "activation": "relu"},
 }
 SECONDS, MEGABYTES = 2.0, 200
 
@@ -129,7 +133,7 @@ def test_policy_and_critics_say_what_stable_baselines3_said(name: str) -> None:
             said |= {"critic": agent.critic(s)[0], "target": agent.target_critic(s)[0]}
         else:
             said |= {"critic": agent.critic(s, a).T, "target": agent.target_critic(s, a).T}
-        if name == "sac":
+        if name.startswith("sac"):
             said |= {
                 "log_std": agent.actor(s).log_std,
                 "log_alpha": agent.temperature.learner.parameters[0].detach()[None],
@@ -258,8 +262,12 @@ def tensors(
 CANNOT = {
     "gSDE": (told(lambda d: d.update(use_sde=True)), "uses gSDE"),
     "an activation": (
-        told(lambda d: d["policy_kwargs"].update(activation_fn="<class 'torch.nn.modules.activation.ELU'>")),
-        "has the activation <class 'torch.nn.modules.activation.ELU'>, not ReLU",
+        told(lambda d: d["policy_kwargs"].update(activation_fn="<class 'torch.nn.modules.activation.GELU'>")),
+        "has the activation GELU, not ReLU, Tanh, ELU, SiLU",
+    ),
+    "an activation of one's own": (
+        told(lambda d: d["policy_kwargs"].update(activation_fn="<class 'mine.ReLU'>")),
+        "has the activation <class 'mine.ReLU'>, not ReLU",
     ),
     "an extractor": (
         told(lambda d: d["policy_kwargs"].update(features_extractor_class="<class 'mine.Net'>")),
@@ -278,9 +286,9 @@ CANNOT = {
         tensors(lambda t: t.update({"features_extractor.cnn.0.weight": torch.zeros(3, 3)})),
         "1 tensors that no network here has a place for",
     ),
-    "different widths": (
-        tensors(lambda t: t.update(wider(t, "critic."))),
-        "the networks have different hidden layers",
+    "targets of other widths": (
+        tensors(lambda t: t.update(wider(t))),
+        "the networks have different hidden layers (critic [8, 8], target_critic [8, 9])",
     ),
     "other bounds": (
         told(lambda d: d["action_space"].update(high="[3.]")),
@@ -289,15 +297,14 @@ CANNOT = {
 }
 
 
-def wider(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The critics with a ninth unit in their last hidden layer."""
+def wider(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The targets with a ninth unit in their last hidden layer."""
     changed = {}
     for i in (0, 1):
-        for part in ("critic", "critic_target"):
-            name = f"{part}.qf{i}"
-            changed[f"{name}.2.weight"] = torch.zeros(9, 8)
-            changed[f"{name}.2.bias"] = torch.zeros(9)
-            changed[f"{name}.4.weight"] = torch.zeros(1, 9)
+        name = f"critic_target.qf{i}"
+        changed[f"{name}.2.weight"] = torch.zeros(9, 8)
+        changed[f"{name}.2.bias"] = torch.zeros(9)
+        changed[f"{name}.4.weight"] = torch.zeros(1, 9)
     return changed
 
 

@@ -1,6 +1,6 @@
 """Policies of Stable-Baselines3 as `softac import` reads them, beside Stable-Baselines3 itself.
 
-    python benchmarks/sb3/policies.py make tests/data/sb3     # small zips, and what their networks say
+    python benchmarks/sb3/policies.py make tests/data/sb3     # small zips, those that are missing, and their outputs
     python benchmarks/sb3/policies.py compare tests/data/sb3  # 10,000 observations, and returns
 
 Needs stable-baselines3==2.9.2 beside softac. The test suite reads what `make` has written and needs it not.
@@ -32,6 +32,12 @@ MODELS = {
     "ppo": (PPO, "Pendulum-v1", {"n_steps": 64, "clip_range": 0.1}),
     "ppo_normalised": (PPO, "Pendulum-v1", {"n_steps": 64}),
     "a2c": (A2C, "CartPole-v1", {}),
+    "sac_widths": (SAC, "Pendulum-v1", {}),
+    "ppo_widths": (PPO, "Pendulum-v1", {"n_steps": 64}),
+}
+NETS = {
+    "sac_widths": {"net_arch": {"pi": [8], "qf": [12, 8]}, "activation_fn": torch.nn.Tanh},
+    "ppo_widths": {"net_arch": {"pi": [8, 6], "vf": [12]}, "activation_fn": torch.nn.ReLU},
 }
 STEPS = 400
 EXPECTED = "expected.npz"
@@ -47,12 +53,15 @@ def observations(env_id: str, n: int) -> np.ndarray:
 
 def make(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    expected = {}
+    expected = dict(np.load(folder / EXPECTED)) if (folder / EXPECTED).exists() else {}
     for name, (algorithm, env_id, settings) in MODELS.items():
+        if (folder / f"{name}.zip").exists():
+            continue
         env = env_id
         if name.endswith("normalised"):
             env = VecNormalize(DummyVecEnv([lambda e=env_id: gym.make(e)]))
-        model = algorithm("MlpPolicy", env, seed=0, device="cpu", policy_kwargs={"net_arch": [8, 8]}, **settings)
+        nets = NETS.get(name, {"net_arch": [8, 8]})
+        model = algorithm("MlpPolicy", env, seed=0, device="cpu", policy_kwargs=nets, **settings)
         model.learn(STEPS)
         with tempfile.TemporaryDirectory() as aside:
             model.save(f"{aside}/model.zip")

@@ -159,7 +159,7 @@ def _told(archive: Archive) -> dict[str, Any]:
 def _model(
     settings: Settings, networks: Networks, env: EnvLike, env_kwargs: Mapping[str, Any] | None, trust_module: bool
 ) -> Model:
-    hyperparameters = dict(settings.hyperparameters, net_arch=networks.net_arch)
+    hyperparameters = settings.hyperparameters | networks.net_arch
     if settings.algorithm in ("sac", "td3"):
         hyperparameters["n_critics"] = len(networks.parts["critic"].members)
     return Model(

@@ -72,21 +72,24 @@ class Networks:
         return self.parts.get("actor", self.parts["critic"])
 
     @property
-    def net_arch(self) -> tuple[int, ...]:
-        """The hidden widths.
+    def net_arch(self) -> dict[str, tuple[int, ...]]:
+        """The hidden widths, as hyperparameters.
 
         Raises:
-            ConfigError: they are not the same everywhere.
+            ConfigError: they are not those of the critics in their targets, too.
         """
         widths = {name: network.sizes[1:-1] for name, network in self.parts.items()}
-        if len(set(widths.values())) > 1:
-            given = ", ".join(f"{name} {list(hidden)}" for name, hidden in widths.items())
-            raise ConfigError(
-                f"the networks have different hidden layers ({given})",
-                "expected one net_arch for all, as the agents here have",
-                "train with the same widths for actor and critics",
-            )
-        return self.policy.sizes[1:-1]
+        for name, hidden in widths.items():
+            online = name.removeprefix("target_")
+            if hidden != widths[online]:
+                raise ConfigError(
+                    f"the networks have different hidden layers ({online} {list(widths[online])}, {name} "
+                    f"{list(hidden)})",
+                    "expected targets of the same widths",
+                    "save the model again with Stable-Baselines3",
+                )
+        critic, actor = widths["critic"], widths.get("actor", widths["critic"])
+        return {"net_arch": actor} if actor == critic else {"net_arch": actor, "critic_net_arch": critic}
 
     def state(self) -> dict[str, Tensor]:
         """The tensors by their names here."""

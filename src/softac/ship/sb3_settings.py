@@ -23,7 +23,8 @@ MODULES = {
     "stable_baselines3.dqn.policies": "dqn",
     "stable_baselines3.common.policies": "ppo",
 }
-ACTIVATIONS = {"sac": "ReLU", "td3": "ReLU", "ddpg": "ReLU", "dqn": "ReLU", "ppo": "Tanh", "a2c": "Tanh"}
+ACTIVATIONS = {"ReLU": "relu", "Tanh": "tanh", "ELU": "elu", "SiLU": "silu"}
+USUAL = {"sac": "ReLU", "td3": "ReLU", "ddpg": "ReLU", "dqn": "ReLU", "ppo": "Tanh", "a2c": "Tanh"}
 # What changes no policy here, or is looked at by itself.
 KNOWN_KWARGS = frozenset(
     "activation_fn clip_mean features_extractor_class features_extractor_kwargs full_std log_std_init n_critics "  # noqa: SIM905
@@ -87,20 +88,19 @@ def require_plain(data: Data, algorithm: str, where: str) -> None:
     """Refuse what would make another policy of the same tensors.
 
     Raises:
-        ConfigError: gSDE, an activation or a features extractor that is not the usual one, and the like.
+        ConfigError: gSDE, an activation that is none here, a features extractor of its own, and the like.
     """
-    kwargs = data.get("policy_kwargs")
-    kwargs = kwargs if isinstance(kwargs, dict) else {}
+    kwargs = _policy_kwargs(data)
     odd = sorted(name for name in set(kwargs) - KNOWN_KWARGS if not name.startswith(":"))
-    activation = str(kwargs.get("activation_fn", ACTIVATIONS[algorithm]))
+    activation = _activation(data, algorithm)
     extractor = str(kwargs.get("features_extractor_class", EXTRACTORS[0]))
     wrong = ""
     if _true(data.get("use_sde")) or _true(kwargs.get("use_sde")):
         wrong = "uses gSDE (use_sde), whose noise depends on the state"
     elif _true(kwargs.get("squash_output")):
         wrong = "squashes the actions of a policy that is not squashed here (squash_output)"
-    elif not activation.rstrip("'>").endswith(ACTIVATIONS[algorithm]):
-        wrong = f"has the activation {clean(activation)}, not {ACTIVATIONS[algorithm]}"
+    elif activation not in ACTIVATIONS:
+        wrong = f"has the activation {clean(activation)}, not {', '.join(ACTIVATIONS)}"
     elif not any(extractor.rstrip("'>").endswith(usual) for usual in EXTRACTORS):
         wrong = f"has a features extractor of its own ({clean(extractor)})"
     elif odd:
@@ -108,9 +108,21 @@ def require_plain(data: Data, algorithm: str, where: str) -> None:
     if wrong:
         raise ConfigError(
             f"{where} {wrong}",
-            "expected fully connected networks as Stable-Baselines3 makes them by default, of any widths",
+            "expected fully connected networks, of any widths",
             "train such a policy here from the start",
         )
+
+
+def _policy_kwargs(data: Data) -> Mapping[str, Any]:
+    kwargs = data.get("policy_kwargs")
+    return kwargs if isinstance(kwargs, dict) else {}
+
+
+def _activation(data: Data, algorithm: str) -> str:
+    """The name of its class, or what else is told of it."""
+    told = str(_policy_kwargs(data).get("activation_fn", USUAL[algorithm]))
+    module, _, name = told.removeprefix("<class '").removesuffix("'>").rpartition(".")
+    return name if module in ("", "torch.nn.modules.activation") else told
 
 
 def require_bounds(data: Data, spaces: Spaces, env: str, where: str) -> None:
@@ -141,6 +153,7 @@ def read_settings(data: Data, algorithm: str) -> Settings:
     settings.seed = (whole["seed"] or 0) % 2**32
     _copy(settings, data, "gamma", "n_steps")
     _set(settings, data, "learning_rate", _constant(data, "learning_rate", "lr_schedule"), "a schedule")
+    settings.hyperparameters["activation"] = ACTIVATIONS[_activation(data, algorithm)]
     {"sac": _sac, "td3": _td3, "ddpg": _ddpg, "dqn": _dqn, "ppo": _ppo, "a2c": _a2c}[algorithm](settings, data)
     return settings
 
