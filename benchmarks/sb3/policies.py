@@ -1,6 +1,6 @@
 """Policies of Stable-Baselines3 as `softac import` reads them, beside Stable-Baselines3 itself.
 
-    python benchmarks/sb3/policies.py make tests/data/sb3     # small zips, those that are missing, and their outputs
+    python benchmarks/sb3/policies.py make tests/data/sb3     # small zips that are missing, and their outputs
     python benchmarks/sb3/policies.py compare tests/data/sb3  # 10,000 observations, and returns
 
 Needs stable-baselines3==2.9.2 beside softac. The test suite reads what `make` has written and needs it not.
