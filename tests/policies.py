@@ -33,6 +33,17 @@ OBSERVATIONS: dict[str, spaces.Space[Any]] = {
             "int": spaces.Tuple([B(-10, 10, (2,), np.int16), spaces.MultiDiscrete([2, 3])]),
         }
     ),
+    "small image": B(0, 255, (12, 10, 2), np.uint8),
+    "image of booleans": B(0, 1, (10, 10, 4), np.bool_),
+    "planes first": B(0, 255, (3, 22, 24), np.uint8),
+    "frames of colours": B(0, 255, (2, 36, 40, 3), np.uint8),
+    "Dict with images": spaces.Dict(
+        {
+            "camera": B(0, 255, (21, 23, 3), np.uint8),
+            "joints": B(-2.0, 2.0, (3,)),
+            "map": B(0, 255, (9, 8), np.uint8),
+        }
+    ),
     "Tuple": spaces.Tuple([spaces.Discrete(2), B(-1.0, 1.0, (3, 1), np.float64)]),
 }
 CONTINUOUS: dict[str, spaces.Space[Any]] = {
@@ -73,7 +84,10 @@ class Spaced(gym.Env[Any, Any]):
 
 
 def untrained(algorithm: str, observation: spaces.Space[Any], action: spaces.Space[Any], **config: Any) -> Model:
-    """A model whose actions differ much: its weights are three times as large as at first."""
+    """A model whose actions differ much: its weights are three times as large as at first.
+
+    Not where it reads images, which are noise here: behind layer norm float32 would not tell actions to 1e-5.
+    """
     settings: dict[str, Any] = {"net_arch": (24, 16), "device": "cpu", "seed": 1} | config
     model = Model(AGENTS[algorithm], lambda: Spaced(observation, action), **settings)
     generator = torch.Generator().manual_seed(2)
@@ -81,11 +95,12 @@ def untrained(algorithm: str, observation: spaces.Space[Any], action: spaces.Spa
         part = getattr(model.agent, name, None)
         module = getattr(part, "module", part)
         if isinstance(module, torch.nn.Module):
+            steeper = 1.0 if model.spaces.spec.images else 3.0
             with torch.no_grad():
                 for parameter in module.parameters():
-                    parameter.mul_(3.0)
+                    parameter.mul_(steeper)
                 if algorithm in ("reinforce", "a2c", "ppo"):  # their last layer is small at first
-                    module.net[-1].weight.mul_(100.0)
+                    module.net[-1].weight.mul_(steeper**4 + 19.0)
                 for key, statistic in module.named_buffers():
                     if "running" in key:  # of batch norm
                         statistic.add_(torch.rand(statistic.shape, generator=generator))

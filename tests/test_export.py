@@ -107,6 +107,35 @@ def test_every_variant_in_every_format(algorithm: str, config: dict[str, Any], t
     agrees(policies.untrained(algorithm, policies.OBSERVATIONS["Dict"], action, **config), tmp_path, 1_000)
 
 
+@needs_compiler
+@pytest.mark.parametrize("algorithm", ["dqn", "ppo", "td3", "sac_discrete", "crossq"])
+def test_images_in_every_kind_of_network(algorithm: str, tmp_path: Path) -> None:
+    discrete = "continuous" not in AGENTS[algorithm].actions
+    action = policies.DISCRETE["from -3"] if discrete else policies.CONTINUOUS["own bounds"]
+    model = policies.untrained(algorithm, policies.OBSERVATIONS["Dict with images"], action, normalize="obs")
+    agrees(model, tmp_path, 300)
+    policy = describe(model)
+    actions = trial(model, policy, 300).actions
+    assert (actions.std(0) > 100 * policy.tolerance(actions).max(0)).any()  # they do depend on what is seen
+
+
+def test_images_in_an_exported_file_are_large_and_tried_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = policies.untrained("sac", policies.OBSERVATIONS["small image"], policies.CONTINUOUS["[-1, 1]"])
+    monkeypatch.setattr("softac.ship.export.MOST_BYTES", 500 * 12 * 10 * 2)
+    assert len(trial(model, describe(model)).actions) == 500
+    monkeypatch.setattr("softac.ship.export.MOST_BYTES", 1)
+    assert len(trial(model, describe(model)).actions) == 1 + 7 + 256
+
+
+def test_an_encoder_of_ones_own_that_does_not_say_what_it_computes(tmp_path: Path) -> None:
+    def pooled(shape: tuple[int, int, int], _: torch.Generator) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.MaxPool2d(2), torch.nn.Flatten())
+
+    space, action = policies.OBSERVATIONS["small image"], policies.CONTINUOUS["[-1, 1]"]
+    with pytest.raises(ConfigError, match=r"^a MaxPool2d does not say what it computes; expected a method oper"):
+        export(policies.untrained("sac", space, action, encoder=pooled), "numpy", tmp_path)
+
+
 def test_predict_for_many_at_once_is_what_the_file_gives_for_many_at_once(tmp_path: Path) -> None:
     model = policies.untrained("sac", policies.OBSERVATIONS["float32"], policies.CONTINUOUS["own bounds"])
     session = onnxruntime.InferenceSession(to_onnx.files(describe(model))[to_onnx.FILE])

@@ -9,17 +9,20 @@ fifth of the time of drq.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from functools import reduce
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from softac.errors import ConfigError, either
-from softac.nets.layers import Linear, uniform_fan_in_
+from softac.nets.layers import Linear, as_operations, uniform_fan_in_
+from softac.nets.operations import Operation, add, affine, convolution, part
 from softac.types import AsEncoder, Image
 
 Shape = tuple[int, int, int]  # C, H, W
+ALL = slice(None)
 
 
 class Conv(nn.Module):
@@ -45,6 +48,19 @@ class Conv(nn.Module):
         """Apply the layer."""
         return functional.conv2d(x, self.weight, self.bias, self.stride)
 
+    def sides(self, height: int, width: int) -> tuple[int, int]:
+        """H', W' for H, W."""
+        kernel = self.weight.shape[-1]
+        return (height - kernel) // self.stride + 1, (width - kernel) // self.stride + 1
+
+    def operations(
+        self, x: Operation, sides: tuple[int, int], channels: slice = ALL, factor: float = 1.0
+    ) -> Operation:
+        """The layer as a plain operation, of some of its input's channels: the first of them bring the bias."""
+        weight = self.weight[:, channels].permute(2, 3, 1, 0) * factor
+        bias = self.bias if not channels.start else torch.zeros_like(self.bias)
+        return convolution(x, weight, bias, *sides, self.stride)
+
 
 class Encoder(nn.Sequential):
     """Convolutions with ReLU behind each, a linear layer, and what follows it.
@@ -63,13 +79,41 @@ class Encoder(nn.Sequential):
         layers: list[nn.Module] = []
         for n, kernel, stride in self.convolutions:
             layers += [Conv(channels, n, kernel, stride, generator=generator), nn.ReLU()]
-            channels, height, width = n, (height - kernel) // stride + 1, (width - kernel) // stride + 1
+            channels, (height, width) = n, cast(Conv, layers[-2]).sides(height, width)
         linear = Linear(channels * height * width, self.features, generator=generator)
         super().__init__(*layers, nn.Flatten(), linear, *self.end())
 
     def end(self) -> list[nn.Module]:
         """The layers behind the linear one."""
         return [nn.ReLU()]
+
+    def operations(self, obs: Operation, image: Image) -> Operation:
+        """The encoder of an image in an observation as plain operations, on images with their channels last."""
+        size, first = image.height * image.width * image.channels, cast(Conv, self[0])
+        frames = [
+            first.operations(
+                part(obs, image.start + i * size, image.start + (i + 1) * size),
+                (image.height, image.width),
+                slice(i * image.channels, (i + 1) * image.channels),
+                1.0 / image.high,
+            )
+            for i in range(image.stack)
+        ]
+        x = reduce(add, frames)
+        sides = first.sides(image.height, image.width)
+        for layer in list(self)[1:]:
+            match layer:
+                case Conv():
+                    x, sides = layer.operations(x, sides), layer.sides(*sides)
+                case Linear():  # whose inputs are flattened with their channels first
+                    channels = x.width // (sides[0] * sides[1])
+                    weight = layer.weight.view(channels, *sides, -1).permute(1, 2, 0, 3)
+                    x = affine(x, weight.reshape(x.width, -1), layer.bias)
+                case nn.Flatten():
+                    pass
+                case _:
+                    x = as_operations(layer, x)
+        return x
 
 
 class Small(Encoder):

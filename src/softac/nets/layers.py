@@ -159,6 +159,8 @@ def as_operations(module: Any, *inputs: Any) -> Operation:
             return elu(inputs[0])
         case nn.SiLU():
             return silu(inputs[0])
+        case nn.LayerNorm():
+            return scale(standardise(inputs[0]), 0.0, module.weight, module.bias)
         case nn.Sequential():
             x, *rest = inputs
             for layer in module:

@@ -54,6 +54,29 @@ def affine(x: Operation, weight: Any, bias: Any) -> Operation:
     return Operation("affine", (x,), len(b), {"weight": w, "bias": b})
 
 
+def convolution(x: Operation, weight: Any, bias: Any, height: int, width: int, stride: int) -> Operation:
+    """A convolution without padding: an image `[height, width, C]` becomes `[height', width', C']`, in C order.
+
+    Args:
+        x: the image.
+        weight: `[k, k, C, C']`.
+        bias: `[C']`.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        stride: in pixels.
+    """
+    w, b = _constant(weight), _constant(bias).reshape(-1)
+    kernel = w.shape[0] if w.ndim == 4 and w.shape[:1] == w.shape[1:2] else 0
+    if not 1 <= kernel <= min(height, width) or stride < 1 or x.width != height * width * w.shape[2]:
+        given = f"{x.width} numbers as {height} x {width} pixels and weights {list(w.shape)}, stride {stride}"
+        raise _misfit("convolution", given, "height width C and [k, k, C, m], k within the image")
+    if w.shape[3] != len(b):
+        raise _misfit("convolution", f"weights {list(w.shape)} and {len(b)} biases", "[k, k, C, m] and m")
+    pixels = ((height - kernel) // stride + 1) * ((width - kernel) // stride + 1)
+    numbers = {"height": height, "width": width, "stride": stride}
+    return Operation("convolution", (x,), _sane(pixels * len(b)), {"weight": w, "bias": b}, numbers)
+
+
 def scale(x: Operation, centre: Any, factor: Any, shift: Any) -> Operation:
     """(x - centre) factor + shift, number by number: a normalisation whose statistics stand still.
 
@@ -175,8 +198,8 @@ def argmax(scores: Operation) -> Operation:
 
 FUNCTIONS: dict[str, Callable[..., Operation]] = {
     f.__name__: f
-    for f in (observation, affine, scale, clip, relu, tanh, elu, silu, standardise, concat, part, add, subtract)
-} | {f.__name__: f for f in (mean, minimum, mixture_density, choose, argmax)}
+    for f in (observation, affine, convolution, scale, clip, relu, tanh, elu, silu, standardise, concat, part, add)
+} | {f.__name__: f for f in (subtract, mean, minimum, mixture_density, choose, argmax)}
 
 
 def in_order(result: Operation) -> list[Operation]:

@@ -6,10 +6,10 @@ Images go through an encoder; the numbers beside them are normalised if the spec
 import torch
 from torch import Tensor, nn
 
-from softac.errors import ConfigError
 from softac.learning.standardise import BEYOND, Standardise
 from softac.nets.encoders import make_encoder
-from softac.nets.operations import Operation, clip, scale
+from softac.nets.layers import as_operations
+from softac.nets.operations import Operation, clip, concat, part, scale
 from softac.types import EnvSpec, Image
 
 Observed = int | EnvSpec  # O, or the spec, which also tells what is to be normalised or encoded
@@ -52,17 +52,19 @@ class Encoded(nn.Module):
             parts.insert(0, self.normalise(numbers))
         return torch.cat(parts, dim=1).view(*obs.shape[:-1], self.features)
 
-    def operations(self, _: Operation) -> Operation:
-        """None: convolutions are not among them.
+    def operations(self, obs: Operation) -> Operation:
+        """The same as plain operations.
 
         Raises:
-            ConfigError: always.
+            ConfigError: an encoder of the user's own does not say what it computes.
         """
-        raise ConfigError(
-            f"a policy that reads {len(self.images)} image(s) was to be exported",
-            "expected one that reads vectors: the exported operations have no convolutions",
-            "run it with softac (Model.load, predict)",
-        )
+        parts = [
+            as_operations(encoder, obs, image) for image, encoder in zip(self.images, self.encoders, strict=True)
+        ]
+        if self.spans:
+            numbers = concat(*(part(obs, span.start, span.stop) for span in self.spans))
+            parts.insert(0, as_operations(self.normalise, numbers))
+        return concat(*parts)
 
 
 def pixels(rows: Tensor, image: Image) -> Tensor:

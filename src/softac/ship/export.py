@@ -21,6 +21,7 @@ from softac.ship.runtimes import Batch, open_policy, require_onnx
 
 FORMATS = ("onnx", "numpy", "c")
 OBSERVATIONS = 10_000
+MOST_BYTES = 2**26  # of all observations that an exported policy is tried on; of large images they are fewer
 BATCHES = (1, 7, 256)
 MOST_UNDECIDED = 0.02  # of all observations; beyond it the agent is not asked any more
 NEIGHBOURS = 16
@@ -115,7 +116,9 @@ def printed(policy: Policy, to: str) -> dict[str, bytes]:
 
 
 def trial(model: Model, policy: Policy, n: int = OBSERVATIONS) -> Vectors:
-    """`n` observations of the policy's space and what the agent does."""
+    """`n` observations of the policy's space, or as many as `MOST_BYTES` hold, and what the agent does."""
+    each = sum(leaf.size * np.dtype(leaf.dtype).itemsize for leaf in policy.leaves)
+    n = min(n, max(sum(BATCHES), MOST_BYTES // max(1, each)))
     return Vectors(*asked(model, policy.leaves, n, np.random.default_rng(1)))
 
 

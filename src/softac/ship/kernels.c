@@ -4,13 +4,11 @@ static int finite(float x)
     return x >= -FLT_MAX && x <= FLT_MAX;
 }
 
-/* -- affine -- */
-/* y = x W + b, eight rows of W at a time. Numbers that are 0, as half of those behind a ReLU are, cost nothing. */
-static void affine(const float *x, int n, const float *weight, const float *bias, float *restrict y, int m)
+/* -- accumulate -- */
+/* y += x W, eight rows of W at a time. Numbers that are 0, as half of those behind a ReLU are, cost nothing. */
+static void accumulate(const float *x, int n, const float *weight, float *restrict y, int m)
 {
     int i = 0, j, k;
-    for (j = 0; j < m; j++)
-        y[j] = bias[j];
     while (i < n) {
         const float *w[8];
         float f[8];
@@ -27,6 +25,32 @@ static void affine(const float *x, int n, const float *weight, const float *bias
             y[j] += ((f[0] * w[0][j] + f[1] * w[1][j]) + (f[2] * w[2][j] + f[3] * w[3][j])) +
                     ((f[4] * w[4][j] + f[5] * w[5][j]) + (f[6] * w[6][j] + f[7] * w[7][j]));
     }
+}
+
+/* -- affine -- */
+/* y = x W + b */
+static void affine(const float *x, int n, const float *weight, const float *bias, float *restrict y, int m)
+{
+    int j;
+    for (j = 0; j < m; j++)
+        y[j] = bias[j];
+    accumulate(x, n, weight, y, m);
+}
+
+/* -- convolution -- */
+/* An image [height, width, n] becomes [height', width', m]: a row of the kernel is a run of numbers of the image. */
+static void convolution(const float *x, int height, int width, int n, const float *weight, const float *bias,
+                        int kernel, int stride, float *restrict y, int m)
+{
+    int top, left, row, j;
+    for (top = 0; top + kernel <= height; top += stride)
+        for (left = 0; left + kernel <= width; left += stride) {
+            for (j = 0; j < m; j++)
+                y[j] = bias[j];
+            for (row = 0; row < kernel; row++)
+                accumulate(x + ((top + row) * width + left) * n, kernel * n, weight + row * kernel * n * m, y, m);
+            y += m;
+        }
 }
 
 /* -- scale -- */

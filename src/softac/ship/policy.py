@@ -83,6 +83,20 @@ def flat(leaf: dict[str, Any], observation: Any) -> Any:
     return np.concatenate(hot, -1).astype(np.float32)
 
 
+def convolution(weight: Any, bias: Any, height: int, width: int, stride: int) -> Callable[[Any], Any]:
+    """From images `[..., height, width, C]` to `[..., height', width', C']`, each as a row of numbers."""
+    kernel, _, channels, n = weight.shape
+    flat = weight.transpose(2, 0, 1, 3).reshape(-1, n)
+
+    def apply(x: Any) -> Any:
+        image = x.reshape(-1, height, width, channels)
+        windows = np.lib.stride_tricks.sliding_window_view(image, (kernel, kernel), (1, 2))
+        patches = windows[:, ::stride, ::stride].reshape(-1, len(flat))
+        return (patches.dot(flat) + bias).reshape((*x.shape[:-1], -1))
+
+    return apply
+
+
 def mixture_density(logits: Any, means: Any, log_stds: Any) -> Any:
     """The density of a Gaussian mixture at its means, relative to the largest term, `[..., K]`."""
     each = (*logits.shape, -1)
@@ -100,6 +114,7 @@ def choose(scores: Any, options: Any) -> Any:
 
 OPERATIONS: dict[str, Callable[..., Callable[..., Any]]] = {
     "affine": lambda weight, bias: lambda x: x.dot(weight) + bias,
+    "convolution": convolution,
     "scale": lambda centre, factor, shift: lambda x: (x - centre) * factor + shift,
     "clip": lambda low, high: lambda x: np.minimum(np.maximum(x, low), high),
     "relu": lambda: lambda x: np.maximum(x, 0),

@@ -31,9 +31,10 @@ MOST_OPERATIONS = 10_000
 WARNINGS_OFF = 3
 COMPILER = ("-std=c99", "-O3", "-shared", "-fPIC")
 ONNX_KINDS = {
-    *("Add", "And", "ArgMax", "Cast", "Clip", "Concat", "Div", "Elu", "Equal", "Exp", "Flatten", "Gather"),
-    *("GatherND", "Gemm", "Greater", "Less", "Max", "Min", "Mul", "Neg", "ReduceL1", "ReduceMax"),
-    *("ReduceMean", "ReduceSum", "Relu", "Reshape", "Sigmoid", "Slice", "Sqrt", "Sub", "Tanh", "Where"),
+    *("Add", "And", "ArgMax", "Cast", "Clip", "Concat", "Conv", "Div", "Elu", "Equal", "Exp", "Flatten"),
+    *("Gather", "GatherND", "Gemm", "Greater", "Less", "Max", "Min", "Mul", "Neg", "ReduceL1", "ReduceMax"),
+    *("ReduceMean", "ReduceSum", "Relu", "Reshape", "Sigmoid", "Slice", "Sqrt", "Sub", "Tanh", "Transpose"),
+    "Where",
 }
 
 Batch = Callable[[list[NDArray[Any]]], NDArray[Any]]

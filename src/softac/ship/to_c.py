@@ -20,6 +20,8 @@ TYPES = {"float16": "float", "float32": "float", "float64": "double", "bool": "u
 }
 IN_PLACE = ("scale", "clip", "relu", "tanh", "elu", "silu", "standardise")
 NEEDS = {  # kernels that a kernel calls
+    "affine": ("accumulate", "affine"),
+    "convolution": ("accumulate", "convolution"),
     "tanh": ("exponential", "hyperbolic_tangent"),
     "elu": ("exponential", "elu"),
     "silu": ("exponential", "silu"),
@@ -251,6 +253,10 @@ def _call(policy: Policy, operation: Operation, buffers: dict[Operation, int]) -
     match operation.kind:
         case "affine":
             return [f"affine({x[0]}, {n[0]}, {arrays}, {y}, {operation.width});"]
+        case "convolution":
+            k, _, channels, m = operation.arrays["weight"].shape
+            h, w, stride = (operation.numbers[name] for name in ("height", "width", "stride"))
+            return [f"convolution({x[0]}, {h}, {w}, {channels}, {arrays}, {k}, {stride}, {y}, {m});"]
         case "scale" | "clip":
             return [f"{operation.kind}({x[0]}, {n[0]}, {arrays}, {y});"]
         case "tanh":

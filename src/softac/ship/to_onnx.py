@@ -149,6 +149,15 @@ class _Graph:
         return self.node("Min", self.node("Max", value, self.constant(low, dtype)), self.constant(high, dtype))
 
 
+def _convolution(graph: _Graph, operation: Operation, x: str) -> str:
+    (weight, bias), n = operation.arrays.values(), operation.numbers
+    shape = graph.constant([-1, n["height"], n["width"], weight.shape[2]], np.int64)
+    image = graph.node("Transpose", graph.node("Reshape", x, shape), perm=[0, 3, 1, 2])
+    kernel = graph.constant(weight.transpose(3, 2, 0, 1))
+    found = graph.node("Conv", image, kernel, graph.constant(bias), strides=[n["stride"]] * 2)
+    return graph.node("Flatten", graph.node("Transpose", found, perm=[0, 2, 3, 1]), axis=1)
+
+
 def _mixture_density(graph: _Graph, operation: Operation, logits: str, means: str, log_stds: str) -> str:
     k = operation.width
     d = operation.inputs[1].width // k
@@ -192,6 +201,7 @@ def _constants(graph: _Graph, operation: Operation) -> list[str]:
 
 PRINTERS: dict[str, Callable[..., str]] = {
     "affine": lambda graph, op, x: graph.node("Gemm", x, *_constants(graph, op)),
+    "convolution": _convolution,
     "scale": _scale,
     "clip": lambda graph, op, x: graph.cut(x, op.arrays["low"], op.arrays["high"]),
     "relu": lambda graph, _, x: graph.node("Relu", x),
