@@ -69,13 +69,16 @@ class Marks:
 
 
 def train_softac(args: argparse.Namespace, marks: Marks) -> None:
-    """One of ours, compiled."""
+    """One of ours, compiled; crossq with its preset for the task."""
     from softac import Model
+    from softac.agents.presets import preset
     from softac.agents.registry import find_agent
 
     algorithm, settings = SOFTAC[args.contestant]
     agent = find_agent(algorithm)
     settings = {"engine": args.engine, "seed": args.seed, "device": "cpu", "learning_starts": WARM_UP} | settings
+    if algorithm == "crossq":
+        settings |= preset(algorithm, args.env)
     Model(agent, args.env, **settings).learn(FOREVER, callback=lambda model, _: marks.pass_by(model))
 
 
