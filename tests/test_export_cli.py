@@ -310,6 +310,13 @@ def test_an_onnx_file_that_is_not_ours(how: str, tmp_path: Path) -> None:
         open_policy(path)
 
 
+def beside(steps: list[dict[str, Any]], kind: str, arrays: dict[str, str], numbers: dict[str, Any]) -> None:
+    """Put an operation behind the first one, of which the others know nothing."""
+    for step in steps:
+        step["inputs"] = [i + (i > 0) for i in step["inputs"]]
+    steps.insert(1, {"kind": kind, "inputs": [0], "arrays": arrays, "numbers": numbers})
+
+
 def damaged_numpy(tensors: dict[str, Any], description: dict[str, Any], how: str) -> None:
     steps = description["operations"]
     match how:
@@ -324,6 +331,14 @@ def damaged_numpy(tensors: dict[str, Any], description: dict[str, Any], how: str
                 steps.append({"kind": "concat", "inputs": [len(steps) - 1] * 2, "arrays": {}, "numbers": {}})
         case "other sizes":
             description["spaces"]["observation"]["shape"] = [4]
+        case "half a number":
+            beside(steps, "part", {}, {"start": 0.5, "stop": 3})
+        case "a stride of nothing":
+            tensors |= {"w": np.zeros((1, 1, 1, 3), np.float32), "b": np.zeros(3, np.float32)}
+            beside(steps, "convolution", {"weight": "w", "bias": "b"}, {"height": 1, "width": 3, "stride": 0})
+        case "a kernel larger than the image":
+            tensors |= {"w": np.zeros((4, 4, 1, 3), np.float32), "b": np.zeros(3, np.float32)}
+            beside(steps, "convolution", {"weight": "w", "bias": "b"}, {"height": 1, "width": 3, "stride": 1})
         case "NaN":
             tensors["bias_1"] = np.full_like(tensors["bias_1"], np.nan)
         case "no format":
@@ -338,6 +353,9 @@ def damaged_numpy(tensors: dict[str, Any], description: dict[str, Any], how: str
         "an operation of itself",
         "doubled until the memory is full",
         "other sizes",
+        "half a number",
+        "a stride of nothing",
+        "a kernel larger than the image",
         "NaN",
         "no format",
     ],

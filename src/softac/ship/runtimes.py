@@ -174,6 +174,8 @@ def _require_operations(steps: list[dict[str, Any]], tensors: dict[str, Any], sp
         raise ValueError(f"{len(steps)} operations")
     made: list[Operation] = []
     for step in steps:
+        if any(type(number) is not int for number in step["numbers"].values()):
+            raise ValueError(f"the numbers of {step['kind']} are not whole")
         arrays = {name: tensors[key] for name, key in step["arrays"].items()}
         inputs = [made[i] for i in step["inputs"] if i >= 0]
         made.append(FUNCTIONS[step["kind"]](*inputs, **arrays, **step["numbers"]))
