@@ -34,7 +34,8 @@ def train(run: Path, env: Any, settings: dict[str, Any]) -> None:
         model = SAC.load(run, env if callable(env) else None)
     else:
         model = SAC(env, **SMALL, **settings)
-    model.learn(STEPS - model.num_timesteps, run_dir=run, **RECORD)
+    if model.num_timesteps < STEPS:  # it may have been killed between its last checkpoint and its end
+        model.learn(STEPS - model.num_timesteps, run_dir=run, **RECORD)
     model.close()
 
 
