@@ -59,19 +59,11 @@ def collect(
     """
     folder = _require_new(Path(folder).expanduser())
     partial = folder.absolute().with_name(f".tmp-{folder.name}")  # absolute: Minari finds its files so alone
-    returns: list[float] = []
-    steps = 0
     draw = None if deterministic else generator(Purpose.EVALUATION_NOISE, seed)
+    seeds = [derive_seed(Purpose.EVALUATION_EPISODE, seed, i) for i in range(n_episodes)]
     try:
         remove(partial)
-        with numerics(model.threads), closing(model.source.make()) as env:
-            storage = _storage(partial, env)
-            for i in range(n_episodes):
-                episode = _play(model, env, derive_seed(Purpose.EVALUATION_EPISODE, seed, i), draw)
-                storage.update_episodes([episode])
-                returns.append(float(np.sum(episode.rewards)))
-                steps += len(episode.rewards)
-            storage.update_metadata(_metadata(model, folder, deterministic=deterministic))
+        found = _write(model, partial, seeds, draw, _metadata(model, folder, deterministic=deterministic))
         partial.replace(folder)
     except OSError as error:
         raise DiskError(
@@ -79,7 +71,24 @@ def collect(
         ) from None
     finally:
         remove(partial)
-    return Collected(folder, returns, steps)
+    return Collected(folder, *found)
+
+
+def _write(
+    model: Model, folder: Path, seeds: list[int], draw: torch.Generator | None, metadata: dict[str, Any]
+) -> tuple[list[float], int]:
+    """Play an episode for each seed into a new folder; their returns, and the steps of all."""
+    returns: list[float] = []
+    steps = 0
+    with numerics(model.threads), closing(model.source.make()) as env:
+        storage = _storage(folder, env)
+        for seed in seeds:
+            episode = _play(model, env, seed, draw)
+            storage.update_episodes([episode])
+            returns.append(float(np.sum(episode.rewards)))
+            steps += len(episode.rewards)
+        storage.update_metadata(metadata)
+    return returns, steps
 
 
 def _require_new(folder: Path) -> Path:
