@@ -86,7 +86,8 @@ class Spaced(gym.Env[Any, Any]):
 def untrained(algorithm: str, observation: spaces.Space[Any], action: spaces.Space[Any], **config: Any) -> Model:
     """A model whose actions differ much: its weights are three times as large as at first.
 
-    Not where it reads images, which are noise here: behind layer norm float32 would not tell actions to 1e-5.
+    Not where it reads images, which are noise here: three times as steep, behind layer norm, the agent itself is
+    1e-5 of the bounds' width from what float64 computes, and a file twice as far.
     """
     settings: dict[str, Any] = {"net_arch": (24, 16), "device": "cpu", "seed": 1} | config
     model = Model(AGENTS[algorithm], lambda: Spaced(observation, action), **settings)
@@ -100,7 +101,7 @@ def untrained(algorithm: str, observation: spaces.Space[Any], action: spaces.Spa
                 for parameter in module.parameters():
                     parameter.mul_(steeper)
                 if algorithm in ("reinforce", "a2c", "ppo"):  # their last layer is small at first
-                    module.net[-1].weight.mul_(steeper**4 + 19.0)
+                    module.net[-1].weight.mul_(20.0 if model.spaces.spec.images else 100.0)
                 for key, statistic in module.named_buffers():
                     if "running" in key:  # of batch norm
                         statistic.add_(torch.rand(statistic.shape, generator=generator))

@@ -136,6 +136,11 @@ def test_an_encoder_of_ones_own_that_does_not_say_what_it_computes(tmp_path: Pat
         export(policies.untrained("sac", space, action, encoder=pooled), "numpy", tmp_path)
 
 
+def test_a_layer_norm_with_another_epsilon_does_not_say_what_it_computes() -> None:
+    with pytest.raises(ConfigError, match=r"^a LayerNorm does not say"):
+        as_operations(torch.nn.LayerNorm(4, eps=1e-3), observation(4))
+
+
 def test_predict_for_many_at_once_is_what_the_file_gives_for_many_at_once(tmp_path: Path) -> None:
     model = policies.untrained("sac", policies.OBSERVATIONS["float32"], policies.CONTINUOUS["own bounds"])
     session = onnxruntime.InferenceSession(to_onnx.files(describe(model))[to_onnx.FILE])

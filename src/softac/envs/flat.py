@@ -42,7 +42,7 @@ def flatten(space: gym.Space[Any], obs: Any) -> FloatArray:
             with np.errstate(over="ignore"):
                 array = np.array(obs, np.float32)
             _require_shape(space, array)
-            if space.dtype in PIXELS and len(space.shape or ()) > 1 and getattr(obs, "dtype", None) not in PIXELS:
+            if array.ndim > 1 and space.dtype in PIXELS and getattr(obs, "dtype", None) not in PIXELS:
                 _require_whole(space, array)
             return array.ravel()
         case spaces.Dict():

@@ -159,7 +159,7 @@ def as_operations(module: Any, *inputs: Any) -> Operation:
             return elu(inputs[0])
         case nn.SiLU():
             return silu(inputs[0])
-        case nn.LayerNorm():
+        case nn.LayerNorm() if module.eps == NORM_EPSILON and module.bias is not None:
             return scale(standardise(inputs[0]), 0.0, module.weight, module.bias)
         case nn.Sequential():
             x, *rest = inputs
