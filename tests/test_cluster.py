@@ -16,14 +16,15 @@ from hashing import digests
 from ray_nodes import Nodes, kill, left_behind, nodes
 from softac.errors import ConfigError
 from softac.experiments.places import Where, opened_place
+from softac.run.folder import in_use
 from test_seeds import PATHS, printed, wait_for
 
 pytestmark = pytest.mark.timeout(280)
 
 SUITE = """
 title = "Two on a pendulum"
-total_timesteps = 400
-eval_freq = 200
+total_timesteps = 1200
+eval_freq = 400
 n_eval_episodes = 1
 save_freq = 50
 seeds = "0-1"
@@ -86,7 +87,7 @@ def test_a_lost_node_and_a_killed_command_change_no_bit(folder: Path, there: Nod
     for name in FOLDERS:
         assert digests(path / name) == digests(home / name), name
         assert not (path / name / ".mirror").exists()
-        assert not (path / name / ".lock").exists()
+        assert not in_use(path / name)
     assert left_behind(there) == []
 
 
