@@ -223,7 +223,8 @@ def test_the_rule_for_the_engine() -> None:
     assert chosen("auto", PAYS_FROM - 1) == ("eager", "9,999 updates do not pay for compiling, 10,000 do")
     assert chosen("auto", PAYS_FROM) == ("compiled", "10,000 updates pay for it")
     assert chosen("auto", 10**6, "ppo") == ("eager", "on-policy updates are not compiled")
-    assert chosen("auto", 10**6, device="cuda") == ("eager", "on a GPU the others have to be asked for")
+    assert chosen("auto", PAYS_FROM - 1, device="cuda")[0] == "eager"
+    assert chosen("auto", PAYS_FROM, device="cuda") == ("cudagraph", "10,000 updates pay for it")
     assert chosen("eager", 10**6) == ("eager", "as asked")
     assert chosen("compiled", 1) == ("compiled", "as asked")
     assert chosen("cudagraph", 1, device="cuda") == ("cudagraph", "as asked")

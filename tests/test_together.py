@@ -102,7 +102,7 @@ def test_what_is_printed_and_written(folder: Path) -> None:
             "engine cohort of 3 (several seeds at once), threads 1, float32"
         ]
         config = json.loads((run / "config.json").read_text())
-        assert (config["run"]["engine"], config["run"]["seed"]) == ("eager", seed)
+        assert (config["run"]["engine"], config["run"]["seed"]) == ("auto", seed)
     returns = [last_evaluation(path / f"seed-{seed}") for seed in (0, 1, 5)]
     assert f"return   {over_seeds(returns)} at step {N}" in lines
 

@@ -7,7 +7,8 @@
     python benchmarks/data/run.py table       the rows of results/data.csv in words
 
 Each can be stopped and called again: finished runs are left, others resumed. Seeds 0 to 2, one thread, one run at
-a time; `--seed 0` makes one seed only. The rows of every evaluation go to results/data.csv when its run ends.
+a time; `--seed 0` makes one seed only, `--device cuda --engine cudagraph` uses a GPU. The rows of every evaluation
+go to results/data.csv when its run ends.
 """
 
 import argparse
@@ -40,13 +41,13 @@ def softac(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "softac", *words], check=True, env=environment)
 
 
-def trained(folder: Path, words: list[str], steps: int, every: int, seed: int) -> None:
+def trained(folder: Path, words: list[str], steps: int, every: int, seed: int, where: list[str]) -> None:
     """A run of `steps` steps, begun or gone on with."""
     if (folder / "checkpoints").is_dir():
         softac("resume", str(folder), "-n", str(steps))
         return
     frequencies = ["--eval-freq", str(every), "--n-eval-episodes", "10", "--save-freq", str(every)]
-    softac("train", words[0], ENV, *words[1:], "-n", str(steps), "--seed", str(seed), *frequencies,
+    softac("train", words[0], ENV, *words[1:], *where, "-n", str(steps), "--seed", str(seed), *frequencies,
            "--run-dir", str(folder))  # fmt: skip
 
 
@@ -85,12 +86,15 @@ def main() -> None:
     parser.add_argument("what", choices=["source", "collect", *GROUPS, "table"])
     parser.add_argument("--runs", type=Path, default=Path("runs/data"), help="where the runs and data sets lie")
     parser.add_argument("--seed", type=int, choices=range(3))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--engine", default="auto")
     args = parser.parse_args()
+    where = ["--device", args.device, "--engine", args.engine]
     source, sets = args.runs / "source", {"small": args.runs / "small", "large": args.runs / "large"}
     if args.what == "table":
         table()
     elif args.what == "source":
-        trained(source, ["sac"], 100_000, 20_000, 100)
+        trained(source, ["sac"], 100_000, 20_000, 100, where)
     elif args.what == "collect":
         for name, episodes in (("small", 10), ("large", 100)):
             softac("collect", str(source), "--episodes", str(episodes), "-o", str(sets[name]))
@@ -100,7 +104,7 @@ def main() -> None:
             for kind in kinds:
                 folder = args.runs / f"{kind.replace(' ', '-')}-{seed}"
                 words = [word.format(**sets) for word in SETTINGS[kind]]
-                trained(folder, words, steps, every, seed)
+                trained(folder, words, steps, every, seed, where)
                 record(folder, kind, seed)
 
 

@@ -1,6 +1,6 @@
 """Train in one of the tasks and note the curve: resumable, one thread.
 
-    python benchmarks/tasks/run.py NAME SEED [--runs FOLDER]
+    python benchmarks/tasks/run.py NAME SEED [--runs FOLDER] [--device cuda --engine cudagraph]
     python benchmarks/tasks/run.py collect [--runs FOLDER]
 
 The run folders lie in FOLDER (runs/tasks); a run that was interrupted goes on, a finished one is left as it is.
@@ -71,14 +71,14 @@ JOBS: dict[str, Job] = {
 }
 
 
-def train(name: str, seed: int, runs: Path) -> None:
-    """Begin or go on with a run."""
+def train(name: str, seed: int, runs: Path, **where: str) -> None:
+    """Begin or go on with a run; `where` is the device and the engine."""
     algorithm, env, steps, every, settings = JOBS[name]
     folder = runs / f"{name}-{seed}"
     if any((folder / "checkpoints").glob("step-*")):
         model = algorithm.load(folder, env=env)
     else:
-        model = algorithm(env, seed=seed, **settings)
+        model = algorithm(env, seed=seed, **settings, **where)
     left = steps - model.num_timesteps
     if left > 0:
         model.learn(left, run_dir=folder, eval_freq=every, n_eval_episodes=10, save_freq=every)
@@ -107,12 +107,14 @@ def main() -> None:
     parser.add_argument("name", choices=[*JOBS, "collect"])
     parser.add_argument("seed", type=int, nargs="?", default=0)
     parser.add_argument("--runs", type=Path, default=Path("runs/tasks"))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--engine", default="auto")
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.name == "collect":
         collect(given.runs)
     else:
-        train(given.name, given.seed, given.runs)
+        train(given.name, given.seed, given.runs, device=given.device, engine=given.engine)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,8 @@ def _opened(run: Standing, env: str | None, codes: dict[str, int]) -> Model | No
 def _cohort(models: Sequence[Model | None], seats: Sequence[Seat], codes: dict[str, int]) -> Cohort | None:
     agents = [None if model is None else model.agent for model in models]
     try:
-        return Cohort(agents, recorded=seats[0][2].run.engine == "cudagraph")
+        model = seats[0][2]  # they have the same settings
+        return Cohort(agents, recorded=model.agent.device.type == "cuda" and model.run.engine != "eager")
     except Exception as error:  # the other groups go on
         codes |= {run.name: _failed(run.folder, error) for run, _, _ in seats}
         return None

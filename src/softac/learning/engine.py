@@ -97,13 +97,13 @@ def choose_engine(asked: str, agent: Agent, planned_updates: int) -> tuple[str, 
     on_gpu = agent.device.type == "cuda"
     if asked == "cudagraph" and not on_gpu:
         return "eager", "there is no GPU for CUDA graphs"
-    if asked == "auto" and on_gpu:
-        return "eager", "on a GPU the others have to be asked for"
     if asked == "auto" and planned_updates < PAYS_FROM:
         return "eager", f"{planned_updates:,} updates do not pay for compiling, {PAYS_FROM:,} do"
     if missing := what_compiling_lacks():
         return "eager", missing
-    return ("compiled", f"{planned_updates:,} updates pay for it") if asked == "auto" else (asked, "as asked")
+    if asked != "auto":
+        return asked, "as asked"
+    return "cudagraph" if on_gpu else "compiled", f"{planned_updates:,} updates pay for it"
 
 
 def what_compiling_lacks() -> str:

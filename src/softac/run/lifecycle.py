@@ -389,7 +389,7 @@ class Lifecycle:
         if asked == "auto" and self.loaded is not None:
             asked = "eager"  # what it was saved with, and its folder says "auto"
         name, why = choose_engine(asked, self.agent, training.updates_by(until))
-        if asked == "auto":
+        if asked == "auto" and given is None:  # several seeds at once decide it anew, and alike
             self.run = make_config(RunConfig, asdict(self.run) | {"engine": name})
         elif name != asked and given is None:
             log.warning("updates are executed eagerly and not %s: %s", asked, why)
