@@ -1,18 +1,25 @@
-"""The time of one action of an exported policy, for each runtime, beside `predict`."""
+"""The time of one action of an exported policy, for each runtime, beside `predict`.
 
+Appends a row for each to results/single_action.csv.
+"""
+
+import csv
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 import onnxruntime
+import torch
 
 from softac import SAC
 from softac.ship.export import export
 from softac.ship.policy import Policy
 
+RESULT = Path(__file__).parent / "results" / "single_action.csv"
 WINDOWS, CALLS = 300, 50
 OPTIONS = {"C -O3": ["-O3"], "C -O3 -march=native": ["-O3", "-march=native"], "C -O2": ["-O2"]}
 
@@ -37,6 +44,7 @@ def compiled(folder: Path, options: list[str]) -> list[float]:
 
 
 def main() -> None:
+    began = time.strftime("%Y-%m-%d %H:%M")
     model = SAC("HalfCheetah-v5", net_arch=(256, 256), device="cpu")
     obs = np.random.default_rng(0).normal(size=17)
     with tempfile.TemporaryDirectory() as name:
@@ -53,9 +61,24 @@ def main() -> None:
             "NumPy": microseconds(lambda: policy(obs)),
         }
         times |= {name: compiled(folder, flags) for name, flags in OPTIONS.items()}
-    print(f"{'':<22}{'median':>8}{'10 %':>8}   microseconds")
-    for name, values in times.items():
-        print(f"{name:<22}{np.median(values):>8.2f}{np.percentile(values, 10):>8.2f}")
+    new, processor = not RESULT.exists(), processor_name()
+    versions = [torch.__version__, np.__version__, onnxruntime.__version__]
+    with RESULT.open("a", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        if new:
+            table.writerow(
+                ["time", "runtime", "median_us", "tenth_us", "processor", "torch", "numpy", "onnxruntime"]
+            )
+        for name, values in times.items():
+            middle, fast = np.percentile(values, [50, 10])
+            table.writerow([began, name, f"{middle:.2f}", f"{fast:.2f}", processor, *versions])
+            print(f"{name:<22}{middle:>8.2f}{fast:>8.2f}   microseconds, median and 10 %")
+
+
+def processor_name() -> str:
+    """As Linux calls it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
 
 
 if __name__ == "__main__":
