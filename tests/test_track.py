@@ -9,6 +9,7 @@ import random
 import runpy
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -130,6 +131,62 @@ def test_what_is_said(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match="wandb is not installed"):
         track([run], "wandb", "p")
+
+
+class Failing(Memory):
+    """A tracker that fails as the test says; once one call has, so does closing."""
+
+    fails: ClassVar[set[str]] = set()
+
+    def __init__(self, subject: Subject) -> None:
+        if "open" in self.fails:
+            raise OSError("no route")
+        super().__init__(subject)
+
+    def send(self, place: Place, row: Mapping[str, float]) -> None:
+        if "send" in self.fails and place.step > 40:
+            raise OSError("gone away")
+        super().send(place, row)
+
+    def close(self) -> None:
+        if self.fails:
+            raise OSError("not even closed")
+
+
+@pytest.mark.parametrize(
+    ("fails", "said"), [("open", "no route"), ("send", "gone away"), ("close", "not even closed")]
+)
+def test_a_tracker_that_fails_says_so_in_a_sentence_and_gets_the_rest_later(
+    fails: str, said: str, run: Path, memory: type[Memory], capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    monkeypatch.setitem(trackers.TRACKERS, "failing", Failing)
+    monkeypatch.setattr(Failing, "fails", {fails})
+    assert main(["track", str(run), "--to", "failing"]) == 2
+    assert capsys.readouterr().err == (
+        f"softac: failing failed (OSError: {said}); expected a tracker that can be reached and takes what it is "
+        "given; correct what it says and give the command again: it sends what is missing\n"
+    )
+    monkeypatch.setattr(Failing, "fails", set())
+    assert main(["track", str(run), "--to", "failing"]) == 0
+    (kept,) = memory.kept.values()
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [place.step for place, _ in kept] == steps
+
+
+def test_mlflow_is_killed_while_it_makes_its_database(tmp_path: Path, run: Path) -> None:
+    """What it leaves then lies beside the place of the database, which appears as a whole."""
+    pytest.importorskip("mlflow", reason="mlflow is not installed; the extra `track` has it")
+    env = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    words = [sys.executable, "-m", "softac", "track", str(run), "--to", "mlflow"]
+    process = subprocess.Popen(words, env=env, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    while not (made := list(tmp_path.glob("*.db"))):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert [file.name for file in made] == [f".tmp-{process.pid}-mlflow.db"]
+    subprocess.run(words, env=env, check=True, cwd=tmp_path, timeout=200)
+    script = runpy.run_path(str(KILLS))
+    assert script["READERS"]["mlflow"](tmp_path) == script["of_run"](run)
 
 
 @pytest.mark.parametrize("tracker", ["wandb", "trackio", "mlflow"])

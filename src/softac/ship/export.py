@@ -24,7 +24,7 @@ OBSERVATIONS = 10_000
 MOST_BYTES = 2**26  # of all observations that an exported policy is tried on; of large images they are fewer
 BATCHES = (1, 7, 256)
 MOST_UNDECIDED = 0.02  # of all observations; beyond it the agent is not asked any more
-NEIGHBOURS = 16
+NEIGHBOURS, AT_ONCE = 256, 16  # of an observation, at most, and how many are looked at before the next are
 TOGETHER = 100.0  # tolerances, up to which two actions are of one choice
 LAST_BITS = 2.0**-20  # what a number of an observation is changed by, as a share of it
 
@@ -182,8 +182,16 @@ def undecided(model: Model, policy: Policy, observation: list[NDArray[Any]], act
     ]
     noise = np.random.default_rng(2).uniform(-LAST_BITS, LAST_BITS, (NEIGHBOURS, policy.operations[0].width))
     near = (np.concatenate(parts) * (1.0 + noise)).astype(np.float32)
-    chosen = [model.spaces.to_env(act(model.agent, row[None], None)[0]) for row in near]
-    answers = np.stack(chosen).astype(np.float64)
+    answers: list[NDArray[Any]] = []
+    for first in range(0, NEIGHBOURS, AT_ONCE):
+        rows = near[first : first + AT_ONCE]
+        answers += [model.spaces.to_env(act(model.agent, row[None], None)[0]) for row in rows]
+        if _among(np.stack(answers).astype(np.float64), action, policy):
+            return True
+    return False
+
+
+def _among(answers: Actions, action: NDArray[Any], policy: Policy) -> bool:
     if policy.action.n:
         return bool((answers == action).any())
     return between(answers, action, policy.tolerance(action), choices=policy.result.kind == "choose")

@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from softac.errors import CheckpointError
 from softac.report.results import folders_of_runs
 from softac.run.folder import CONFIG, read_config
 from softac.run.metrics import METRICS, parse_row
-from softac.ship.trackers import START, Place, Subject, Tracker, after, open_tracker, plain
+from softac.ship.trackers import START, Place, Subject, Tracker, after, failures_of, open_tracker, plain
 
 POLL = 2.0  # seconds
 
@@ -86,7 +87,8 @@ class Tracked:
             self._tracker = open_tracker(tracker, subject)
             self._reader = Rows(self.folder, self._tracker.sent)
         for place, row in self._reader.new():
-            self._tracker.send(place, plain(row))
+            with failures_of(tracker):
+                self._tracker.send(place, plain(row))
             self.rows += 1
 
     @property
@@ -135,18 +137,28 @@ def track(
         The runs, with the number of rows that were sent of each.
 
     Raises:
-        ConfigError: there is no such tracker, it is not installed, or a folder holds no run.
+        ConfigError: there is no such tracker, it is not installed or fails, or a folder holds no run.
     """
     runs = [Tracked(path, name) for name, path in folders_of_runs(folders).items()]
     try:
-        while True:
-            for run in runs:
-                run.send_new(tracker, project)
-            if not follow or stop() or all(run.finished for run in runs):
-                return runs
-            until = time.monotonic() + POLL
-            while time.monotonic() < until and not stop():
-                time.sleep(0.1)
-    finally:
+        _send(runs, tracker, project, follow=follow, stop=stop)
+    except BaseException:
         for run in runs:
+            with suppress(Exception):  # what is said is what came first
+                run.close()
+        raise
+    for run in runs:
+        with failures_of(tracker):
             run.close()
+    return runs
+
+
+def _send(runs: list[Tracked], tracker: str, project: str, *, follow: bool, stop: Callable[[], bool]) -> None:
+    while True:
+        for run in runs:
+            run.send_new(tracker, project)
+        if not follow or stop() or all(run.finished for run in runs):
+            return
+        until = time.monotonic() + POLL
+        while time.monotonic() < until and not stop():
+            time.sleep(0.1)

@@ -10,17 +10,19 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from softac.errors import ConfigError, either
+from softac.errors import ConfigError, SoftacError, either
 from softac.files import remove
 from softac.run.metrics import as_number
+from softac.words import described
 
-PROJECT = "softac"
+PROJECT, SQLITE = "softac", "sqlite:///"
 STEPS = "time/total_timesteps"
 NUMBER = "softac/row"  # of a row among those of its step; with the step it says what a tracker has
 
@@ -156,8 +158,16 @@ class Mlflow:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         self._entities: Any = _module("mlflow.entities")
-        where = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-        self._client: Any = _module("mlflow.tracking").MlflowClient(tracking_uri=where)
+        where = os.environ.get("MLFLOW_TRACKING_URI", SQLITE + "mlflow.db")
+        opened: Callable[..., Any] = _module("mlflow.tracking").MlflowClient
+        if where.startswith(SQLITE) and not (file := Path(where.removeprefix(SQLITE))).exists():
+            # MLflow cannot go on with a database that it was killed in making, so it appears as a whole.
+            partial = file.with_name(f".tmp-{os.getpid()}-{file.name}")
+            opened(tracking_uri=SQLITE + str(partial)).search_experiments()
+            with suppress(FileExistsError):  # another has been as fast
+                file.hardlink_to(partial)
+            partial.unlink()
+        self._client: Any = opened(tracking_uri=where)
         self._id = self._run_of(subject)
         history = self._client.get_metric_history(self._id, NUMBER)
         self.sent = max((Place(m.step, int(m.value)) for m in history), default=START)
@@ -222,13 +232,33 @@ def open_tracker(name: str, subject: Subject) -> Tracker:
     """The tracker called `name`, ready for the rows of a run.
 
     Raises:
-        ConfigError: there is no such tracker, or it is not installed.
+        ConfigError: there is no such tracker, it is not installed, or it cannot be used.
     """
     if name not in TRACKERS:
         raise ConfigError(
             f"unknown tracker {name!r}", f"expected {either(TRACKERS)}", "TensorBoard needs none: softac writes it"
         )
-    return TRACKERS[name](subject)
+    with failures_of(name):
+        return TRACKERS[name](subject)
+
+
+@contextmanager
+def failures_of(name: str) -> Iterator[None]:
+    """What a tracker raises, in a sentence.
+
+    Raises:
+        ConfigError: it has raised something inside.
+    """
+    try:
+        yield
+    except SoftacError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"{name} failed ({described(error)})",
+            "expected a tracker that can be reached and takes what it is given",
+            "correct what it says and give the command again: it sends what is missing",
+        ) from error
 
 
 def after(last: Place, step: int) -> Place:
