@@ -19,6 +19,7 @@ import numpy as np
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "agreement.csv"
 SINGLE, BATCH = 100, 500
+LARGE = ("planes first", "frames of colours", "Dict with images")
 sys.path.insert(0, str(HERE.parents[1] / "tests"))
 
 import policies  # noqa: E402
@@ -34,13 +35,13 @@ from softac.ship.runtimes import open_policy  # noqa: E402
 
 
 def rows() -> list[tuple[str, str, str]]:
-    """Algorithm, observation space, action space."""
+    """Algorithm, observation space, action space; those with large images, which take longest, at the end."""
     found = []
     for algorithm, agent in AGENTS.items():
         actions = policies.CONTINUOUS if "continuous" in agent.actions else {}
         actions = actions | (policies.DISCRETE if "discrete" in agent.actions else {})
         found += [(algorithm, obs, action) for obs in policies.OBSERVATIONS for action in actions]
-    return found
+    return sorted(found, key=lambda names: names[1] in LARGE)
 
 
 def wanted(model: Model, policy: Policy) -> Vectors:
