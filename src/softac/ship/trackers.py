@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -160,7 +161,8 @@ class Mlflow:
         self._entities: Any = _module("mlflow.entities")
         where = os.environ.get("MLFLOW_TRACKING_URI", SQLITE + "mlflow.db")
         opened: Callable[..., Any] = _module("mlflow.tracking").MlflowClient
-        if where.startswith(SQLITE) and not (file := Path(where.removeprefix(SQLITE))).exists():
+        file = Path(where.removeprefix(SQLITE))
+        if re.fullmatch(SQLITE + "[^?:]+", where) and not file.exists():  # a file, without options
             # MLflow cannot go on with a database that it was killed in making, so it appears as a whole.
             partial = file.with_name(f".tmp-{os.getpid()}-{file.name}")
             opened(tracking_uri=SQLITE + str(partial)).search_experiments()
