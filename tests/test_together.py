@@ -21,7 +21,7 @@ from hashing import digests, newest_checkpoint
 from reliability_envs import Faulty
 from softac.cli.display import Overview
 from softac.cli.suite import over_seeds
-from softac.experiments.together import in_cohort
+from softac.experiments.together import _cohort, in_cohort
 from test_seeds import SHORT, SMALL, last_evaluation, printed, wait_for
 
 N = 200
@@ -69,6 +69,22 @@ def test_when_seeds_are_trained_together(
     model = softac.SAC("Pendulum-v1", net_arch=[8, 8], **settings)
     monkeypatch.setattr(model.agent, "device", torch.device(device))
     assert in_cohort(model) == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "engine", "expected"),
+    [("cuda", "auto", True), ("cuda", "cudagraph", True), ("cuda", "eager", False), ("cpu", "auto", False)],
+)
+def test_on_a_gpu_their_updates_are_recorded(
+    device: str, engine: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr("softac.experiments.together.Cohort", lambda _, *, recorded: asked.append(recorded))
+    monkeypatch.setattr("softac.model.require_engine", lambda *_: None)
+    model = softac.SAC("Pendulum-v1", net_arch=[8, 8], engine=engine)
+    monkeypatch.setattr(model.agent, "device", torch.device(device))
+    _cohort([model], [(None, 0, model)], {})
+    assert asked == [expected]
 
 
 def test_an_on_policy_algorithm_is_trained_alone(monkeypatch: pytest.MonkeyPatch) -> None:
