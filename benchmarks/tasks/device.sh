@@ -19,6 +19,7 @@ for words in "$@"; do
 done
 wait
 tail -qn 2 runs/*.txt
+find runs -name metrics.jsonl -o -name config.json | tar czf "$OUT/curves.tar.gz" --files-from=- # small, whatever the networks are
 export XZ_OPT="-1 --threads=0"
 tar cJf "$OUT/runs.tar.xz" --exclude=replay runs
 find runs -name replay | tar cJf "$OUT/replays.tar.xz" --files-from=-
