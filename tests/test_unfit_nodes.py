@@ -120,6 +120,36 @@ def test_a_node_that_dies_while_it_is_asked_is_asked_again() -> None:
     assert list(cluster.nodes()) == [number(0)]
 
 
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ({}, "no node of the cluster offers a core; the runs wait until one joins: ray start --address HOST:PORT"),
+        ({"dumb": RayError("gone")}, "no node of the cluster has answered yet; the runs wait until one does"),
+    ],
+)
+def test_a_cluster_without_a_node_that_can_be_used_is_waited_for_and_that_is_said_once(
+    there: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = [1_000.0]
+    monkeypatch.setattr("softac.experiments.on_ray.time.monotonic", lambda: clock[0])
+    ray = FakeRay(**there)
+    cluster = RayCluster(ray, any_node=False)
+
+    def nodes_after(seconds: float) -> int:
+        clock[0] += seconds
+        return len(cluster.nodes())
+
+    assert [nodes_after(19.9), caplog.messages] == [0, []]
+    assert [nodes_after(0.2), caplog.messages] == [0, [said]]
+    assert [nodes_after(500.0), caplog.messages] == [0, [said]]
+    ray.said = {"good": system()}
+    assert nodes_after(2.0) == 1
+    ray.said = {}
+    assert [nodes_after(10.0), caplog.messages] == [0, [said]]
+    nodes_after(20.1)
+    assert len(caplog.messages) == 2
+
+
 @pytest.fixture
 def placed(tmp_path: Path) -> tuple[RayCluster, Path]:
     """A cluster with a job on one of its nodes."""

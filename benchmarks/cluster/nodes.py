@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -38,6 +39,7 @@ class Nodes:
         }
         self.address = f"{NET}.1:{PORT}"
         self.processes: dict[int, subprocess.Popen[bytes]] = {}  # by the last part of the address
+        self._joining = threading.Lock()
         self._network()
         self._start(
             1,
@@ -46,8 +48,12 @@ class Nodes:
         time.sleep(5)
 
     def join(self, number: int, cores: int = 1) -> None:
-        """Another node; 10 is the one behind the cable."""
-        self._start(number, [f"--address={self.address}", f"--num-cpus={cores}"], far=number >= 10)
+        """Another node; 10 is the one behind the cable. One after the other: two at once choose one socket."""
+        with self._joining:
+            self._start(number, [f"--address={self.address}", f"--num-cpus={cores}"], far=number >= 10)
+            while not any(b"raylet/raylet" in _words(pid) for pid in self.pids(number)):
+                time.sleep(0.1)
+            time.sleep(2)
 
     def kill(self, number: int) -> None:
         """As a power cut would, as far as Ray can tell: the raylet of a node gets SIGKILL."""
@@ -123,6 +129,7 @@ class Nodes:
 @contextmanager
 def cluster() -> Iterator[Nodes]:
     """Nodes that are gone afterwards."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     nodes = Nodes()
     try:
         yield nodes

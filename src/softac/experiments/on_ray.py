@@ -25,6 +25,8 @@ LOOKS = 100  # at all jobs together, in a second
 IN_FLIGHT = 64 * 2**20  # bytes that may come at a time, of all jobs together
 LEAST, MOST = 2**18, 2**23  # bytes that may come of one job at a time
 NODES = 1.0  # seconds between two looks at the cluster
+EMPTY = 20.0  # seconds without a node after which that is said
+JOIN = "ray start --address HOST:PORT"
 
 log = logging.getLogger("softac")
 
@@ -92,6 +94,7 @@ class RayCluster:
         self._asked: dict[str, Any] = {}  # nodes, and what they are to say of themselves
         self._alive: list[dict[str, Any]] = []
         self._looked = float("-inf")
+        self._empty_at = time.monotonic() + EMPTY  # when to say that no node can be used
 
     # ----------------------------------------------------------------------- the face
 
@@ -101,8 +104,9 @@ class RayCluster:
         Raises:
             ConfigError: there are nodes, and none of them can.
         """
-        if time.monotonic() - self._looked > NODES:
-            self._looked = time.monotonic()
+        now = time.monotonic()
+        if now - self._looked > NODES:
+            self._looked = now
             self._alive = [n for n in self.ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) >= 1]
             for node in self._alive:
                 if node["NodeID"] not in self._asked:
@@ -117,7 +121,14 @@ class RayCluster:
                 "bits",
                 "install them there, or add --any-node to use them as they are",
             )
-        return {i: node for i, node in self._fit.items() if i in there}
+        usable = {i: node for i, node in self._fit.items() if i in there}
+        if usable:
+            self._empty_at = now + EMPTY
+        elif now > self._empty_at:
+            self._empty_at = float("inf")
+            lacks = ("has answered yet", "does") if there else ("offers a core", "joins: " + JOIN)
+            log.warning("no node of the cluster %s; the runs wait until one %s", *lacks)
+        return usable
 
     def begin(self, job: Job, node: str) -> None:
         """Begin a job there, from what its folder holds."""
