@@ -241,7 +241,7 @@ def updates(steps: int, n_envs: int = 1, **config) -> int:
 
 
 @pytest.mark.parametrize("n_envs", [1, 2, 4, 5])
-@pytest.mark.parametrize("gradient_steps", [1, 3])
+@pytest.mark.parametrize("gradient_steps", [0.25, 1, 3])
 def test_updates_follow_environment_steps_whatever_the_number_of_environments(n_envs, gradient_steps):
     assert updates(100, n_envs, learning_starts=20, gradient_steps=gradient_steps) == 80 * gradient_steps
 
@@ -253,6 +253,16 @@ def test_train_freq_groups_updates_and_does_not_drop_them(train_freq):
         updates(99, learning_starts=20, train_freq=train_freq, gradient_steps=2)
         == 79 // train_freq * train_freq * 2
     )
+
+
+def test_an_update_in_several_steps_is_due_when_the_steps_are_made():
+    assert [updates(steps, learning_starts=20, gradient_steps=0.3) for steps in (23, 24, 26, 27, 30)] == [
+        0,
+        1,
+        1,
+        2,
+        3,
+    ]
 
 
 def test_no_update_before_learning_starts():

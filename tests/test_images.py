@@ -127,8 +127,10 @@ def test_the_largest_value_is_that_of_the_space() -> None:
 @pytest.mark.parametrize(("side", "name"), [(5, "small"), (19, "small"), (20, "drq"), (35, "drq"), (36, "nature")])
 def test_the_encoder_follows_from_the_shorter_side(side: int, name: str) -> None:
     assert encoder_name(Image(0, 1, side, 200, 3)) == encoder_name(Image(0, 3, 200, side, 1)) == name
-    made, width = make_encoder(Image(0, 1, side, 200, 3), "auto", torch.Generator())
-    assert made(torch.zeros(2, 3, side, 200)).shape == (2, width)
+    for bounded in (False, True):
+        made, width = make_encoder(Image(0, 1, side, 200, 3), "auto", torch.Generator(), bounded=bounded)
+        assert made(torch.zeros(2, 3, side, 200)).shape == (2, width)
+        assert width == (50 if bounded else {"small": 128, "drq": 50, "nature": 512}[name])
 
 
 # --------------------------------------------------------------- how it is read
@@ -158,17 +160,18 @@ def test_a_convolution_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "shape", "parameters"),
+    ("kind", "shape", "bounded", "parameters"),
     [
-        (Small, (4, 10, 10), 16 * 4 * 9 + 16 + 1024 * 128 + 128),
-        (Nature, (4, 84, 84), 1_684_128),  # 32 x 256 + 32, 64 x 512 + 64, 64 x 576 + 64, 3136 x 512 + 512
-        (DrQ, (9, 84, 84), 32 * 81 + 3 * 32 * 288 + 4 * 32 + 39_200 * 50 + 50 + 100),
+        (Small, (4, 10, 10), False, 16 * 4 * 9 + 16 + 1024 * 128 + 128),
+        (Nature, (4, 84, 84), False, 1_684_128),  # 32 x 256 + 32, 64 x 512 + 64, 64 x 576 + 64, 3136 x 512 + 512
+        (Nature, (4, 84, 84), True, 1_684_128 - 3137 * 512 + 3137 * 50 + 100),
+        *[(DrQ, (9, 84, 84), b, 32 * 81 + 3 * 32 * 288 + 4 * 32 + 39_200 * 50 + 50 + 100) for b in (False, True)],
     ],
 )
-def test_the_sizes_of_the_encoders(kind: Any, shape: tuple[int, int, int], parameters: int) -> None:
-    made = kind(shape, torch.Generator().manual_seed(0))
+def test_the_sizes_of_the_encoders(kind: Any, shape: tuple[int, int, int], bounded: bool, parameters: int) -> None:
+    made = kind(shape, torch.Generator().manual_seed(0), bounded=bounded)
     assert sum(p.numel() for p in made.parameters()) == parameters
-    again = kind(shape, torch.Generator().manual_seed(0))
+    again = kind(shape, torch.Generator().manual_seed(0), bounded=bounded)
     assert all(torch.equal(a, b) for a, b in zip(made.parameters(), again.parameters(), strict=True))
     bound = (shape[0] * made[0].weight.shape[2] ** 2) ** -0.5
     assert 0.9 * bound < made[0].weight.abs().max() <= bound
@@ -185,13 +188,31 @@ def test_the_nature_encoder_is_that_of_the_paper() -> None:
     torch.testing.assert_close(made(x), y)
 
 
+@pytest.mark.parametrize("kind", [Small, Nature, DrQ])
+def test_bounded_features_are_normalised_and_squashed(kind: Any) -> None:
+    made = kind((3, 40, 40), torch.Generator().manual_seed(0), bounded=True)
+    x = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(1))
+    before = made[:-2](x)
+    assert before.shape == (2, 50)
+    centred = before - before.mean(1, keepdim=True)
+    torch.testing.assert_close(made(x), (centred / (centred.square().mean(1, keepdim=True) + 1e-5).sqrt()).tanh())
+
+
+@pytest.mark.parametrize(("choices", "features"), [((), 50), ((3,), 512), ((3, 2), 512)])
+def test_features_are_bounded_beside_continuous_actions(choices: tuple[int, ...], features: int) -> None:
+    """Of hundreds of features beside it a critic would not hear a continuous action."""
+    space = box(40, 40)
+    spec = EnvSpec(1600, 2, choices=choices, images=images_of(space))
+    assert reader(spec, generator=torch.Generator())[1] == features
+
+
 def test_numbers_come_before_the_features_of_images() -> None:
     space = spaces.Dict(a=box(8, 8, 3), b=spaces.Box(-1, 1, (2,)), c=box(40, 40), d=spaces.Box(-1, 1, (1,)))
     size = spaces.flatdim(space)
     spec = EnvSpec(size, 1, images=images_of(space), normalize=True)
     read, width = reader(spec, generator=torch.Generator().manual_seed(0))
     assert isinstance(read, Encoded)
-    assert width == 3 + 128 + 512
+    assert width == 3 + 50 + 50
     assert spec.numbers == (slice(192, 194), slice(1794, 1795))
     obs = torch.rand(3, 5, size, generator=torch.Generator().manual_seed(1))
     read.normalise.mean[:] = torch.tensor([0.0, 0.0, 1.0])
@@ -199,7 +220,7 @@ def test_numbers_come_before_the_features_of_images() -> None:
     assert out.shape == (3, 5, width)
     torch.testing.assert_close(out[..., :2], obs[..., 192:194])
     torch.testing.assert_close(out[..., 2], obs[..., 1794] - 1.0)
-    torch.testing.assert_close(out[1, 2, 3:131], read.encoders[0](pixels(obs[1, 2][None], spec.images[0]))[0])
+    torch.testing.assert_close(out[1, 2, 3:53], read.encoders[0](pixels(obs[1, 2][None], spec.images[0]))[0])
 
 
 @pytest.mark.parametrize("name", sorted(name for name in AGENTS if name != "rebrac"))  # which meets no environment

@@ -346,7 +346,9 @@ def test_updates_are_counted_for_each_environment_step(tmp_path: Path) -> None:
     assert "gradient_steps" not in str(found.notes)
     path = rewritten(FOLDER / "sac.zip", tmp_path / "b.zip", told(lambda d: d.update(n_envs=4)))
     found = import_sb3(path, "Pendulum-v1")
-    assert "gradient_steps was 0.25 updates for each environment step: it is a whole number" in found.notes
+    config = found.model.agent.config
+    assert (config.train_freq, config.gradient_steps) == (8, 0.25)
+    assert "gradient_steps" not in str(found.notes)
     path = rewritten(
         FOLDER / "dqn.zip", tmp_path / "c.zip", told(lambda d: d.update(n_envs=2, exploration_rate=0.5))
     )

@@ -46,8 +46,10 @@ BREAKOUT_PPO: dict[str, Any] = {
 PICTURES: dict[str, Any] = {
     "buffer_size": 30_000,
     "learning_starts": 1_000,
+    "gradient_steps": 0.5,
     "batch_size": 64,
     "learning_rate": 1e-3,
+    "gamma": 0.98,
     "net_arch": [256, 256],
     "random_shift": 2,
 }

@@ -32,9 +32,7 @@ class DQNConfig:
     tau: hp.Tau = 1.0
     gamma: hp.Gamma = 0.99
     train_freq: hp.TrainFreq = 4
-    gradient_steps: Annotated[
-        float, Field(gt=0.0, le=1e3, description="updates per environment step collected, whatever n_envs is")
-    ] = 0.25
+    gradient_steps: hp.GradientSteps = 0.25
     target_update_interval: hp.TargetUpdateInterval = 2_500
     n_steps: hp.NSteps = 1
     max_grad_norm: hp.MaxGradNorm = 10.0

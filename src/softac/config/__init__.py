@@ -131,7 +131,9 @@ BatchSize = Annotated[
 Tau = Annotated[Rate, Field(description="share of the online networks in each target update")]
 Gamma = Annotated[Share, Field(description="discount per environment step")]
 TrainFreq = Annotated[Count, Field(description="environment steps between rounds of updates")]
-GradientSteps = Annotated[Count, Field(description="updates per environment step collected, whatever n_envs is")]
+GradientSteps = Annotated[
+    float, Field(gt=0.0, le=1e3, description="updates per environment step collected, whatever n_envs is")
+]
 TargetUpdateInterval = Annotated[Count, Field(description="updates between target updates")]
 NCritics = Annotated[Count, Field(le=64, description="critics, of which the least is believed")]
 NSteps = Annotated[Count, Field(le=10_000, description="rewards summed before bootstrapping")]

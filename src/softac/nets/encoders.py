@@ -1,8 +1,11 @@
 """Encoders: an image becomes features, `[B, C, H, W] -> [B, F]`.
 
     small    MinAtar's: one convolution, for grids and images below 20 pixels (arXiv:1903.03176, section 4)
-    drq      four convolutions of stride 2, 1, 1, 1 and 50 features between -1 and 1 (arXiv:2107.09645, section 3)
+    drq      four convolutions of stride 2, 1, 1, 1 and 50 bounded features (arXiv:2107.09645, section 3)
     nature   three convolutions with large strides and 512 features (doi:10.1038/nature14236, methods)
+
+Where actions are continuous all of them end as drq: in 50 features between -1 and 1. A critic reads the action
+beside them, and one number beside hundreds is not heard.
 
 "auto" takes by the shorter side: below 20 pixels small, below 36 drq, otherwise nature, which needs 36 and takes a
 fifth of the time of drq.
@@ -20,6 +23,8 @@ from softac.errors import ConfigError, either
 from softac.nets.layers import Linear, as_operations, uniform_fan_in_
 from softac.nets.operations import Operation, add, affine, convolution, part
 from softac.types import AsEncoder, Image
+
+BOUNDED = 50  # features between -1 and 1
 
 Shape = tuple[int, int, int]  # C, H, W
 ALL = slice(None)
@@ -63,29 +68,29 @@ class Conv(nn.Module):
 
 
 class Encoder(nn.Sequential):
-    """Convolutions with ReLU behind each, a linear layer, and what follows it.
+    """Convolutions with ReLU behind each, then a linear layer with ReLU, or with layer normalisation and tanh.
 
     Args:
         shape: C, H, W.
         generator: draws the initial weights.
+        bounded: whether the features are 50 between -1 and 1.
     """
 
     convolutions: ClassVar[Sequence[tuple[int, int, int]]]  # channels, kernel, stride of each
-    features: ClassVar[int]
+    units: ClassVar[int | None]  # features where they are not bounded; None: they always are
     least: ClassVar[int]  # pixels of the shorter side
 
-    def __init__(self, shape: Shape, generator: torch.Generator) -> None:
+    def __init__(self, shape: Shape, generator: torch.Generator, *, bounded: bool = False) -> None:
         channels, height, width = shape
         layers: list[nn.Module] = []
         for n, kernel, stride in self.convolutions:
             layers += [Conv(channels, n, kernel, stride, generator=generator), nn.ReLU()]
             channels, (height, width) = n, cast(Conv, layers[-2]).sides(height, width)
-        linear = Linear(channels * height * width, self.features, generator=generator)
-        super().__init__(*layers, nn.Flatten(), linear, *self.end())
-
-    def end(self) -> list[nn.Module]:
-        """The layers behind the linear one."""
-        return [nn.ReLU()]
+        features = BOUNDED if bounded or self.units is None else self.units
+        linear = Linear(channels * height * width, features, generator=generator)
+        bounds = [nn.LayerNorm(features), nn.Tanh()] if bounded or self.units is None else [nn.ReLU()]
+        super().__init__(*layers, nn.Flatten(), linear, *bounds)
+        self.features = features
 
     def operations(self, obs: Operation, image: Image) -> Operation:
         """The encoder of an image in an observation as plain operations, on images with their channels last."""
@@ -122,20 +127,16 @@ class Small(Encoder):
     Source: Young and Tian, "MinAtar", arXiv:1903.03176, section 4.
     """
 
-    convolutions, features, least = ((16, 3, 1),), 128, 3
+    convolutions, units, least = ((16, 3, 1),), 128, 3
 
 
 class DrQ(Encoder):
-    """Four times 32 channels of 3x3, then 50 features, normalised and squashed.
+    """Four times 32 channels of 3x3, then 50 bounded features.
 
     Source: Yarats et al., "Mastering visual continuous control", arXiv:2107.09645, section 3 and its code.
     """
 
-    convolutions, features, least = ((32, 3, 2), (32, 3, 1), (32, 3, 1), (32, 3, 1)), 50, 15
-
-    def end(self) -> list[nn.Module]:
-        """Layer normalisation and tanh."""
-        return [nn.LayerNorm(self.features), nn.Tanh()]
+    convolutions, units, least = ((32, 3, 2), (32, 3, 1), (32, 3, 1), (32, 3, 1)), None, 15
 
 
 class Nature(Encoder):
@@ -144,7 +145,7 @@ class Nature(Encoder):
     Source: Mnih et al., "Human-level control through deep reinforcement learning", Nature 518 (2015), methods.
     """
 
-    convolutions, features, least = ((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512, 36
+    convolutions, units, least = ((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512, 36
 
 
 ENCODERS: dict[str, type[Encoder]] = {"small": Small, "drq": DrQ, "nature": Nature}
@@ -156,13 +157,16 @@ def encoder_name(image: Image) -> str:
     return "small" if side < 20 else "drq" if side < Nature.least else "nature"
 
 
-def make_encoder(image: Image, chosen: AsEncoder, generator: torch.Generator) -> tuple[nn.Module, int]:
+def make_encoder(
+    image: Image, chosen: AsEncoder, generator: torch.Generator, *, bounded: bool
+) -> tuple[nn.Module, int]:
     """The encoder for an image, and how many features it gives.
 
     Args:
         image: of C = S C planes.
         chosen: "auto", a name, or what makes a module of (C, H, W) and the generator.
         generator: draws the initial weights.
+        bounded: whether the features of a named one are to be 50 between -1 and 1.
 
     Raises:
         ConfigError: the name is unknown, the image too small, or the module gives something else.
@@ -184,7 +188,8 @@ def make_encoder(image: Image, chosen: AsEncoder, generator: torch.Generator) ->
             f"expected sides of {kind.least} pixels or more",
             f"leave it out for {encoder_name(image)}",
         )
-    return kind(shape, generator), kind.features
+    made = kind(shape, generator, bounded=bounded)
+    return made, made.features
 
 
 def _own(module: nn.Module, shape: Shape) -> tuple[nn.Module, int]:

@@ -39,7 +39,8 @@ class Encoded(nn.Module):
         self.images, self.spans = spec.images, spec.numbers
         n = sum(span.stop - span.start for span in self.spans)
         self.normalise: nn.Module = Normalised(n, self.spans) if spec.normalize and n else nn.Identity()
-        made = [make_encoder(image, spec.encoder, generator) for image in self.images]
+        bounded = spec.actions == "continuous"
+        made = [make_encoder(image, spec.encoder, generator, bounded=bounded) for image in self.images]
         self.encoders = nn.ModuleList(encoder for encoder, _ in made)
         self.features = n + sum(width for _, width in made)
 

@@ -237,13 +237,7 @@ def _off_policy(settings: Settings, data: Data) -> None:
     every = settings.n_envs * frequency if frequency is not None and unit == PER_STEP else 1
     updates = _whole(data.get("gradient_steps"), least=-1)
     rate = 1.0 if updates is None or updates < 0 or unit != PER_STEP else updates / every
-    if settings.algorithm != "dqn" and rate != max(1, round(rate)):
-        settings.note("gradient_steps", f"{rate:g} updates for each environment step", "it is a whole number")
-        rate = max(1, round(rate))
-    settings.hyperparameters |= {
-        "train_freq": every,
-        "gradient_steps": rate if settings.algorithm == "dqn" else int(rate),
-    }
+    settings.hyperparameters |= {"train_freq": every, "gradient_steps": rate}
 
 
 def _train_freq(data: Data) -> tuple[int | None, str]:
