@@ -30,9 +30,10 @@ def shift(batch: Batch, images: tuple[Image, ...], shifts: Tensor) -> Batch:
 
 def _move(rows: Tensor, image: Image, moves: Tensor) -> None:
     """Move the image in each of these rows, in place."""
-    x = rows.reshape(-1, image.stack, image.height, image.width, image.channels)
-    for dim, size, by in ((2, image.height, moves[:, 0]), (3, image.width, moves[:, 1])):
-        source = (torch.arange(size, device=rows.device) - by[:, None]).clamp_(0, size - 1)
-        places = source.view(-1, *(size if d == dim else 1 for d in range(1, 5)))
-        x = x.gather(dim, places.expand_as(x))
-    rows.copy_(x.flatten(1))
+    y, x = (
+        (torch.arange(size, device=rows.device) - by[:, None]).clamp_(0, size - 1)
+        for size, by in ((image.height, moves[:, 0]), (image.width, moves[:, 1]))
+    )
+    places = (y[:, :, None] * image.width + x[:, None, :]).view(-1, 1, image.height * image.width, 1)
+    frames = rows.view(-1, image.stack, image.height * image.width, image.channels)
+    rows.copy_(frames.gather(2, places.expand_as(frames)).flatten(1))
