@@ -9,7 +9,6 @@ The run folders lie in FOLDER (runs/tasks); a run that was interrupted goes on, 
 
 import argparse
 import csv
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -90,13 +89,12 @@ def collect(runs: Path) -> None:
     """One CSV for each job."""
     for name in JOBS:
         rows = []
-        for folder in sorted(runs.glob(f"{name}-[0-9]")):
-            with (folder / "metrics.jsonl").open() as file:
-                for line in file:
-                    row = json.loads(line)
-                    if "eval/mean_reward" in row:
-                        steps = row["time/total_timesteps"]
-                        rows.append([folder.name[-1], int(steps), f"{row['eval/mean_reward']:.3f}"])
+        for path in sorted(runs.glob(f"{name}-[0-9]/evaluations.csv")):
+            with path.open(newline="") as file:
+                rows.extend(
+                    [path.parent.name[-1], row["step"], f"{float(row['eval/mean_reward']):.3f}"]
+                    for row in csv.DictReader(file)
+                )
         if rows:
             RESULTS.mkdir(exist_ok=True)
             with (RESULTS / f"{name}.csv").open("w", newline="") as file:
