@@ -72,6 +72,11 @@ def _ent_coef(value: str | float) -> str | float:
     return value
 
 
+def _plain(value: float) -> float:
+    """A whole number as one, so that it is written as 1 and not as 1.0."""
+    return int(value) if value.is_integer() else value
+
+
 def parse_target_entropy(value: str | float) -> str | float:
     """Accept "auto" and finite numbers, also as text."""
     if value == "auto":
@@ -132,7 +137,9 @@ Tau = Annotated[Rate, Field(description="share of the online networks in each ta
 Gamma = Annotated[Share, Field(description="discount per environment step")]
 TrainFreq = Annotated[Count, Field(description="environment steps between rounds of updates")]
 GradientSteps = Annotated[
-    float, Field(gt=0.0, le=1e3, description="updates per environment step collected, whatever n_envs is")
+    float,
+    Field(gt=0.0, le=1e3, description="updates per environment step collected, whatever n_envs is"),
+    AfterValidator(_plain),
 ]
 TargetUpdateInterval = Annotated[Count, Field(description="updates between target updates")]
 NCritics = Annotated[Count, Field(le=64, description="critics, of which the least is believed")]
