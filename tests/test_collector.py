@@ -255,14 +255,9 @@ def test_train_freq_groups_updates_and_does_not_drop_them(train_freq):
     )
 
 
-def test_an_update_in_several_steps_is_due_when_the_steps_are_made():
-    assert [updates(steps, learning_starts=20, gradient_steps=0.3) for steps in (23, 24, 26, 27, 30)] == [
-        0,
-        1,
-        1,
-        2,
-        3,
-    ]
+@pytest.mark.parametrize(("steps", "made"), [(23, 0), (24, 1), (26, 1), (27, 2), (30, 3)])
+def test_an_update_in_several_steps_is_due_when_the_steps_are_made(steps, made):
+    assert updates(steps, learning_starts=20, gradient_steps=0.3) == made
 
 
 def test_no_update_before_learning_starts():

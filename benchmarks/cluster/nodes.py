@@ -52,6 +52,8 @@ class Nodes:
         with self._joining:
             self._start(number, [f"--address={self.address}", f"--num-cpus={cores}"], far=number >= 10)
             while not any(b"raylet/raylet" in _words(pid) for pid in self.pids(number)):
+                if self.processes[number].poll() is not None:
+                    raise SystemExit(f"node {number} did not start")
                 time.sleep(0.1)
             time.sleep(2)
 

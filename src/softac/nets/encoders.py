@@ -86,10 +86,12 @@ class Encoder(nn.Sequential):
         for n, kernel, stride in self.convolutions:
             layers += [Conv(channels, n, kernel, stride, generator=generator), nn.ReLU()]
             channels, (height, width) = n, cast(Conv, layers[-2]).sides(height, width)
-        features = BOUNDED if bounded or self.units is None else self.units
-        linear = Linear(channels * height * width, features, generator=generator)
-        bounds = [nn.LayerNorm(features), nn.Tanh()] if bounded or self.units is None else [nn.ReLU()]
-        super().__init__(*layers, nn.Flatten(), linear, *bounds)
+        units = None if bounded else self.units
+        features = units or BOUNDED
+        end = [nn.ReLU()] if units else [nn.LayerNorm(features), nn.Tanh()]
+        super().__init__(
+            *layers, nn.Flatten(), Linear(channels * height * width, features, generator=generator), *end
+        )
         self.features = features
 
     def operations(self, obs: Operation, image: Image) -> Operation:
