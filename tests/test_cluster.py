@@ -14,6 +14,7 @@ import pytest
 from folders import memory_folder
 from hashing import digests
 from ray_nodes import Nodes, kill, left_behind, nodes
+from softac.envs.cluster import cluster
 from softac.errors import ConfigError
 from softac.experiments.places import Where, opened_place
 from softac.run.folder import in_use
@@ -116,6 +117,20 @@ def test_a_cluster_is_not_joined_without_its_token(there: Nodes, monkeypatch: py
     assert error.value.remedy == (
         "start it with RAY_AUTH_MODE=token, or add --insecure if everybody in its network may run programs on it"
     )
+
+
+def test_a_lost_node_is_not_mourned_by_ray_itself(there: Nodes, capfd: pytest.CaptureFixture[str]) -> None:
+    """What its thread for errors does with the last words of a raylet: 20 lines into the table of the runs."""
+    from ray._private.worker import print_to_stdstream
+
+    def last_words() -> str:
+        data = {"lines": ["Raylet is terminated. [state-dump]"], "pid": "raylet", "is_err": False}
+        print_to_stdstream(data, ignore_prefix=False)
+        return capfd.readouterr().out
+
+    with cluster(there.address):
+        assert last_words() == ""
+    assert "[state-dump]" in last_words()
 
 
 def test_a_wrong_token_says_so(there: Nodes) -> None:

@@ -6,7 +6,7 @@ Eight runs: sac and ppo, Pendulum-v1 and Hopper-v5, two seeds. Once at home (`--
 of three nodes with random events, each some seconds after the one before: SIGKILL of a raylet (another joins),
 of an actor, of a run, of the command (which is given again); SIGSTOP of a whole node; the cable of one pulled.
 Without events (--events 0) it is the first row of the table in README.md. Results: results/events.csv, one row for
-each event and one for the suite.
+each event and one for the suite, and what the command printed, results/events-lines.txt, which again.py reads.
 """
 
 import argparse
@@ -126,6 +126,8 @@ def main() -> None:
         while command.process.poll() is None:
             time.sleep(0.5)
     took = time.monotonic() - began
+    said = [line for _, line in command.lines if " | " in line or line.startswith(("softac: ", "--- "))]
+    (common.RESULTS / "events-lines.txt").write_text("\n".join(said) + "\n")
     runs = sorted(p.name for p in home.iterdir() if (p / "config.json").exists())
     equal = [name for name in runs if digests(path / name) == digests(home / name)]
     for n, event in enumerate(events):
@@ -167,7 +169,8 @@ def happen(nodes: Nodes, command: Command, path: Path, args: argparse.Namespace)
         near = [number for number in nodes.processes if 1 < number < 10]
         runs: set[str] = set()
         at = time.monotonic()
-        print(f"--- event {n}: {what}", flush=True)
+        command.lines.append((at, f"--- event {n}: {what}"))
+        print(command.lines[-1][1], flush=True)
         if what in ("raylet", "stop"):
             number = chance.choice(near)
             runs = {run for run, node in there.items() if node == f"10.77.0.{number}"}

@@ -57,6 +57,7 @@ def cluster(address: str | None, *, insecure: bool = False) -> Iterator[Any]:
     ray = _imported()
     with ExitStack() as stack:
         if not _joined:
+            stack.enter_context(_silent(ray))
             stack.enter_context(_own(ray) if address is None else _somebodys(ray, address, insecure))
         _joined += 1
         mine = stack.pop_all() if _joined == 1 else ExitStack()
@@ -75,6 +76,17 @@ def _imported() -> Any:
     except ImportError:
         raise missing_extra("Ray as a place", "Ray", "ray") from None
     return ray
+
+
+@contextmanager
+def _silent(ray: Any) -> Iterator[None]:
+    """Without the pages that Ray prints of each node it loses; softac says in a line which it was."""
+    worker = ray._private.worker  # `log_to_driver=False` does not stop these
+    before, worker._worker_logs_enabled = worker._worker_logs_enabled, False
+    try:
+        yield
+    finally:
+        worker._worker_logs_enabled = before
 
 
 @contextmanager

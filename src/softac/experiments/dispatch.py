@@ -127,7 +127,8 @@ def _take(
             return
         case Ended(name, code, said):
             if not schedule.end(name, code, asked=asked):
-                log.warning("%s ended on %s (exit code %d: %s) and goes on elsewhere", name, node, code, said)
+                why = f"exit code {code}" + (f": {said}" if said else "")
+                log.warning("%s ended on %s (%s) and goes on elsewhere", name, node, why)
         case Lost(name, why):
             schedule.lose(name, now)
             if not asked:
