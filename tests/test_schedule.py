@@ -188,7 +188,9 @@ def test_the_loop_tells_where_each_job_is_and_how_it_ended(caplog: pytest.LogCap
 @pytest.mark.parametrize(
     ("said", "why"), [("", "exit code 137"), ("softac: no good", "exit code 137: softac: no good")]
 )
-def test_a_killed_run_that_goes_on_elsewhere_is_told(caplog: pytest.LogCaptureFixture, said: str, why: str) -> None:
+def test_a_killed_run_that_goes_on_elsewhere_is_told(
+    caplog: pytest.LogCaptureFixture, said: str, why: str
+) -> None:
     cluster = Scripted([Ended("1", 137, said)], [Ended("1", 0, "")], there=nodes(a=1))
     codes = dispatch(cluster, jobs("1"), 1, stop=lambda: False, watch=lambda *_: None)  # type: ignore[arg-type]
     assert codes == {"1": 0}
