@@ -13,6 +13,7 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -79,8 +80,8 @@ def operations(found: list[Product]) -> int:
     return sum(2 * p.members * p.rows * p.inner * p.columns for p in found)
 
 
-def updates_per_second(found: list[Product], precision: str, seconds: float = SECONDS) -> float:
-    """All products one after the other, again and again; the median round counts."""
+def prepared(found: list[Product], precision: str) -> Callable[[], float]:
+    """What does all products once, one after the other, and returns the seconds that they took."""
     generator = torch.Generator().manual_seed(0)
     calls = []
     for p in found:
@@ -96,13 +97,23 @@ def updates_per_second(found: list[Product], precision: str, seconds: float = SE
         second = random(p.inner, p.columns, p.transposed == "second")
         out = torch.empty(*lead, p.rows, p.columns, dtype=dtype)
         calls.append((torch.bmm if lead else torch.mm, first, second, out))
-    times: list[float] = []
-    until = time.perf_counter() + seconds * 1.2
-    while time.perf_counter() < until or len(times) < 5:
+
+    def once() -> float:
         began = time.perf_counter()
         for multiply, first, second, out in calls:
             multiply(first, second, out=out)
-        times.append(time.perf_counter() - began)
+        return time.perf_counter() - began
+
+    return once
+
+
+def updates_per_second(found: list[Product], precision: str, seconds: float = SECONDS) -> float:
+    """All products one after the other, again and again; the median round counts."""
+    once = prepared(found, precision)
+    times: list[float] = []
+    until = time.perf_counter() + seconds * 1.2
+    while time.perf_counter() < until or len(times) < 5:
+        times.append(once())
     return 1.0 / statistics.median(times[len(times) // 6 :])  # the first sixth warms up
 
 
