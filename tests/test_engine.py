@@ -228,7 +228,9 @@ def test_the_rule_for_the_engine() -> None:
     assert chosen("eager", 10**6) == ("eager", "as asked")
     assert chosen("compiled", 1) == ("compiled", "as asked")
     assert chosen("cudagraph", 1, device="cuda") == ("cudagraph", "as asked")
-    assert chosen("cudagraph", 1) == ("eager", "there is no GPU for CUDA graphs")
+    none = "there is no GPU for CUDA graphs, and"
+    assert chosen("cudagraph", 1) == ("eager", f"{none} 1 updates do not pay for compiling, 10,000 do")
+    assert chosen("cudagraph", PAYS_FROM) == ("compiled", f"{none} 10,000 updates pay for it")
 
 
 def test_without_a_compiler_a_run_is_eager_and_says_what_is_missing(

@@ -1,6 +1,7 @@
 """SAC, crossq and xqc on one GPU: parity of recorded updates and of cohorts with eager ones, and steps per second.
 
-    python benchmarks/modern/gpu.py parity|speed FILE.csv [--device cuda] [--seconds 20] [--only sac,crossq]
+    python benchmarks/modern/gpu.py parity|speed FILE.csv [--device cuda] [--only sac,crossq]
+    python benchmarks/modern/gpu.py speed FILE.csv --seconds 20 [--cohorts]
     python benchmarks/modern/gpu.py why [--only sac]
 
 parity: the same 20 updates of SAC's usual size by an eager agent and by the compiled engine, the CUDA graph, a
@@ -8,8 +9,8 @@ cohort of 16 and a recorded cohort of 16, beside what bounds them: eager updates
 `difference` is the largest of any tensor, relative to the tensor's largest number; `typical` the largest of any
 tensor's median, as relative. A gradient of 0 but for rounding moves its weight by a whole learning rate in Adam's
 first step, up or down: that shows in the first alone.
-speed: environment steps per second on HalfCheetah-v5, one update a step, of one agent and of cohorts. A row is
-written as soon as it is known.
+speed: environment steps per second on HalfCheetah-v5, one update a step, of one agent and of cohorts, or of these
+alone. A row is written as soon as it is known.
 why: compile with calls written in C++ and without, and print where what fails.
 """
 
@@ -168,9 +169,9 @@ def cohort_speed(name: str, n: int, recorded: bool, device: torch.device, second
     return rate
 
 
-def speed(name: str, device: torch.device, seconds: float) -> Iterator[dict[str, Any]]:
+def speed(name: str, device: torch.device, seconds: float, *, cohorts: bool) -> Iterator[dict[str, Any]]:
     on_gpu = device.type == "cuda"
-    for engine in ("cudagraph", "compiled", "eager") if on_gpu else ("eager",):
+    for engine in () if cohorts else ("cudagraph", "compiled", "eager") if on_gpu else ("eager",):
         yield {"executor": engine, "agents": 1, "steps_per_second": one_speed(name, engine, device, seconds)}
     for recorded in (True, False) if on_gpu else (False,):
         for n in (16, 4, 1):
@@ -186,6 +187,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--only", default="sac,crossq,xqc")
+    parser.add_argument("--cohorts", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
     device = torch.device(args.device)
@@ -201,7 +203,10 @@ def main() -> None:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         for name in names:
-            rows = parity(name, device) if args.what == "parity" else speed(name, device, args.seconds)
+            if args.what == "parity":
+                rows = parity(name, device)
+            else:
+                rows = speed(name, device, args.seconds, cohorts=args.cohorts)
             try:
                 for row in rows:
                     shown = {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in row.items()}

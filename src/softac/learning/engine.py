@@ -83,7 +83,7 @@ def require_engine(asked: str, agent: Agent) -> None:
 
 
 def choose_engine(asked: str, agent: Agent, planned_updates: int) -> tuple[str, str]:
-    """The engine for a run, and why in words; one that cannot be had here becomes "eager".
+    """The engine for a run, and why in words; one that cannot be had here becomes one that can.
 
     Args:
         asked: "auto", or the one to use.
@@ -96,7 +96,8 @@ def choose_engine(asked: str, agent: Agent, planned_updates: int) -> tuple[str, 
         return "eager", "on-policy updates are not compiled"
     on_gpu = agent.device.type == "cuda"
     if asked == "cudagraph" and not on_gpu:
-        return "eager", "there is no GPU for CUDA graphs"
+        name, why = choose_engine("auto", agent, planned_updates)
+        return name, f"there is no GPU for CUDA graphs, and {why}"
     if asked == "auto" and planned_updates < PAYS_FROM:
         return "eager", f"{planned_updates:,} updates do not pay for compiling, {PAYS_FROM:,} do"
     if missing := what_compiling_lacks():

@@ -392,7 +392,8 @@ class Lifecycle:
         if asked == "auto" and given is None:  # several seeds at once decide it anew, and alike
             self.run = make_config(RunConfig, asdict(self.run) | {"engine": name})
         elif name != asked and given is None:
-            log.warning("updates are executed eagerly and not %s: %s", asked, why)
+            how = "executed eagerly" if name == "eager" else name
+            log.warning("updates are %s and not %s: %s", how, asked, why)
         if given is not None:
             training.engine, name, why = given, given.name, "several seeds at once"
         elif name != "eager":
