@@ -17,7 +17,7 @@ import torch
 from scipy.integrate import quad
 from scipy.interpolate import CubicSpline
 
-from softac import DQN, SAC, SACV, TD3, Model, SACDiscrete, SACMixture
+from softac import DQN, SAC, SACV, TD3, XQC, CrossQ, Model, SACDiscrete, SACMixture
 from softac.envs.finite_mdp import FiniteMDPEnv
 from softac.equations.distributions import SquashedMixture
 from softac.tabular import FiniteMDP, soft_policy_iteration
@@ -241,6 +241,40 @@ def test_both_steps_arrive_at_the_best_gaussians(model_class, own):
     for found, x in zip(second, places, strict=True):
         assert p.distance(found, answer.second(x)) < 0.03
     assert p.soft_value(answer.first, q, TWO_STEP_ALPHA) == pytest.approx(answer.value, rel=0.025)
+
+
+# Normalised networks: rewards are scaled, and a temperature of theirs means another one in the environment's unit
+
+NORMALISED = CONTINUOUS | {"gamma": 0.5, "value_scale": 2.0}  # rewards of a root mean square of 1
+
+
+def look_at_seen(agent):
+    places = (-0.8, -0.4, 0.0, 0.4, 0.8)  # which say nothing
+    theta, q = (np.mean([of(agent, x) for x in places], axis=0) for of in (p.policy_of, p.q_of))
+    return theta, q, *p.scales(agent)
+
+
+def test_crossq_finds_the_temperature_and_the_gaussian_of_the_target_entropy():
+    alpha, best = p.best_at_entropy(-0.8)
+    settings = NORMALISED | {"learning_rate": 1e-3, "ent_coef": "auto_0.5", "ent_coef_learning_rate": 1e-2}
+    model = CrossQ(p.OneStepSeen, target_entropy=-0.8, **settings)
+    found, q, scale, found_alpha = arrive(model, 1_800, look_at_seen)
+    assert found[1:] == pytest.approx(best[1:], abs=0.05)
+    assert found_alpha == pytest.approx(alpha, rel=0.05)
+    assert scale > 1.3  # times that temperature, in the agent's own unit: far from what is compared
+    value = p.soft_value(best, p.two_bumps(p.ACTIONS), alpha)
+    assert p.soft_value(best, q / scale, alpha) == pytest.approx(value, rel=0.03)
+
+
+def test_xqc_arrives_at_the_best_gaussian_of_its_temperature():
+    model = XQC(p.OneStepSeen, ent_coef=0.3, **(NORMALISED | {"learning_rate": 3e-3}))
+    found, q, scale, alpha = arrive(model, 1_400, look_at_seen)
+    rewards = p.two_bumps(p.ACTIONS)
+    value, best = p.local_bests(rewards, alpha, 1, 4)[0]
+    assert alpha == pytest.approx(0.3 / scale, rel=0.01)
+    assert found[1] == pytest.approx(best[1], abs=0.05)
+    assert p.distance(found, best) < 0.06  # a temperature a fifth higher: more than this
+    assert p.soft_value(best, q / scale, alpha) == pytest.approx(value, rel=0.03)
 
 
 # The bias of the critics

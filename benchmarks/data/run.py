@@ -23,9 +23,9 @@ import numpy as np
 RESULTS = Path(__file__).parent / "results" / "data.csv"
 ENV = "HalfCheetah-v5"
 SETTINGS: dict[str, list[str]] = {
-    "none": ["sac"],
-    "prior": ["sac", "--prior", "{small}"],
-    "norm alone": ["sac", "--critic-layer-norm"],
+    "none": ["sac", "--preset"],
+    "prior": ["sac", "--preset", "--prior", "{small}"],
+    "norm alone": ["sac", "--preset", "--critic-layer-norm"],
     "rebrac": ["rebrac", "--prior", "{large}"],
     "sac alone": ["sac", "--prior", "{large}", "--prior-share", "1", "--no-critic-layer-norm"],
 }
@@ -64,9 +64,10 @@ def record(folder: Path, kind: str, seed: int) -> None:
             (kind, seed, row["step"], row["eval/mean_reward"], row["eval/std_reward"])
             for row in csv.DictReader(file)
         ]
+    RESULTS.parent.mkdir(exist_ok=True)
     new = not RESULTS.exists()
     with RESULTS.open("a", newline="") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         if new:
             writer.writerow(("kind", "seed", "step", "mean", "std"))
         writer.writerows(rows)
@@ -94,7 +95,7 @@ def main() -> None:
     if args.what == "table":
         table()
     elif args.what == "source":
-        trained(source, ["sac"], 100_000, 20_000, 100, where)
+        trained(source, ["sac", "--preset"], 100_000, 20_000, 100, where)
     elif args.what == "collect":
         for name, episodes in (("small", 10), ("large", 100)):
             softac("collect", str(source), "--episodes", str(episodes), "-o", str(sets[name]))

@@ -47,6 +47,12 @@ def q_of(agent: Any, *obs: float) -> Array:
     return q.amin(0).double().numpy()
 
 
+def scales(agent: Any) -> tuple[float, float]:
+    """What crossq and xqc multiply rewards by, and their temperature in the environment's unit."""
+    scale = float(agent.reward_scale())
+    return scale, float(agent.temperature.alpha()) / scale
+
+
 def tables_of(agent: Any, n_states: int) -> tuple[Array, Array | None]:
     """Q of each critic `[N, S, A]` and the policy `[S, A]`, if it has one, on one-hot observations."""
     with torch.no_grad():
@@ -215,6 +221,22 @@ class OneStep(gym.Env[Any, Any]):
     def step(self, action: Any) -> Any:
         """Pay and end."""
         return np.ones(1, np.float32), float(two_bumps(float(action[0]))), True, False, {}
+
+
+class OneStepSeen(OneStep):
+    """The same with an observation that says nothing: of rows that are all alike batch norm leaves nothing."""
+
+    def reset(self, *, seed: int | None = None, **_: Any) -> Any:
+        """Begin."""
+        super().reset(seed=seed)
+        return self._observed(), {}
+
+    def step(self, action: Any) -> Any:
+        """Pay and end."""
+        return self._observed(), *super().step(action)[1:]
+
+    def _observed(self) -> Any:
+        return self.np_random.uniform(-1.0, 1.0, 1).astype(np.float32)
 
 
 def best_at_entropy(target: float) -> tuple[float, Array]:
