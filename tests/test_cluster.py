@@ -119,7 +119,7 @@ def test_a_cluster_is_not_joined_without_its_token(there: Nodes, monkeypatch: py
     )
 
 
-def test_a_lost_node_is_not_mourned_by_ray_itself(there: Nodes, capfd: pytest.CaptureFixture[str]) -> None:
+def test_ray_itself_prints_nothing_of_a_lost_node(there: Nodes, capfd: pytest.CaptureFixture[str]) -> None:
     """What its thread for errors does with the last words of a raylet: 20 lines into the table of the runs."""
     from ray._private.worker import print_to_stdstream
 

@@ -248,18 +248,30 @@ def test_both_steps_arrive_at_the_best_gaussians(model_class, own):
 NORMALISED = CONTINUOUS | {"gamma": 0.5, "value_scale": 2.0}  # rewards of a root mean square of 1
 
 
+SEEN = (-0.8, -0.4, 0.0, 0.4, 0.8)  # observations, which say nothing
+
+
 def look_at_seen(agent):
-    places = (-0.8, -0.4, 0.0, 0.4, 0.8)  # which say nothing
-    theta, q = (np.mean([of(agent, x) for x in places], axis=0) for of in (p.policy_of, p.q_of))
-    return theta, q, *p.scales(agent)
+    policies = np.array([p.policy_of(agent, x) for x in SEEN])
+    return policies, np.mean([p.q_of(agent, x) for x in SEEN], axis=0), *p.scales(agent)
+
+
+def test_crossq_arrives_at_the_best_gaussian_of_its_temperature():
+    given = {"net_arch": (32, 32), "batch_size": 128, "learning_starts": 500, "gamma": p.GAMMA, "ent_coef": 0.08}
+    policies, q, scale, alpha = arrive(CrossQ(p.OneStepSeen, **given), 1_900, look_at_seen)
+    rewards = p.two_bumps(p.ACTIONS)
+    value, best = p.local_bests(rewards, alpha, 1, 4)[0]
+    assert p.distance(best, p.local_bests(rewards, given["ent_coef"], 1, 4)[0][1]) > 0.2  # unscaled
+    assert max(p.distance(policy, best) for policy in policies) < 0.1  # 0.02 to 0.05 was seen
+    assert p.soft_value(best, q / scale, alpha) == pytest.approx(value, rel=0.06)
 
 
 def test_crossq_finds_the_temperature_and_the_gaussian_of_the_target_entropy():
     alpha, best = p.best_at_entropy(-0.8)
     settings = NORMALISED | {"learning_rate": 1e-3, "ent_coef": "auto_0.5", "ent_coef_learning_rate": 1e-2}
     model = CrossQ(p.OneStepSeen, target_entropy=-0.8, **settings)
-    found, q, scale, found_alpha = arrive(model, 1_800, look_at_seen)
-    assert found[1:] == pytest.approx(best[1:], abs=0.05)
+    policies, q, scale, found_alpha = arrive(model, 1_800, look_at_seen)
+    assert policies.mean(0)[1:] == pytest.approx(best[1:], abs=0.05)
     assert found_alpha == pytest.approx(alpha, rel=0.05)
     assert scale > 1.3  # times that temperature, in the agent's own unit: far from what is compared
     value = p.soft_value(best, p.two_bumps(p.ACTIONS), alpha)
@@ -268,12 +280,14 @@ def test_crossq_finds_the_temperature_and_the_gaussian_of_the_target_entropy():
 
 def test_xqc_arrives_at_the_best_gaussian_of_its_temperature():
     model = XQC(p.OneStepSeen, ent_coef=0.3, **(NORMALISED | {"learning_rate": 3e-3}))
-    found, q, scale, alpha = arrive(model, 1_400, look_at_seen)
+    policies, q, scale, alpha = arrive(model, 1_400, look_at_seen)
     rewards = p.two_bumps(p.ACTIONS)
     value, best = p.local_bests(rewards, alpha, 1, 4)[0]
     assert alpha == pytest.approx(0.3 / scale, rel=0.01)
+    found = policies.mean(0)
     assert found[1] == pytest.approx(best[1], abs=0.05)
     assert p.distance(found, best) < 0.06  # a temperature a fifth higher: more than this
+    assert max(p.distance(policy, best) for policy in policies) < 0.1
     assert p.soft_value(best, q / scale, alpha) == pytest.approx(value, rel=0.03)
 
 

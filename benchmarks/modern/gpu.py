@@ -171,7 +171,8 @@ def cohort_speed(name: str, n: int, recorded: bool, device: torch.device, second
 
 def speed(name: str, device: torch.device, seconds: float, *, cohorts: bool) -> Iterator[dict[str, Any]]:
     on_gpu = device.type == "cuda"
-    for engine in () if cohorts else ("cudagraph", "compiled", "eager") if on_gpu else ("eager",):
+    engines = ("cudagraph", "compiled", "eager") if on_gpu else ("eager",)
+    for engine in () if cohorts else engines:
         yield {"executor": engine, "agents": 1, "steps_per_second": one_speed(name, engine, device, seconds)}
     for recorded in (True, False) if on_gpu else (False,):
         for n in (16, 4, 1):

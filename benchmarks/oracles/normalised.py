@@ -60,12 +60,11 @@ def one_step(model: Model, target_entropy: float | None) -> dict[str, Any]:
         exact, theta = p.best_at_entropy(target_entropy)
     value = p.soft_value(theta, rewards, exact)
     error = p.soft_value(theta, q / scale, exact) - value
-    return compared(scale, alpha, exact, value, error, found, theta) | {
-        "policy_distance": p.distance(found, theta)
-    }
+    row = compared(scale, alpha, exact, value, error, found, theta)
+    return row | {"policy_distance": p.distance(found, theta)}
 
 
-def two_steps(model: Model, _: float | None) -> dict[str, Any]:
+def two_steps(model: Model) -> dict[str, Any]:
     """Beside the best Gaussians at the temperature that the run has had."""
 
     def look(agent: Any) -> Any:
@@ -102,10 +101,10 @@ def main() -> None:
         for seed in range(SEEDS):
             if (problem, algorithm, setting, str(seed)) in done:
                 continue
-            env, measure = {"one step": (p.OneStepSeen, one_step), "two steps": (p.TwoSteps, two_steps)}[problem]
-            model = Model(find_agent(algorithm), env, seed=seed, **settings)
+            one = problem == "one step"
+            model = Model(find_agent(algorithm), p.OneStepSeen if one else p.TwoSteps, seed=seed, **settings)
             row = {"problem": problem, "algorithm": algorithm, "setting": setting, "seed": seed}
-            found = measure(model, settings.get("target_entropy"))
+            found = one_step(model, settings.get("target_entropy")) if one else two_steps(model)
             rows.append(row | {name: f"{float(number):.6g}" for name, number in found.items()})
             print(*rows[-1].values(), flush=True)
             with RESULTS.open("w", newline="") as file:
