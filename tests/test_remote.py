@@ -94,8 +94,18 @@ def test_a_fault_is_told_as_here() -> None:
         envs.close()
 
 
-def test_a_machine_that_is_lost_is_replaced_and_its_episodes_are_found_again() -> None:
-    """The actor of two environments is killed in the middle of an episode: the same answers as ever."""
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (signal.SIGKILL, "their machine is lost (ActorDiedError"),
+        (signal.SIGSTOP, "their machine did not answer within 4 s"),
+    ],
+)
+def test_a_machine_that_is_lost_is_replaced_and_its_episodes_are_found_again(
+    sent: signal.Signals, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The actor of two environments is killed, or hangs, in the middle of an episode: the same answers as ever."""
+    monkeypatch.setattr("softac.envs.remote.MARGIN", 2.0)
     rng = np.random.default_rng(0)
     actions = rng.uniform(-1, 1, (6, 2, 2)).astype(np.float32)
     wanted = EnvSource(Drift, {}).vector(2)
@@ -103,16 +113,19 @@ def test_a_machine_that_is_lost_is_replaced_and_its_episodes_are_found_again() -
     try:
         for i in range(2):
             assert envs.reset(i, 7 + i).tobytes() == wanted.reset(i, 7 + i).tobytes()
+        envs.timeout = 1.0  # from here on, since making one takes longer
+        actor = ray.get(envs._processes[0]._world.__ray_call__.remote(lambda _: os.getpid()))
         for n, chosen in enumerate(actions):
             expected = told(wanted.step(0, chosen))
             if n == 3:
-                os.kill(
-                    ray.get(envs._processes[0]._world.__ray_call__.remote(lambda _: os.getpid())), signal.SIGKILL
-                )
-            assert told(envs.step(0, chosen)) == expected
+                os.kill(actor, sent)
+            with caplog.at_level(logging.WARNING):
+                assert told(envs.step(0, chosen)) == expected
     finally:
         envs.close()
         wanted.close()
+    assert f"environments 0 to 1: {said}" in caplog.text
+    assert "; another goes on with them" in caplog.text
 
 
 def test_a_machine_of_other_versions_is_said_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -187,11 +187,10 @@ class RemoteProcess:
 
     def _hear(self, patience: float) -> None:
         """Wait for the answer that is due, and take it apart."""
-        ready, _ = self._ray.wait([self._call], timeout=patience)
-        if not ready:
-            raise MachineLost(f"their machine did not answer within {patience:g} s")
         try:
-            answer = self._ray.get(self._call)
+            answer = self._ray.get(self._call, timeout=patience)
+        except self._ray.exceptions.GetTimeoutError:
+            raise MachineLost(f"their machine did not answer within {patience:g} s") from None
         except Exception as error:
             what = one_line(f"{type(error).__name__}: {error}", 200)
             raise MachineLost(f"their machine is lost ({what})") from None
