@@ -72,7 +72,7 @@ def test_messages_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> No
     with Display("title", "where", 10) as display:
         display.emit(logging.LogRecord("softac", logging.WARNING, "", 0, "the disk is %s", ("full",), None))
     printed = capsys.readouterr()
-    assert printed.err == "softac: the disk is full\n"
+    assert printed.err == "softac: warning: the disk is full\n"
     assert printed.out == ""
 
 

@@ -394,12 +394,15 @@ def test_every_run_that_is_missing_is_named_with_its_reason(folder: Path) -> Non
     assert 'class="cross' in page_of(runs).replace("'", '"')
 
 
-def test_a_traceback_is_a_failure(folder: Path) -> None:
+def test_an_error_that_was_printed_last_is_a_failure_and_no_message(folder: Path) -> None:
     title = "Traceback (most recent call last):"
     said = {
         f"{title}\n  File x, line 1\n    y\n    ^\ntorch.OutOfMemoryError: no room\n\n": "failed",
         f"{title}\n  File x\nValueError: no\nand yet it goes on\n": "unfinished",
         "no error\n": "unfinished",
+        "softac: the disk is full\n": "failed",
+        "softac: warning: other programs take the rest: end them\n": "unfinished",
+        "softac: note: an environment of its own\n": "unfinished",
     }
     for seed, text in enumerate(said):
         write_run(folder / f"{seed}", {5_000: 10.0}, config_of(seed=seed))

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from softac.cli.curve import learning_curve, number
 from softac.experiments.standing import Standing, State, time_left
+from softac.run.messages import as_line
 from softac.run.progress import Progress
 from softac.run.training import Training
 from softac.words import duration
@@ -108,7 +109,7 @@ class Display(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message above the panel; what is no warning stands below the title."""
-        text = f"softac: {record.getMessage()}"
+        text = as_line(record)
         if record.levelno < logging.WARNING:
             self._notes.append(record.getMessage())
             self._tell_notes()

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from softac._version import __version__
 from softac.errors import ConfigError, SoftacError, nearest
-from softac.run.messages import messages_to, to_stderr
+from softac.run.messages import ERROR, messages_to, to_stderr
 
 COMMANDS = {
     "train": "train an agent in an environment",
@@ -126,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return 0
             code: int = args.run(args)
     except SoftacError as error:
-        print(f"softac: {error}", file=sys.stderr)  # noqa: T201
+        print(f"{ERROR}{error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
     except KeyboardInterrupt:
         return 130

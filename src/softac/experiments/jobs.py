@@ -7,6 +7,7 @@ from typing import Protocol
 
 from softac.errors import one_line
 from softac.experiments.command import OUTPUT
+from softac.run.messages import ERROR, NOTE, WARNING
 
 LONGEST_LINE = 500
 
@@ -68,8 +69,10 @@ def last_line(folder: Path) -> str:
 def last_error(folder: Path) -> str:
     """The error that ended the job in `folder`, softac's own or the last line of a traceback; "" if none did."""
     last, *above = _from_the_last(folder) or [""]
-    if last.startswith("softac: "):
-        return one_line(last.removeprefix("softac: "), LONGEST_LINE)
+    if last.startswith((WARNING, NOTE)):
+        return ""
+    if last.startswith(ERROR):
+        return one_line(last.removeprefix(ERROR), LONGEST_LINE)
     title = next((line for line in above if not line.startswith(" ")), "")
     return one_line(last, LONGEST_LINE) if title.startswith("Traceback (most recent call last)") else ""
 

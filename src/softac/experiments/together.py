@@ -21,7 +21,7 @@ from softac.learning.cohort import Cohort
 from softac.learning.engine import Engine
 from softac.model import Model
 from softac.run.folder import read_config
-from softac.run.messages import messages_to, to_file_in
+from softac.run.messages import ERROR, messages_to, to_file_in
 from softac.run.numerics import numerics
 
 Seat = tuple[Standing, int, Model]  # a run and its place in the cohort
@@ -140,7 +140,7 @@ def _train(model: Model, suite: Suite, folder: Path, engine: Engine, stop: Stop)
 def _failed(folder: Path, error: BaseException) -> int:
     """Write down what has happened where the output of a process would be; returns the exit code."""
     if isinstance(error, SoftacError):
-        text, code = f"softac: {error}", error.exit_code
+        text, code = f"{ERROR}{error}", error.exit_code
     else:
         text, code = "".join(traceback.format_exception(error)), 1
     with suppress(OSError), new_file(folder / OUTPUT) as output:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from softac.run.names import LOG
 
+# What printed lines begin with: an error that ends the command, and what does not.
+ERROR, WARNING, NOTE = "softac: ", "softac: warning: ", "softac: note: "
+
 
 @contextmanager
 def messages_to(*handlers: logging.Handler) -> Iterator[None]:
@@ -37,7 +40,17 @@ def to_file_in(folder: Path) -> logging.Handler:
 
 
 def to_stderr() -> logging.Handler:
-    """A handler that prints messages as the command prints errors."""
+    """A handler that prints messages beside the errors of the command."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("softac: %(message)s"))
+    handler.setFormatter(_Lines())
     return handler
+
+
+class _Lines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return as_line(record)
+
+
+def as_line(record: logging.LogRecord) -> str:
+    """A message as the command prints it, told apart from the error that ends one."""
+    return f"{WARNING if record.levelno >= logging.WARNING else NOTE}{record.getMessage()}"
