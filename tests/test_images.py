@@ -89,6 +89,10 @@ gym.register("tests/Steering-v0", Steering)
         ((4, 64, 48, 3), (4, 64, 48, 3)),
         ((4, 3, 64, 48), (12, 64, 48, 1)),
         ((7, 7, 7), (1, 7, 7, 7)),
+        ((8, 8, 12), (1, 8, 8, 12)),
+        ((12, 8, 8), (12, 8, 8, 1)),
+        ((2, 10, 10, 16), (2, 10, 10, 16)),
+        ((2, 16, 10, 10), (32, 10, 10, 1)),
     ],
 )
 def test_where_the_axes_are(shape: tuple[int, ...], layout: tuple[int, ...]) -> None:
@@ -103,6 +107,8 @@ def test_where_the_axes_are(shape: tuple[int, ...], layout: tuple[int, ...]) -> 
         box(31, 31),
         box(4, 4, 3),
         box(64, 64, 17),
+        box(17, 64, 64),
+        spaces.Box(0, 1, (8, 8, 111), bool),
         spaces.Box(0, 254, (64, 64, 3), np.uint8),
         spaces.Box(1, 255, (64, 64, 3), np.uint8),
         spaces.Box(-128, 127, (64, 64, 3), np.int8),
@@ -295,6 +301,20 @@ def test_without_them_nothing_is_drawn() -> None:
     streams = [model.training.streams.state_dict() for model in (plain, shifted)]
     assert torch.equal(streams[0]["replay"], streams[1]["replay"])
     assert not torch.equal(streams[0]["update"], streams[1]["update"])
+
+
+def test_images_that_an_encoder_makes_of_floats_are_shifted_too() -> None:
+    """What the networks read as images is moved in each batch, whether it was found by rule or asked for."""
+    floats = spaces.Box(0.0, 1.0, (20, 20, 3), np.float32)
+    model = SAC(lambda: SpaceEnv(observation_space=floats), encoder="drq", random_shift=4, **SMALL).learn(20)
+    met: list[torch.Tensor] = []
+    engine = model.training.engine
+    update, engine.update_ = engine.update_, lambda batch, noise: met.append(batch.obs) or update(batch, noise)
+    before = model.training.streams.replay.get_state()
+    model.learn(1)
+    model.training.streams.replay.set_state(before)
+    drawn = model.training.memory.sample(len(met[0]), model.training.streams.replay)
+    assert not torch.equal(met[0], drawn.obs)
 
 
 # ------------------------------------------------------------------- runs go on

@@ -6,6 +6,7 @@ asked for.
 """
 
 import logging
+import math
 from typing import Any
 
 import gymnasium as gym
@@ -32,10 +33,10 @@ def is_image(space: gym.Space[Any]) -> bool:
     if not isinstance(space, spaces.Box) or not (_bytes(space) or space.dtype == bool):
         return False
     layout = _layout(space.shape)
-    if layout is None or len(space.shape) < 2:
+    if layout is None:
         return False
     least = SMALLEST_GREY if len(space.shape) == 2 else SMALLEST_SIDE
-    return min(layout[1:3]) >= least and layout[3] <= MOST_CHANNELS
+    return min(layout[1:3]) >= least and _channels(space.shape) <= MOST_CHANNELS
 
 
 def image_of(space: gym.Space[Any], start: int = 0) -> Image | None:
@@ -119,15 +120,28 @@ def _bytes(space: spaces.Box) -> bool:
 
 
 def _layout(shape: tuple[int, ...]) -> tuple[int, int, int, int] | None:
-    """A shape as `[S, H, W, C]`; the shorter of first and last axis are channels, of equal ones the last."""
+    """A shape as `[S, H, W, C]`."""
     match shape:
         case (height, width):
             return 1, height, width, 1
-        case (first, middle, last):
-            return (first, middle, last, 1) if first < last else (1, first, middle, last)
-        case (stack, first, middle, last):
-            return (stack * first, middle, last, 1) if first < last else (stack, first, middle, last)
+        case (*stack, first, middle, last) if len(stack) <= 1:
+            n = math.prod(stack)
+            return (n * first, middle, last, 1) if _leading(shape) else (n, first, middle, last)
     return None
+
+
+def _leading(shape: tuple[int, ...]) -> bool:
+    """Whether the channels of an image stand before its sides.
+
+    Two neighbours that are equal are the sides; otherwise the channels are the shorter of first and last axis, of
+    equal ones the last.
+    """
+    first, middle, last = shape[-3:]
+    return middle == last if (first == middle) != (middle == last) else first < last
+
+
+def _channels(shape: tuple[int, ...]) -> int:
+    return 1 if len(shape) == 2 else shape[-3] if _leading(shape) else shape[-1]
 
 
 def _looks_like_floats(space: spaces.Box) -> bool:
