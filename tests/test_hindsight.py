@@ -10,7 +10,7 @@ import softac
 from goal_envs import LENGTH, NEAR, Reach, paid, shuffled, unbatched
 from softac.envs import EnvSource
 from softac.envs.goals import Goals, goals_of
-from softac.errors import ConfigError, EnvironmentFailed
+from softac.errors import CheckpointError, ConfigError, EnvironmentFailed
 from softac.replay import Hindsight, HindsightReplay
 from softac.types import EnvSpec, Row, SoftRow
 
@@ -327,6 +327,63 @@ def test_a_reward_that_cannot_be_computed_anew(make, text):
     make.__name__ = "make"
     with pytest.raises(ConfigError, match=re.escape(text)):
         softac.SAC(make, **OFF_POLICY)
+
+
+@pytest.mark.parametrize("never", [False, np.False_], ids=["False", "numpy"])
+def test_one_answer_to_many_pairs_is_that_to_each(never):
+    """As Gymnasium-Robotics has it: `compute_terminated` of Fetch returns False, however many are asked."""
+    env = Reach()
+    env.compute_terminated = lambda achieved, desired, info: never
+    goals = goals_of(EnvSource(env, {}), EnvSource(env, {}).vector(1).spaces)
+    pairs = np.zeros((3, 2), np.float32)
+    assert goals.terminates
+    assert goals.terminated(pairs, pairs).tolist() == [False] * 3
+
+
+def test_one_end_for_pairs_that_differ_is_refused():
+    env = Reach()
+    env.compute_terminated = lambda achieved, desired, info: bool(np.linalg.norm(achieved - desired) < NEAR)
+    with pytest.raises(ConfigError) as raised:
+        softac.SAC(lambda: env, **OFF_POLICY)
+    assert "compute_terminated of" in raised.value.given
+    assert "returned [0.0, 0.0, 0.0, 0.0, 0.0] for 5 pairs of goals, and [1.0, 1.0, 0.0" in raised.value.given
+    assert raised.value.remedy == "compute along the last axis: np.linalg.norm(achieved - desired, axis=-1) < 0.05"
+
+
+def test_the_environments_are_closed_where_no_model_comes_of_it(tmp_path, monkeypatch):
+    made = []
+
+    class Closing(Reach):
+        closed = 0
+
+        def __init__(self):
+            super().__init__()
+            made.append(self)
+
+        def close(self):
+            self.closed += 1
+
+    with pytest.raises(ConfigError, match="engine='cudagraph' was given"):
+        softac.SAC(Closing, engine="cudagraph", device="cpu", **OFF_POLICY)
+    softac.SAC(Closing, **OFF_POLICY).save(tmp_path / "model")
+    del made[:]
+
+    def misfit(*_):
+        raise CheckpointError("networks of another size", "expected its own", "restore the file")
+
+    monkeypatch.setattr("softac.run.lifecycle.load_state_", misfit)
+    with pytest.raises(CheckpointError, match="of another size"):
+        softac.SAC.load(tmp_path / "model", Closing)
+    assert [env.closed for env in made] == [1, 1]  # that it learns in, and the one that is asked for rewards
+
+
+def test_goals_to_sample_without_hindsight_are_refused():
+    with pytest.raises(ConfigError) as raised:
+        softac.SAC(Reach, n_sampled_goal=8)
+    assert str(raised.value) == (
+        "n_sampled_goal=8 was given without hindsight; expected hindsight, which takes other goals for those that "
+        "were wanted; give hindsight='future' as well, or leave n_sampled_goal out"
+    )
 
 
 def test_an_environment_without_goals():

@@ -16,7 +16,7 @@ from torch.nn import functional
 import softac
 from folders import memory_folder
 from probes import Probe, SpaceEnv
-from softac import DQN, PPO, SAC, Model
+from softac import DQN, PPO, SAC, Model, evaluate_policy
 from softac.agents.registry import AGENTS
 from softac.cli.main import main
 from softac.envs.images import images_of, is_image
@@ -378,11 +378,34 @@ def test_an_encoder_of_ones_own(tmp_path: Path) -> None:
     assert refused.value.remedy == "pass encoder= to load"
 
 
-def test_an_encoder_that_gives_no_features_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("made", "given"),
+    [
+        (nn.Identity(), "the encoder Identity gives (2, 2, 16, 16)"),
+        (None, "the encoder NoneType raised TypeError: 'NoneType' object is not callable"),
+        (lambda x: x.mean((1, 2, 3))[:, None] / 0.0, "the encoder function gives numbers that are not finite"),
+        (nn.Conv2d(2, 4, 30), "the encoder Conv2d raised RuntimeError: Calculated padded input size"),
+    ],
+    ids=["images", "nothing", "nan", "too small"],
+)  # fmt: skip
+def test_an_encoder_that_gives_no_features_is_refused(made: Any, given: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        SAC(Steering, encoder=lambda shape, generator: nn.Identity(), **SMALL)
-    assert refused.value.given == "the encoder Identity gives (2, 2, 16, 16) for images (2, 2, 16, 16)"
+        SAC(Steering, encoder=lambda shape, generator: made, **SMALL)
+    assert refused.value.given.startswith(given)
+    assert refused.value.given.endswith("for images (2, 2, 16, 16)")
     assert refused.value.expected == "expected features (2, F)"
+    assert refused.value.remedy == "end it with torch.nn.Flatten(), say"
+
+
+@pytest.mark.parametrize("encoder", [nn.Flatten(), 1], ids=["a module", "a number"])
+def test_what_makes_no_encoder_is_refused(encoder: Any) -> None:
+    with pytest.raises(ConfigError) as refused:
+        SAC(Steering, encoder=encoder, **SMALL)
+    name = type(encoder).__name__
+    assert str(refused.value) == (
+        f"encoder={name} was given, which makes no modules; expected what makes a new module of (C, H, W) and a "
+        f"generator, each time it is called; give encoder=lambda shape, generator: {name}(...)"
+    )
 
 
 def test_encoders_that_cannot_be(tmp_path: Path) -> None:
@@ -468,6 +491,25 @@ def test_a_batch_in_another_layout_is_refused() -> None:
     for wrong in ((3, 40, 48), (5, 3, 40, 48), (5, 48, 40, 3), (2, 5, 40, 48, 3)):
         with pytest.raises(ConfigError, match=r"where the space says|does not fit"):
             model.predict(np.zeros(wrong, np.uint8))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [spaces.Box(0.0, 1.0, (40, 48, 3), np.float32), spaces.Box(0, 1, (40, 48, 3), bool)],
+    ids=["float", "bool"],
+)
+def test_images_of_other_values_are_another_space(other: spaces.Box, tmp_path: Path) -> None:
+    """Networks take pixels in parts of their largest value: what is 255 times darker is not the same picture."""
+    model = SAC(lambda: SpaceEnv(observation_space=box(40, 48, 3)), **SMALL)
+    model.save(tmp_path / "model")
+    for use in (
+        lambda env: evaluate_policy(model, env, 1),
+        lambda env: SAC.load(tmp_path / "model", env),
+    ):
+        with pytest.raises(ConfigError) as refused:
+            use(lambda: SpaceEnv(observation_space=other))
+        there = "bool pixels (40, 48, 3)" if other.dtype == bool else "5,760 numbers (40, 48, 3)"
+        assert refused.value.given.endswith(f" is {there} and was uint8 pixels (40, 48, 3)")
 
 
 def test_shifts_without_images_are_refused() -> None:

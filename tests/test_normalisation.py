@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -209,6 +210,28 @@ def test_normalised_rewards_change_what_is_learned_and_not_what_is_reported(tmp_
         for a, b in zip(plain.agent.tensors().values(), scaled.agent.tensors().values(), strict=True)
     ]
     assert any(different)
+
+
+def test_the_return_of_an_episode_that_is_lost_is_forgotten():
+    """Nine rewards of 1, then the environment fails: no discounted sum is above nine."""
+
+    class Failing(gym.Env[Any, Any]):
+        observation_space, action_space = (spaces.Box(-1.0, 1.0, (n,), np.float32) for n in (2, 1))
+
+        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+            self.t = 0
+            return np.zeros(2, np.float32), {}
+
+        def step(self, action: Any) -> Any:
+            self.t += 1
+            if self.t == 10:
+                raise RuntimeError("a wheel came off")
+            return np.full(2, self.t / 10, np.float32), 1.0, False, False, {}
+
+    settings: dict[str, Any] = {"n_steps": 8, "net_arch": [8], "gamma": 1.0, "on_env_failure": "restart"}
+    statistics = PPO(Failing, normalize="obs,reward", **settings).learn(60).training.statistics
+    assert statistics._return.tolist() == [60 % 9]
+    assert statistics.returns.mean[0] == pytest.approx((6 * sum(range(1, 10)) + 21) / 60)
 
 
 @pytest.mark.parametrize("best", [False, True])

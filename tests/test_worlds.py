@@ -401,15 +401,19 @@ def test_restart_gives_up_after_ten_in_a_row(place: str, tmp_path: Path, caplog:
         kwargs["at"] = 1
     with pytest.raises(EnvironmentFailed) as caught:
         run(tmp_path / "run", 90, env_kwargs=kwargs, on_env_failure="restart")
-    text = str(caught.value)
-    if place == "step":
-        assert text.startswith(
-            "10 episodes of environment 0 failed one after the other, the last one: environment 0 raised "
-            "RuntimeError: the model exploded in step at step 2 of episode 9 (seed "
-        )
-        assert len([m for m in caplog.messages if "new instance" in m]) == 9
-    else:
-        assert text.startswith("environment 0 raised RuntimeError: the model exploded in reset at the start of ")
+    where = "step at step 2 of episode 9 (seed " if place == "step" else "reset at the start of episode 9 (seed "
+    assert str(caught.value).startswith(
+        "10 episodes of environment 0 failed one after the other, the last one: environment 0 raised "
+        f"RuntimeError: the model exploded in {where}"
+    )
+    assert len([m for m in caplog.messages if "new instance" in m]) == 9
+
+
+def test_restart_where_the_very_first_reset_fails(tmp_path: Path) -> None:
+    kwargs = {"fault": "raise", "place": "reset", "at": 1, "once": str(tmp_path / "once"), "length": 10}
+    collector = run(tmp_path / "run", 15, env_kwargs=kwargs, on_env_failure="restart").training.collector
+    assert (collector.restarts, collector.episodes_done, collector.failures) == (1, 1, [0])
+    assert [e.index for e in collector.episodes] == [2]
 
 
 def test_how_many_have_failed_is_part_of_the_state(tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ class Model:
         hyperparameters = make_config(require_agent(agent_class).Config, with_norm(agent_class, config, prior))
         widths = getattr(hyperparameters, "batch_size", 1), getattr(hyperparameters, "net_arch", ())
         source, where = EnvSource(env, stored.plain_arguments(env_kwargs or {}), trust_module), find_device(device)
+        require_engine(run.engine, agent_class, where)
         envs = stored.training_envs(source, run)
         with ExitStack() as stack:
             if source.repeatable:  # made here
@@ -100,7 +101,6 @@ class Model:
             threads = usual_threads(*widths, envs.spaces.spec.pixels)
             setup = stored.Setup(agent_class, hyperparameters, run, envs.spaces, threads, encoder)
             self._assemble(setup, source, envs, where)
-            require_engine(run.engine, self.agent)
             stack.pop_all()
 
     def _assemble(
@@ -287,6 +287,8 @@ class Model:
             if envs is not None and source.repeatable:  # made for it
                 stack.callback(envs.close)
             model._assemble(said, source, envs, present_device(said.device))
+            if model.life.goals is not None:
+                stack.callback(model.life.goals.close)
             model.life.go_on_from(*found, no_env, said.past)
             stack.pop_all()
         return model

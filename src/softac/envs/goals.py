@@ -3,7 +3,8 @@
 The form is that of Gymnasium-Robotics and Stable-Baselines3: a Dict observation with `observation`,
 `achieved_goal` and `desired_goal`, and a method `compute_reward(achieved_goal, desired_goal, info)` that takes one
 pair, or many at once and then a list of as many empty infos. Where an environment has `compute_terminated` of the
-same form, it decides which of these pairs ends an episode.
+same form, it decides which of these pairs ends an episode; one answer to many, as the `False` of Fetch, is that to
+each.
 """
 
 from collections.abc import Callable
@@ -25,6 +26,10 @@ from softac.words import described
 
 ACHIEVED, DESIRED = "achieved_goal", "desired_goal"
 REWARD, TERMINATED = "compute_reward", "compute_terminated"
+ALONG = {
+    REWARD: "-(np.linalg.norm(achieved - desired, axis=-1) > 0.05).astype(float)",
+    TERMINATED: "np.linalg.norm(achieved - desired, axis=-1) < 0.05",
+}
 
 GoalSpace = spaces.Box | spaces.MultiBinary
 
@@ -91,7 +96,7 @@ class Goals:
     def _asked(self, method: str, ask: Any, achieved: FloatArray, desired: FloatArray) -> NDArray[Any]:
         pairs = [self._of_the_space(goals) for goals in (achieved, desired)]
         try:
-            answer = np.asarray(ask(*pairs, [{} for _ in achieved]))
+            answer = _many(method, ask, *pairs)
         except Exception as error:
             raise self._failed(f"raised {described(error)}", method) from error
         if answer.shape != (len(achieved),):
@@ -116,7 +121,7 @@ class Goals:
         achieved[: n // 2] = desired[: n // 2]  # some are reached
         try:
             alone = [float(np.asarray(ask(achieved[i], desired[i], {})).item()) for i in range(n)]
-            many = np.asarray(ask(achieved, desired, [{} for _ in range(n)]), np.float64)
+            many = _many(method, ask, achieved, desired).astype(np.float64)
             wrong = "" if many.shape == (n,) else f"returned the shape {many.shape} for {n} pairs of goals"
             if not wrong and not np.allclose(many, alone, rtol=1e-4, atol=1e-6):
                 wrong = f"returned {many.tolist()} for {n} pairs of goals, and {alone} for each by itself"
@@ -126,7 +131,7 @@ class Goals:
             raise ConfigError(
                 f"{method} of {self.name} {wrong}",
                 "expected a method that takes many pairs at once, [M, ...], and a list of infos, and returns [M]",
-                "compute along the last axis: -(np.linalg.norm(achieved - desired, axis=-1) > 0.05).astype(float)",
+                f"compute along the last axis: {ALONG[method]}",
             )
 
 
@@ -181,6 +186,12 @@ def _kind(space: gym.Space[Any]) -> str:
     return (
         f"a Dict of {', '.join(space.spaces)}" if isinstance(space, spaces.Dict) else f"a {type(space).__name__}"
     )
+
+
+def _many(method: str, ask: Callable[..., Any], achieved: NDArray[Any], desired: NDArray[Any]) -> NDArray[Any]:
+    """What the environment says of pairs of goals, `[M]` if it keeps to the form."""
+    answer = np.asarray(ask(achieved, desired, [{} for _ in achieved]))
+    return np.full(len(achieved), answer) if method == TERMINATED and answer.ndim == 0 else answer
 
 
 def _method(env: Any, name: str) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium import spaces
 
 from softac.envs.flat import flatten
+from softac.envs.images import is_image
 from softac.envs.leaves import leaves
 from softac.words import counted, described
 
@@ -59,6 +60,8 @@ def seen(space: gym.Space[Any]) -> Iterator[tuple[str, str]]:
     """What an agent sees of the parts of an observation, by name."""
     for name, _, part in leaves(space):
         match part:
+            case spaces.Box() if is_image(part):
+                yield name, f"{part.dtype} pixels {part.shape}"  # the networks take parts of their largest value
             case spaces.Box():
                 yield name, f"{counted(int(np.prod(part.shape, dtype=int)), 'number')} {part.shape}"
             case spaces.MultiBinary():

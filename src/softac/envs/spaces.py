@@ -117,8 +117,8 @@ class Spaces:
     def difference(self, other: "Spaces") -> str:
         """In words, where `other` is not what these are, as far as an agent sees it; "" if nowhere.
 
-        The bounds and the precision of observations do not count: all numbers are read as float32. Those of
-        actions do, since a policy in [-1, 1] is mapped onto them.
+        The bounds and the precision of observations do not count, but for images: all numbers are read as float32.
+        Those of actions do, since a policy in [-1, 1] is mapped onto them.
         """
         here, there = (dict(seen(part.observation_space)) for part in (self, other))
         for name in [*here, *there]:

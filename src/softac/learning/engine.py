@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from softac.errors import ConfigError
 from softac.learning.graphs import Graph, Recordings
 from softac.types import Agent, Metrics
@@ -62,21 +64,21 @@ class Engine:
         self.name = "eager"
 
 
-def require_engine(asked: str, agent: Agent) -> None:
-    """Refuse an engine that `agent` can have on no machine like this one.
+def require_engine(asked: str, agent_class: type[Any], device: torch.device) -> None:
+    """Refuse an engine that an agent can have on no machine like this one.
 
     Raises:
         ConfigError: a graph for an on-policy agent, or CUDA graphs without a GPU.
     """
-    if asked in ("compiled", "cudagraph") and agent.on_policy:
+    if asked in ("compiled", "cudagraph") and agent_class.on_policy:
         raise ConfigError(
             f"engine={asked!r} was given for an on-policy algorithm",
             "expected one that learns from a replay: its update is one graph",
             "leave engine out",
         )
-    if asked == "cudagraph" and agent.device.type != "cuda":
+    if asked == "cudagraph" and device.type != "cuda":
         raise ConfigError(
-            f"engine='cudagraph' was given on the {agent.device.type}",
+            f"engine='cudagraph' was given on the {device.type}",
             "expected a CUDA device",
             "use 'compiled'",
         )

@@ -13,7 +13,7 @@ fifth of the time of drq.
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from softac.errors import ConfigError, either
 from softac.nets.layers import Linear, as_operations, uniform_fan_in_
 from softac.nets.operations import Operation, add, affine, convolution, part
 from softac.types import AsEncoder, Image
+from softac.words import described
 
 BOUNDED = 50  # features between -1 and 1
 
@@ -175,7 +176,7 @@ def make_encoder(
     """
     shape = (image.planes, image.height, image.width)
     if not isinstance(chosen, str):
-        return _own(chosen(shape, generator), shape)
+        return _own(chosen, shape, generator)
     name = encoder_name(image) if chosen == "auto" else chosen
     if name not in ENCODERS:
         raise ConfigError(
@@ -194,14 +195,31 @@ def make_encoder(
     return made, made.features
 
 
-def _own(module: nn.Module, shape: Shape) -> tuple[nn.Module, int]:
+def _own(make: Any, shape: Shape, generator: torch.Generator) -> tuple[nn.Module, int]:
     """A module of the user's own, and what it gives, tried on two images."""
-    with torch.no_grad():
-        features = module(torch.zeros(2, *shape))
-    if not isinstance(features, Tensor) or features.dim() != 2 or len(features) != 2:
-        given = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+    name = getattr(make, "__name__", type(make).__name__)
+    if isinstance(make, nn.Module) or not callable(make):
         raise ConfigError(
-            f"the encoder {type(module).__name__} gives {given} for images (2, {', '.join(map(str, shape))})",
+            f"encoder={name} was given, which makes no modules",
+            "expected what makes a new module of (C, H, W) and a generator, each time it is called",
+            f"give encoder=lambda shape, generator: {name}(...)",
+        )
+    features: Any = None
+    try:
+        module = make(shape, generator)
+        name = type(module).__name__
+        with torch.no_grad():
+            features = module(torch.zeros(2, *shape))
+        gives = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        wrong = f"gives {gives}"
+    except Exception as error:  # it is somebody else's
+        wrong = f"raised {described(error)}"
+    right = isinstance(features, Tensor) and features.dim() == 2 and len(features) == 2
+    if right and not features.isfinite().all():
+        wrong, right = "gives numbers that are not finite", False
+    if not right:
+        raise ConfigError(
+            f"the encoder {name} {wrong} for images (2, {', '.join(map(str, shape))})",
             "expected features (2, F)",
             "end it with torch.nn.Flatten(), say",
         )

@@ -67,7 +67,7 @@ class Collector:
         statistics: Statistics | None = None,
     ) -> None:
         self.envs, self.store, self.gamma, self.n_steps, self.seed = envs, store, gamma, n_steps, seed
-        self.on_env_failure, self.lose, self.statistics = on_env_failure, lose, statistics
+        self.on_env_failure, self.statistics, self._lose = on_env_failure, statistics, lose
         self.steps = 0
         self.episodes_done = 0
         self.recent: deque[tuple[float, int, bool | None]] = deque(maxlen=RECENT_EPISODES)
@@ -89,7 +89,7 @@ class Collector:
 
     def begin(self, index: int = 0) -> None:
         """Reset every environment for its first episode, or for the one of this index."""
-        self.episodes = [self._reset(i, index) for i in range(self.envs.num_envs)]
+        self.episodes = [self._begin(i, index) for i in range(self.envs.num_envs)]
 
     @property
     def beginning(self) -> list[bool]:
@@ -184,7 +184,7 @@ class Collector:
         if self.on_env_failure == "restart":
             for row in episode.window.cut(episode.obs):
                 self.store(row)
-            self.lose(i)
+            self._break_off(i)
             self.episodes[i] = self._renewed(i, episode.index + 1, located, fault)
             self._choose_again(i, choose)
         elif self._failed == (i, self.steps):
@@ -193,6 +193,12 @@ class Collector:
         else:
             self._failed = i, self.steps
             raise located from fault
+
+    def _break_off(self, i: int) -> None:
+        """Leave an episode behind that will not go on."""
+        self._lose(i)
+        if self.statistics is not None:
+            self.statistics.lose(i)
 
     def _begin(self, i: int, index: int) -> Episode:
         """Reset for an episode; where that fails, a new instance and the episode after it, if that is wanted."""
@@ -240,7 +246,7 @@ class Collector:
         found = self._replayed(i, episode.index, *played) if self.envs.repeats else None
         if found is None or found.obs.tobytes() != episode.obs.tobytes():
             log.warning("%s", _unrepeated(i, episode.index))
-            self.lose(i)
+            self._break_off(i)
             self.episodes[i] = self._reset(i, episode.index + 1)
             if self.chosen:
                 self._choose_again(i, choose)
@@ -332,7 +338,7 @@ class Collector:
             episode = None if gone else self._found(i, index, actions[first:stop], bonuses[i])
             if episode is None or _fingerprint(episode.obs) != saved["obs_sha256"]:
                 lost.append(_unkept(i, index) if saved.get("forgotten") else _unrepeated(i, index))
-                self.lose(i)
+                self._break_off(i)
                 episode = self._begin(i, index + 1)
             self.episodes.append(episode)
             first = stop

@@ -103,9 +103,9 @@ class Lifecycle:
         self.loaded: Snapshot | None = None
         self.home: Home | None = None
         self.saves: dict[Path, Home] = {}
+        self._claim()
         wanted = run.hindsight != "none" and envs is not None
         self.goals = goals_of(source, spaces) if wanted else None
-        self._claim()
         self.no_env = ""
         self.past: Past | None = None
         self._engine_chosen = False

@@ -95,7 +95,11 @@ class Statistics:
             self._return[index] = self.gamma * self._return[index] + reward
             self.returns.add(self._return[index])
             if ended:
-                self._return[index] = 0.0
+                self.lose(index)
+
+    def lose(self, index: int) -> None:
+        """Forget the return of an episode of environment `index` that will not go on."""
+        self._return[index] = 0.0
 
     def publish(self) -> None:
         """Let the layers normalise by what has been counted so far."""

@@ -397,6 +397,12 @@ def require_fitting(agent_class: type[Any], run: RunConfig, spec: EnvSpec) -> No
             "expected an algorithm with a replay, which may learn from what might have been wanted",
             "leave hindsight out, or choose sac, td3 or dqn, say",
         )
+    if run.hindsight == "none" and run.n_sampled_goal != default(RunConfig, "n_sampled_goal"):
+        raise ConfigError(
+            f"n_sampled_goal={run.n_sampled_goal} was given without hindsight",
+            "expected hindsight, which takes other goals for those that were wanted",
+            "give hindsight='future' as well, or leave n_sampled_goal out",
+        )
     sides = [min(image.height, image.width) for image in spec.images]
     if run.random_shift and (agent_class.on_policy or run.random_shift >= min(sides, default=0)):
         raise ConfigError(
