@@ -35,7 +35,7 @@ def test_a_step_much_longer_than_an_update_pays_for_workers_only() -> None:
     assert finding.what.endswith("--env-workers 4 steps the environments of an on-policy run 4.0 times as fast")
 
 
-@pytest.mark.parametrize("spec", [EnvSpec(3, 1), EnvSpec(4, 1, 2)])
+@pytest.mark.parametrize("spec", [EnvSpec(3, 1), EnvSpec(4, 1, 2), EnvSpec(4, 1, 1)])
 def test_an_update_takes_some_time(spec: EnvSpec) -> None:
     assert 1e-5 < update_seconds(spec) < 5.0
 

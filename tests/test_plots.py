@@ -71,7 +71,17 @@ def test_a_run_that_failed_does_not_shorten_the_line_of_the_others(tmp_path: Pat
     [axis] = figure.axes
     [line] = axis.get_lines()
     assert [list(map(float, values)) for values in line.get_data()] == [[5_000, 10_000], [5, 15]]
-    assert legend_of(figure) == ["sac: mean of 3 seeds, 95 % interval (3 of 4 runs)"]
+    assert legend_of(figure) == ["sac: mean of 2 to 3 seeds, 95 % interval (3 of 4 runs)"]
+
+
+def test_a_band_breaks_off_where_a_single_run_is_left(tmp_path: Path) -> None:
+    write_run(tmp_path / "0", {5_000: 1.0, 10_000: 2.0, 15_000: 3.0}, config_of(seed=0))
+    write_run(tmp_path / "1", {5_000: 3.0, 10_000: 4.0}, config_of(seed=1, total=15_000))
+    figure = drawn(tmp_path)
+    [axis] = figure.axes
+    [band] = axis.collections
+    assert sorted({float(x) for path in band.get_paths() for x, _ in path.vertices}) == [5_000, 10_000]
+    assert legend_of(figure) == ["sac: mean of 1 to 2 seeds, 95 % interval"]
 
 
 def test_a_run_counts_once_and_its_copy_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -394,6 +394,13 @@ def test_every_run_that_is_missing_is_named_with_its_reason(folder: Path) -> Non
     assert 'class="cross' in page_of(runs).replace("'", '"')
 
 
+@pytest.mark.parametrize("value", [1234.5, -1000.1, 0.1, 200.0, 1e-300])
+def test_returns_that_differ_by_rounding(value: float, folder: Path) -> None:
+    """As those of the same rewards, added in another order, do."""
+    write_run(folder / "run", {5_000: value, 10_000: float(np.nextafter(value, np.inf))})
+    assert read(folder).tables["final"][2][:3] == ["sac", "1 of 1", "10,000"]
+
+
 def test_an_error_that_was_printed_last_is_a_failure_and_no_message(folder: Path) -> None:
     title = "Traceback (most recent call last):"
     said = {

@@ -73,6 +73,12 @@ def test_pictures(mdp, ending, tmp_path, capsys):
     assert f"picture: {file}" in capsys.readouterr().out
 
 
+def test_a_name_is_no_formula(tmp_path):
+    layout = tmp_path / "$_^$.txt"
+    layout.write_text("S..G\n")
+    assert run(layout, "--plot", tmp_path / "picture.svg") == 0
+
+
 def test_names_are_the_layouts():
     assert sorted(LAYOUTS) == list(solve.NAMES)
 

@@ -527,6 +527,10 @@ REFUSALS = {
         r"alpha is -0\.1; the temperature must be a finite number >= 0; alpha = 0 gives",
     ),
     "alpha nan": (lambda: soft_value(ZERO, NAN), r"alpha is nan"),
+    "alpha too large": (
+        lambda: soft_policy_iteration(GOOD, 1e308),
+        r"alpha is 1e\+308, at which values may be beyond what float64 holds; expected \(max .* below 1\.8e308; lower",
+    ),
     "alpha infinite": (lambda: soft_value_iteration(GOOD, math.inf), r"alpha is inf"),
     "tol": (
         lambda: soft_policy_evaluation(GOOD, np.full((2, 2), 0.5), 1.0, tol=1e-15),

@@ -11,6 +11,7 @@ from softac.words import listed, number
 WIDTH, HEIGHT = 360, 250
 TOP, BOTTOM = 22, 36
 LETTER = 5.7  # width of one in a label
+LEAST_RANGE = 1e-9  # of the values, for float64 to divide it into ticks
 LABEL_GAP = 11.5  # between the baselines of two labels
 COLOURS = 8  # classes s0 to s7 of the style sheet
 DASHES = ("", "7 3", "2 3")  # the second and third time around the colours
@@ -175,7 +176,8 @@ def _range(lines: Sequence[Line], references: Sequence[Reference]) -> tuple[floa
     for reference in references:
         values += [end for _, mean, std in reference.points for end in (mean - (std or 0.0), mean + (std or 0.0))]
     low, high = min(values, default=0.0), max(values, default=0.0)
-    padding = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+    size = max(abs(low), abs(high))
+    padding = 0.05 * size or 1.0 if low == high else max(0.05 * (high - low), LEAST_RANGE * size)
     return low - padding, high + padding
 
 

@@ -27,9 +27,9 @@ def learning_curves(results: Sequence[Result]) -> Figure:
     """Evaluated return against environment steps: a panel for each environment, in which a name has one colour.
 
     Runs of one name on one environment become one line: their mean, with the 95 % t-interval of that mean as a
-    band. A single run has the standard deviation over its evaluation episodes as its band, and the return of its
-    training episodes as a thin line. A panel shows the range of its runs: the interval of two or three seeds may
-    be wider.
+    band, which breaks off where a single run is left. A single run has the standard deviation over its evaluation
+    episodes as its band, and the return of its training episodes as a thin line. A panel shows the range of its
+    runs: the interval of two or three seeds may be wider.
 
     Args:
         results: runs; those of one environment and name are neighbours.
@@ -97,9 +97,8 @@ def _draw(axis: Any, group: Group, colour: str) -> NDArray[np.float64]:
             thin = f"{group.name.split(',')[0]}: return of training episodes"
             axis.plot(list(run.training), training, color=colour, linewidth=0.8, alpha=0.6, label=thin)
     else:
-        ends = np.array([estimate.interval or (estimate.mean, estimate.mean) for _, estimate in points])
-        low, high = ends.T
-        title = f"{group.name}: mean of {len(runs)} seeds, 95 % interval{some}"
+        low, high = np.array([estimate.interval or (np.nan, np.nan) for _, estimate in points]).T
+        title = f"{group.name}: mean of {_seeds([estimate.n for _, estimate in points])}, 95 % interval{some}"
         shown = np.array([run.returns[step] for run in runs for step in steps if step in run.returns])
     axis.plot(
         steps,
@@ -113,6 +112,12 @@ def _draw(axis: Any, group: Group, colour: str) -> NDArray[np.float64]:
     # The interval of two runs says little, and is wide.
     axis.fill_between(steps, low, high, color=colour, alpha=0.04 if len(runs) == 2 else 0.18, linewidth=0)
     return shown
+
+
+def _seeds(numbers: Sequence[int]) -> str:
+    """Behind the points of a line, of which some may be of fewer runs than others."""
+    fewest, most = min(numbers), max(numbers)
+    return f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -59,7 +59,7 @@ def draw_solutions(problem: Problem, solutions: Sequence[tuple[float, Solution]]
             image = _draw_grid(ax, problem, problem.cells, solution)
             ax.set(xticks=[], yticks=[], title=f"V and pi at alpha = {alpha:g}")
         figure.colorbar(image, ax=ax, shrink=0.8)
-    figure.suptitle(f"{problem.name}, gamma = {problem.mdp.gamma:g}")
+    figure.suptitle(f"{problem.name}, gamma = {problem.mdp.gamma:g}").set_parse_math(False)
     save_figure(figure, file)
 
 

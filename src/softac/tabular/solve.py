@@ -9,6 +9,7 @@ from scipy import sparse
 from scipy.sparse.linalg import splu
 from scipy.special import xlogy
 
+from softac.errors import ConfigError
 from softac.tabular.checks import Array, check_alpha, check_policy, check_tol, rounding_floor
 from softac.tabular.mdp import FiniteMDP, check_mdp
 from softac.tabular.operators import (
@@ -70,12 +71,13 @@ def soft_policy_evaluation(mdp: FiniteMDP, pi: ArrayLike, alpha: ArrayLike, tol:
     log(tol) / log(gamma) sweeps are enough whatever rounding does to the changes.
 
     Raises:
-        ConfigError: for a policy that does not fit, a negative alpha, or a tolerance below rounding.
+        ConfigError: for a policy that does not fit, an alpha that is negative or so large that values are not
+            finite, or a tolerance below rounding.
 
     Source: arXiv:1812.05905, Lemma 1.
     """
     check_mdp(mdp)
-    alpha, tol = check_alpha(alpha), check_tol(tol, mdp.gamma)
+    alpha, tol = _finite_alpha(alpha, mdp), check_tol(tol, mdp.gamma)
     policy = check_policy(pi, mdp.r.shape)
     bonus = -alpha * xlogy(policy, policy).sum(-1)
     Q, residuals = np.zeros_like(mdp.r), []
@@ -100,7 +102,7 @@ def soft_policy_evaluation_linear(mdp: FiniteMDP, pi: ArrayLike, alpha: ArrayLik
     Source: the fixed point of `soft_bellman_backup`, an affine map.
     """
     check_mdp(mdp)
-    alpha = check_alpha(alpha)
+    alpha = _finite_alpha(alpha, mdp)
     V = _solve_values(mdp, check_policy(pi, mdp.r.shape), alpha)
     return Evaluation(back_up(mdp, V), V, 0, np.zeros(0))
 
@@ -126,7 +128,7 @@ def soft_policy_iteration(
     Source: arXiv:1812.05905, Theorem 1.
     """
     check_mdp(mdp)
-    alpha, tol = check_alpha(alpha), check_tol(tol, mdp.gamma)
+    alpha, tol = _finite_alpha(alpha, mdp), check_tol(tol, mdp.gamma)
     offered = None if candidates is None else check_candidates(candidates, mdp.r.shape)
     pi = np.full_like(mdp.r, 1.0 / mdp.n_actions) if offered is None else offered[0]
     units = _largest(mdp.r) + alpha * math.log(mdp.n_actions)
@@ -156,7 +158,7 @@ def soft_value_iteration(mdp: FiniteMDP, alpha: ArrayLike, tol: ArrayLike = 1e-1
         ConfigError: for a negative alpha or a tolerance below rounding.
     """
     check_mdp(mdp)
-    alpha, tol = check_alpha(alpha), check_tol(tol, mdp.gamma)
+    alpha, tol = _finite_alpha(alpha, mdp), check_tol(tol, mdp.gamma)
     Q, sweeps = np.zeros_like(mdp.r), 0
     for _ in range(_sweep_limit(tol, mdp.gamma)):
         previous, Q = Q, back_up(mdp, _soft_value(Q, alpha))
@@ -166,6 +168,19 @@ def soft_value_iteration(mdp: FiniteMDP, alpha: ArrayLike, tol: ArrayLike = 1e-1
             break
     V = np.where(mdp.terminal, 0.0, _soft_value(Q, alpha))
     return Solution(_uniform_at_end(mdp, _improve(Q, alpha)), Q, V, sweeps)
+
+
+def _finite_alpha(alpha: ArrayLike, mdp: FiniteMDP) -> float:
+    """The temperature, if no value at it is beyond float64."""
+    alpha = check_alpha(alpha)
+    largest = (float(np.abs(mdp.r).max()) + alpha * math.log(mdp.n_actions)) / (1.0 - mdp.gamma)
+    if not math.isfinite(largest):
+        raise ConfigError(
+            f"alpha is {alpha:g}, at which values may be beyond what float64 holds",
+            "expected (max |r| + alpha log A) / (1 - gamma) below 1.8e308",
+            "lower alpha",
+        )
+    return alpha
 
 
 def _solve_values(mdp: FiniteMDP, pi: Array, alpha: float) -> Array:
