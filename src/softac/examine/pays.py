@@ -44,7 +44,7 @@ def worth(step: float, update: float, cores: int) -> Iterator[Finding]:
 
 
 def update_seconds(spec: EnvSpec) -> float:
-    """Seconds of an update of soft actor-critic by default, for these spaces; of one action, of a deep Q-network."""
+    """Seconds of an update of soft actor-critic by default; where there is one action, of a deep Q-network."""
     generator, device = torch.Generator().manual_seed(0), torch.device("cpu")
     kind: type[Any] = {None: SACAgent, 1: DQNAgent}.get(spec.n_actions, SACDiscreteAgent)
     agent: Agent = kind(spec, kind.Config(), generator=generator, device=device)
