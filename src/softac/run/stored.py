@@ -391,18 +391,7 @@ def require_fitting(agent_class: type[Any], run: RunConfig, spec: EnvSpec) -> No
             "expected it with an on-policy algorithm; a replay outlives the scale of its rewards",
             "give normalize='obs'",
         )
-    if run.hindsight != "none" and agent_class.on_policy:
-        raise ConfigError(
-            f"hindsight was given with {agent_class.__name__}, which learns from what its own policy has done",
-            "expected an algorithm with a replay, which may learn from what might have been wanted",
-            "leave hindsight out, or choose sac, td3 or dqn, say",
-        )
-    if run.hindsight == "none" and run.n_sampled_goal != default(RunConfig, "n_sampled_goal"):
-        raise ConfigError(
-            f"n_sampled_goal={run.n_sampled_goal} was given without hindsight",
-            "expected hindsight, which takes other goals for those that were wanted",
-            "give hindsight='future' as well, or leave n_sampled_goal out",
-        )
+    _require_hindsight_fits(agent_class, run)
     sides = [min(image.height, image.width) for image in spec.images]
     if run.random_shift and (agent_class.on_policy or run.random_shift >= min(sides, default=0)):
         raise ConfigError(
@@ -418,6 +407,21 @@ def require_fitting(agent_class: type[Any], run: RunConfig, spec: EnvSpec) -> No
             f"overlap was given with {agent_class.__name__}, which learns from each rollout of its present policy",
             "expected an algorithm with a replay, which may learn while the environments are stepped",
             "leave overlap out, or choose sac or td3, say",
+        )
+
+
+def _require_hindsight_fits(agent_class: type[Any], run: RunConfig) -> None:
+    if run.hindsight != "none" and agent_class.on_policy:
+        raise ConfigError(
+            f"hindsight was given with {agent_class.__name__}, which learns from what its own policy has done",
+            "expected an algorithm with a replay, which may learn from what might have been wanted",
+            "leave hindsight out, or choose sac, td3 or dqn, say",
+        )
+    if run.hindsight == "none" and run.n_sampled_goal != default(RunConfig, "n_sampled_goal"):
+        raise ConfigError(
+            f"n_sampled_goal={run.n_sampled_goal} was given without hindsight",
+            "expected hindsight, which takes other goals for those that were wanted",
+            "give hindsight='future' as well, or leave n_sampled_goal out",
         )
 
 
