@@ -207,6 +207,30 @@ def test_observations_that_are_none(model: Model, tmp_path: Path) -> None:
         open_policy(tmp_path / "policy.onnx").act(obs | {"mode": 2})
 
 
+@needs_compiler
+@pytest.mark.parametrize(
+    ("algorithm", "config"),
+    [("sac", {"activation": "tanh"}), ("sac", {"normalize": "obs"}), ("ppo", {}), ("td3", {}), ("dqn", {})],
+)
+def test_infinity_is_no_observation_whatever_the_policy_makes_of_it(
+    algorithm: str, config: dict[str, Any], tmp_path: Path
+) -> None:
+    action = policies.DISCRETE["Discrete"] if algorithm == "dqn" else policies.CONTINUOUS["own bounds"]
+    model = policies.untrained(algorithm, policies.OBSERVATIONS["float32"], action, **config)
+    for to, file in (("numpy", "policy.safetensors"), ("onnx", "policy.onnx"), ("c", "policy.c")):
+        export(model, to, tmp_path)
+        act = open_policy(tmp_path / file, trust=True).act
+        for place, wrong in ((0, np.inf), (2, -np.inf), (4, np.nan)):
+            obs = np.zeros(5, np.float32)
+            obs[place] = wrong
+            with pytest.raises(ValueError, match=r"not finite|flag 1"):
+                act(obs)
+        act(np.full(5, 3e5, np.float32))
+    numpy = numpy_runtime.Policy(tmp_path / "policy.safetensors")
+    with pytest.raises(ValueError, match="the observation, or what the policy makes of it, is not finite"):
+        numpy(np.array([np.zeros(5), np.full(5, np.inf)]))
+
+
 def test_run_refuses_what_does_not_fit(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["export", str(run), "--to", "numpy", "-o", str(tmp_path)])
     capsys.readouterr()
