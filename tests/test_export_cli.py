@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 import safetensors.numpy
 from gymnasium import spaces
+from onnx import TensorProto, helper, numpy_helper
 
 import policies
 from softac import SAC, Model
@@ -309,28 +310,60 @@ def damaged_onnx(model: onnx.ModelProto, how: str) -> bytes:
             next(p for p in model.metadata_props if p.key == "format").value = "softac-policy-9"
         case "other spaces":
             next(p for p in model.metadata_props if p.key == "spaces").value = '{"observation": {"kind": "Any"}}'
+        case "a product of all with all":
+            for name, shape in ("a", (60_000, 1)), ("b", (1, 60_000)):
+                model.graph.initializer.append(numpy_helper.from_array(np.ones(shape, np.float32), name))
+            model.graph.node.add(op_type="Mul", input=["a", "b"], output=["c"])
+            model.graph.value_info.append(helper.make_tensor_value_info("c", TensorProto.FLOAT, [1]))
+        case "a size that is computed":
+            model.graph.initializer.append(numpy_helper.from_array(np.array([9], np.int64), "n"))
+            model.graph.node.add(op_type="Add", input=["n", "n"], output=["m"])
+            model.graph.node.add(op_type="Reshape", input=["valid", "m"], output=["c"])
+        case "few numbers of many":
+            few = numpy_helper.from_array(np.ones(1, np.float32), "few")
+            places = numpy_helper.from_array(np.zeros(1, np.int64), "places")
+            model.graph.sparse_initializer.append(helper.make_sparse_tensor(few, places, [60_000, 60_000]))
+        case "another input":
+            model.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, ["n", 3]))
+        case "a kernel on an image without end":
+            kernel = np.ones((1, 1, 1000, 1000), np.float32)
+            for name, array in ("image", np.ones((1, 1, 1100, 1100), np.float32)), ("kernel", kernel):
+                model.graph.initializer.append(numpy_helper.from_array(array, name))
+            model.graph.node.add(op_type="Conv", input=["image", "kernel"], output=["c"])
+        case "no step" | "half a step":
+            step = next(p for p in model.metadata_props if p.key == "step")
+            step.value = "0.5"
+            if how == "no step":
+                model.metadata_props.remove(step)
         case "cut off":
             return model.SerializeToString()[:200]
     return model.SerializeToString()
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        "no metadata",
-        "other files",
-        "other operations",
-        "other domain",
-        "another format",
-        "other spaces",
-        "cut off",
-    ],
-)
+FOREIGN_ONNX = {
+    "no metadata": "KeyError",
+    "other files": "constants in other files, or of which only some numbers are there",
+    "other operations": r"nodes that no policy has: \['Loop'\]",
+    "other domain": "nodes that no policy has",
+    "another format": "format 'softac-policy-9', not 'softac-policy-1'",
+    "other spaces": "the spaces in config.json are damaged",
+    "a product of all with all": r"3\.6e\+09 numbers are held and made for one observation, not 268,435,456",
+    "a size that is computed": "a Reshape whose result is of no known size",
+    "few numbers of many": "or of which only some numbers are there",
+    "another input": "other inputs than the spaces have",
+    "a kernel on an image without end": r"1\.02e\+10 numbers",
+    "no step": "it does not say of which step it is",
+    "half a step": "it does not say of which step it is",
+    "cut off": "DecodeError",
+}
+
+
+@pytest.mark.parametrize("how", FOREIGN_ONNX)
 def test_an_onnx_file_that_is_not_ours(how: str, tmp_path: Path) -> None:
     data = to_onnx.files(describe(SAC("Pendulum-v1", net_arch=(8,), device="cpu")))[to_onnx.FILE]
     path = tmp_path / "policy.onnx"
     path.write_bytes(damaged_onnx(onnx.load_from_string(data), how))
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError, match=FOREIGN_ONNX[how]):
         open_policy(path)
 
 
@@ -363,34 +396,90 @@ def damaged_numpy(tensors: dict[str, Any], description: dict[str, Any], how: str
         case "a kernel larger than the image":
             tensors |= {"w": np.zeros((4, 4, 1, 3), np.float32), "b": np.zeros(3, np.float32)}
             beside(steps, "convolution", {"weight": "w", "bias": "b"}, {"height": 1, "width": 3, "stride": 1})
+        case "a patch for every pixel":
+            tensors |= {"w": np.zeros((200, 200, 1, 1), np.float32), "b": np.zeros(1, np.float32)}
+            tensors |= {"large": np.zeros((3, 160_000), np.float32), "n": np.zeros(160_000, np.float32)}
+            beside(steps, "convolution", {"weight": "w", "bias": "b"}, {"height": 400, "width": 400, "stride": 1})
+            beside(steps, "affine", {"weight": "large", "bias": "n"}, {})
+            steps[2]["inputs"] = [1]
+            steps[3]["inputs"] = [0]
+        case "every component at every mean":
+            tensors |= {"large": np.zeros((3, 40_000), np.float32), "n": np.zeros(40_000, np.float32)}
+            beside(steps, "mixture_density", {}, {})
+            beside(steps, "affine", {"weight": "large", "bias": "n"}, {})
+            steps[2]["inputs"] = [1, 1, 1]
+            steps[3]["inputs"] = [0]
+        case "a column in place of a row":
+            tensors |= {"column": np.zeros((3, 1), np.float32), "row": np.zeros(3, np.float32)}
+            beside(steps, "scale", {"centre": "column", "factor": "row", "shift": "row"}, {})
+        case "counted from the end":
+            beside(steps, "concat", {}, {})
+            steps[1]["inputs"] = [0, -1, -1]
+        case "two observations":
+            steps.insert(1, {"kind": "observation", "inputs": [], "arrays": {}, "numbers": {"width": 3}})
+        case "too many rows":
+            tensors |= {"zero": np.zeros(1, np.float32)}
+            tensors |= {"large": np.zeros((3, 1_000_000), np.float32), "n": np.zeros(1_000_000, np.float32)}
+            for _ in range(100):
+                beside(steps, "scale", dict.fromkeys(("centre", "factor", "shift"), "zero"), {})
+            beside(steps, "affine", {"weight": "large", "bias": "n"}, {})
+            beside(steps, "relu", {}, {})
+            for i, step in enumerate(steps[2:104], 2):
+                step["inputs"] = [i - 1]
+            steps[1], steps[2] = steps[2] | {"inputs": [0]}, steps[1] | {"inputs": [1]}
+        case "categories without end":
+            description["leaves"][0] |= {"categories": [1, 1, 2 * 10**9], "starts": [0, 0, 0]}
+        case "other bounds":
+            description["action"]["high"] = [1e9]
+        case "large spaces":
+            box = description["spaces"]["observation"] | {"shape": [9_000_000], "low": [0.0], "high": [1.0]}
+            description["spaces"]["observation"] = {"kind": "Tuple", "parts": [box] * 1000}
+        case "no step" | "half a step":
+            description["about"]["step"] = 0.5
+            if how == "no step":
+                del description["about"]["step"]
+        case "about a list":
+            description["about"] = []
         case "NaN":
             tensors["bias_1"] = np.full_like(tensors["bias_1"], np.nan)
         case "no format":
             del description["format"]
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        "a tensor is missing",
-        "an unknown operation",
-        "an operation of itself",
-        "doubled until the memory is full",
-        "other sizes",
-        "half a number",
-        "a stride of nothing",
-        "a kernel larger than the image",
-        "NaN",
-        "no format",
-    ],
-)
+FOREIGN_NUMPY = {
+    "a tensor is missing": "KeyError: 'bias_1'",
+    "an unknown operation": "KeyError: '__import__'",
+    "an operation of itself": "IndexError",
+    "doubled until the memory is full": "an operation was given",
+    "other sizes": "cannot be used|damaged",
+    "half a number": "the numbers of part are not whole",
+    "a stride of nothing": "convolution was given",
+    "a kernel larger than the image": "convolution was given",
+    "a patch for every pixel": r"1\.62e\+09 numbers",
+    "every component at every mean": r"1\.6e\+09 numbers are held and made for one observation, not 268,435,456",
+    "a column in place of a row": "constants of scale that are no vectors",
+    "counted from the end": "the numbers of concat are not whole",
+    "two observations": "observation as operation 1",
+    "too many rows": r"2\.7e\+08 numbers",
+    "categories without end": "arrays that are not those of the spaces",
+    "other bounds": "arrays that are not those of the spaces",
+    "large spaces": "the spaces in config.json are damaged",
+    "no step": "it does not say of which step it is",
+    "half a step": "it does not say of which step it is",
+    "about a list": "it does not say of which step it is",
+    "NaN": "numbers that are not finite",
+    "no format": "KeyError: 'format'",
+}
+
+
+@pytest.mark.parametrize("how", FOREIGN_NUMPY)
 def test_a_numpy_file_that_is_not_ours(how: str, tmp_path: Path) -> None:
     path = tmp_path / "policy.safetensors"
     data = to_numpy.files(describe(SAC("Pendulum-v1", net_arch=(8,), device="cpu")))[to_numpy.TENSORS]
     tensors, description = numpy_runtime.read(data)
     damaged_numpy(tensors, description, how)
     path.write_bytes(safetensors.numpy.save(tensors, {"policy": json.dumps(description)}))
-    with pytest.raises((CheckpointError, ConfigError)):
+    with pytest.raises((CheckpointError, ConfigError), match=FOREIGN_NUMPY[how]):
         open_policy(path)
     path.write_bytes(data[:100])
     with pytest.raises(
