@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import safetensors.numpy
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from onnx import TensorProto, helper, numpy_helper
 
 import policies
@@ -278,6 +280,51 @@ def test_an_environment_that_fails(tmp_path: Path) -> None:
         EnvironmentFailed, match="raised ValueError: the observation, or what the policy makes of it, is"
     ):
         play(policy, EnvSource(lambda: Blind(*made), {}), 1, 0)
+
+
+class Endless(policies.Spaced):
+    reward = 1.0
+
+    def step(self, action: Any) -> Any:
+        return self.observation_space.sample(), self.reward, False, False, {}
+
+
+class Rewardless(Endless):
+    reward = np.nan
+
+
+def test_run_has_the_episodes_of_eval_where_they_have_no_end_or_no_reward(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = {"observation": policies.OBSERVATIONS["float32"], "action": policies.CONTINUOUS["[-1, 1]"]}
+    for kind in (Endless, Rewardless):
+        monkeypatch.setitem(
+            gym.registry, f"export/{kind.__name__}-v0", EnvSpec(f"export/{kind.__name__}-v0", kind)
+        )
+        gym.registry[f"export/{kind.__name__}-v0"].kwargs = made
+    model = SAC("export/Endless-v0", net_arch=(8,), device="cpu")
+    model.save(tmp_path / "run")
+    export(model, "numpy", tmp_path)
+    words = ["export/Endless-v0", "--n-eval-episodes", "2"]
+    for command in (["eval", str(tmp_path / "run"), "--env"], ["run", str(tmp_path / "policy.py")]):
+        assert main([*command, *words]) == 0
+        printed = capsys.readouterr()
+        assert printed.out.startswith(
+            "episode    0  return   10,000.000  length 10,000\nmean 10,000.000  std 0.000  over 1 "
+        )
+        assert (
+            "an evaluation episode was cut off after 10000 steps, and the evaluation ends with it" in printed.err
+        )
+    file = str(tmp_path / "policy.safetensors")
+    assert main(["run", file, "export/Rewardless-v0"]) == 4
+    assert capsys.readouterr().err.startswith(
+        "softac: export/Rewardless-v0 returned the reward nan, not a finite float32 at step 1 of the episode with "
+    )
+    for command in (["eval", str(tmp_path / "run")], ["run", file, "export/Endless-v0"]):
+        assert main([*command, "--n-eval-episodes", "0"]) == 2
+        assert capsys.readouterr().err == (
+            "softac: n_eval_episodes=0 was given; expected a whole number >= 1; give 10, say\n"
+        )
 
 
 def test_a_program_of_another_hand_is_not_run(model: Model, tmp_path: Path) -> None:
