@@ -26,7 +26,7 @@ from softac.errors import CheckpointError, ConfigError, EnvironmentFailed
 from softac.ship import policy as numpy_runtime
 from softac.ship import runtimes, to_numpy, to_onnx
 from softac.ship.description import describe
-from softac.ship.export import export
+from softac.ship.export import FORMATS, export
 from softac.ship.play import play
 from softac.ship.runtimes import open_policy
 
@@ -172,6 +172,18 @@ def test_types_that_onnx_and_c_do_not_have(tmp_path: Path) -> None:
             export(done, to, tmp_path)
     for model in seen, done:
         assert export(model, "numpy", tmp_path)[1].largest < 1e-5
+
+
+def test_a_key_that_no_file_can_have(tmp_path: Path) -> None:
+    space = spaces.Dict({"\ud800": policies.OBSERVATIONS["float32"]})
+    model = policies.untrained("td3", space, policies.CONTINUOUS["[-1, 1]"])
+    for to in FORMATS:
+        with pytest.raises(ConfigError) as refused:
+            export(model, to, tmp_path)
+        assert str(refused.value) == (
+            "an array of observations is called 'observation/\\ud800'; expected keys that can be written in UTF-8"
+            "; rename it with gymnasium.wrappers.TransformObservation"
+        )
 
 
 def test_observations_that_are_none(model: Model, tmp_path: Path) -> None:
