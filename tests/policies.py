@@ -33,6 +33,9 @@ OBSERVATIONS: dict[str, spaces.Space[Any]] = {
             "int": spaces.Tuple([B(-10, 10, (2,), np.int16), spaces.MultiDiscrete([2, 3])]),
         }
     ),
+    "Dict of odd keys": spaces.Dict(
+        {key: B(-1.0, 1.0, (2,)) for key in ("a b", "a b 2", "a_b", "what??/", "why???", "x */ /*/ \\")}
+    ),
     "small image": B(0, 255, (12, 10, 2), np.uint8),
     "image of booleans": B(0, 1, (10, 10, 4), np.bool_),
     "planes first": B(0, 255, (3, 22, 24), np.uint8),

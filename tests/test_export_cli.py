@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import safetensors.numpy
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+from onnx import TensorProto, helper, numpy_helper
 
 import policies
 from softac import SAC, Model
@@ -23,7 +26,7 @@ from softac.errors import CheckpointError, ConfigError, EnvironmentFailed
 from softac.ship import policy as numpy_runtime
 from softac.ship import runtimes, to_numpy, to_onnx
 from softac.ship.description import describe
-from softac.ship.export import export
+from softac.ship.export import FORMATS, export
 from softac.ship.play import play
 from softac.ship.runtimes import open_policy
 
@@ -171,6 +174,18 @@ def test_types_that_onnx_and_c_do_not_have(tmp_path: Path) -> None:
         assert export(model, "numpy", tmp_path)[1].largest < 1e-5
 
 
+def test_a_key_that_no_file_can_have(tmp_path: Path) -> None:
+    space = spaces.Dict({"\ud800": policies.OBSERVATIONS["float32"]})
+    model = policies.untrained("td3", space, policies.CONTINUOUS["[-1, 1]"])
+    for to in FORMATS:
+        with pytest.raises(ConfigError) as refused:
+            export(model, to, tmp_path)
+        assert str(refused.value) == (
+            "an array of observations is called 'observation/\\ud800'; expected keys that can be written in UTF-8"
+            "; rename it with gymnasium.wrappers.TransformObservation"
+        )
+
+
 def test_observations_that_are_none(model: Model, tmp_path: Path) -> None:
     export(model, "numpy", tmp_path)
     export(model, "onnx", tmp_path)
@@ -205,6 +220,30 @@ def test_observations_that_are_none(model: Model, tmp_path: Path) -> None:
         assert (action.tolist(), valid.tolist()) == ([[0.0, 0.0, 0.0]], [[False]])
     with pytest.raises(ValueError, match="the observation is not finite, or has an unknown category"):
         open_policy(tmp_path / "policy.onnx").act(obs | {"mode": 2})
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("algorithm", "config"),
+    [("sac", {"activation": "tanh"}), ("sac", {"normalize": "obs"}), ("ppo", {}), ("td3", {}), ("dqn", {})],
+)
+def test_infinity_is_no_observation_whatever_the_policy_makes_of_it(
+    algorithm: str, config: dict[str, Any], tmp_path: Path
+) -> None:
+    action = policies.DISCRETE["Discrete"] if algorithm == "dqn" else policies.CONTINUOUS["own bounds"]
+    model = policies.untrained(algorithm, policies.OBSERVATIONS["float32"], action, **config)
+    for to, file in (("numpy", "policy.safetensors"), ("onnx", "policy.onnx"), ("c", "policy.c")):
+        export(model, to, tmp_path)
+        act = open_policy(tmp_path / file, trust=True).act
+        for place, wrong in ((0, np.inf), (2, -np.inf), (4, np.nan)):
+            obs = np.zeros(5, np.float32)
+            obs[place] = wrong
+            with pytest.raises(ValueError, match=r"not finite|flag 1"):
+                act(obs)
+        act(np.full(5, 3e5, np.float32))
+    numpy = numpy_runtime.Policy(tmp_path / "policy.safetensors")
+    with pytest.raises(ValueError, match="the observation, or what the policy makes of it, is not finite"):
+        numpy(np.array([np.zeros(5), np.full(5, np.inf)]))
 
 
 def test_run_refuses_what_does_not_fit(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -255,6 +294,51 @@ def test_an_environment_that_fails(tmp_path: Path) -> None:
         play(policy, EnvSource(lambda: Blind(*made), {}), 1, 0)
 
 
+class Endless(policies.Spaced):
+    reward = 1.0
+
+    def step(self, action: Any) -> Any:
+        return self.observation_space.sample(), self.reward, False, False, {}
+
+
+class Rewardless(Endless):
+    reward = np.nan
+
+
+def test_run_has_the_episodes_of_eval_where_they_have_no_end_or_no_reward(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = {"observation": policies.OBSERVATIONS["float32"], "action": policies.CONTINUOUS["[-1, 1]"]}
+    for kind in (Endless, Rewardless):
+        monkeypatch.setitem(
+            gym.registry, f"export/{kind.__name__}-v0", EnvSpec(f"export/{kind.__name__}-v0", kind)
+        )
+        gym.registry[f"export/{kind.__name__}-v0"].kwargs = made
+    model = SAC("export/Endless-v0", net_arch=(8,), device="cpu")
+    model.save(tmp_path / "run")
+    export(model, "numpy", tmp_path)
+    words = ["export/Endless-v0", "--n-eval-episodes", "2"]
+    for command in (["eval", str(tmp_path / "run"), "--env"], ["run", str(tmp_path / "policy.py")]):
+        assert main([*command, *words]) == 0
+        printed = capsys.readouterr()
+        assert printed.out.startswith(
+            "episode    0  return   10,000.000  length 10,000\nmean 10,000.000  std 0.000  over 1 "
+        )
+        assert (
+            "an evaluation episode was cut off after 10000 steps, and the evaluation ends with it" in printed.err
+        )
+    file = str(tmp_path / "policy.safetensors")
+    assert main(["run", file, "export/Rewardless-v0"]) == 4
+    assert capsys.readouterr().err.startswith(
+        "softac: export/Rewardless-v0 returned the reward nan, not a finite float32 at step 1 of the episode with "
+    )
+    for command in (["eval", str(tmp_path / "run")], ["run", file, "export/Endless-v0"]):
+        assert main([*command, "--n-eval-episodes", "0"]) == 2
+        assert capsys.readouterr().err == (
+            "softac: n_eval_episodes=0 was given; expected a whole number >= 1; give 10, say\n"
+        )
+
+
 def test_a_program_of_another_hand_is_not_run(model: Model, tmp_path: Path) -> None:
     export(model, "numpy", tmp_path)
     program = tmp_path / "policy.py"
@@ -285,28 +369,60 @@ def damaged_onnx(model: onnx.ModelProto, how: str) -> bytes:
             next(p for p in model.metadata_props if p.key == "format").value = "softac-policy-9"
         case "other spaces":
             next(p for p in model.metadata_props if p.key == "spaces").value = '{"observation": {"kind": "Any"}}'
+        case "a product of all with all":
+            for name, shape in ("a", (60_000, 1)), ("b", (1, 60_000)):
+                model.graph.initializer.append(numpy_helper.from_array(np.ones(shape, np.float32), name))
+            model.graph.node.add(op_type="Mul", input=["a", "b"], output=["c"])
+            model.graph.value_info.append(helper.make_tensor_value_info("c", TensorProto.FLOAT, [1]))
+        case "a size that is computed":
+            model.graph.initializer.append(numpy_helper.from_array(np.array([9], np.int64), "n"))
+            model.graph.node.add(op_type="Add", input=["n", "n"], output=["m"])
+            model.graph.node.add(op_type="Reshape", input=["valid", "m"], output=["c"])
+        case "few numbers of many":
+            few = numpy_helper.from_array(np.ones(1, np.float32), "few")
+            places = numpy_helper.from_array(np.zeros(1, np.int64), "places")
+            model.graph.sparse_initializer.append(helper.make_sparse_tensor(few, places, [60_000, 60_000]))
+        case "another input":
+            model.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, ["n", 3]))
+        case "a kernel on an image without end":
+            kernel = np.ones((1, 1, 1000, 1000), np.float32)
+            for name, array in ("image", np.ones((1, 1, 1100, 1100), np.float32)), ("kernel", kernel):
+                model.graph.initializer.append(numpy_helper.from_array(array, name))
+            model.graph.node.add(op_type="Conv", input=["image", "kernel"], output=["c"])
+        case "no step" | "half a step":
+            step = next(p for p in model.metadata_props if p.key == "step")
+            step.value = "0.5"
+            if how == "no step":
+                model.metadata_props.remove(step)
         case "cut off":
             return model.SerializeToString()[:200]
     return model.SerializeToString()
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        "no metadata",
-        "other files",
-        "other operations",
-        "other domain",
-        "another format",
-        "other spaces",
-        "cut off",
-    ],
-)
+FOREIGN_ONNX = {
+    "no metadata": "KeyError",
+    "other files": "constants in other files, or of which only some numbers are there",
+    "other operations": r"nodes that no policy has: \['Loop'\]",
+    "other domain": "nodes that no policy has",
+    "another format": "format 'softac-policy-9', not 'softac-policy-1'",
+    "other spaces": "the spaces in config.json are damaged",
+    "a product of all with all": r"3\.6e\+09 numbers are held and made for one observation, not 268,435,456",
+    "a size that is computed": "a Reshape whose result is of no known size",
+    "few numbers of many": "or of which only some numbers are there",
+    "another input": "other inputs than the spaces have",
+    "a kernel on an image without end": r"1\.02e\+10 numbers",
+    "no step": "it does not say of which step it is",
+    "half a step": "it does not say of which step it is",
+    "cut off": "DecodeError",
+}
+
+
+@pytest.mark.parametrize("how", FOREIGN_ONNX)
 def test_an_onnx_file_that_is_not_ours(how: str, tmp_path: Path) -> None:
     data = to_onnx.files(describe(SAC("Pendulum-v1", net_arch=(8,), device="cpu")))[to_onnx.FILE]
     path = tmp_path / "policy.onnx"
     path.write_bytes(damaged_onnx(onnx.load_from_string(data), how))
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError, match=FOREIGN_ONNX[how]):
         open_policy(path)
 
 
@@ -339,34 +455,90 @@ def damaged_numpy(tensors: dict[str, Any], description: dict[str, Any], how: str
         case "a kernel larger than the image":
             tensors |= {"w": np.zeros((4, 4, 1, 3), np.float32), "b": np.zeros(3, np.float32)}
             beside(steps, "convolution", {"weight": "w", "bias": "b"}, {"height": 1, "width": 3, "stride": 1})
+        case "a patch for every pixel":
+            tensors |= {"w": np.zeros((200, 200, 1, 1), np.float32), "b": np.zeros(1, np.float32)}
+            tensors |= {"large": np.zeros((3, 160_000), np.float32), "n": np.zeros(160_000, np.float32)}
+            beside(steps, "convolution", {"weight": "w", "bias": "b"}, {"height": 400, "width": 400, "stride": 1})
+            beside(steps, "affine", {"weight": "large", "bias": "n"}, {})
+            steps[2]["inputs"] = [1]
+            steps[3]["inputs"] = [0]
+        case "every component at every mean":
+            tensors |= {"large": np.zeros((3, 40_000), np.float32), "n": np.zeros(40_000, np.float32)}
+            beside(steps, "mixture_density", {}, {})
+            beside(steps, "affine", {"weight": "large", "bias": "n"}, {})
+            steps[2]["inputs"] = [1, 1, 1]
+            steps[3]["inputs"] = [0]
+        case "a column in place of a row":
+            tensors |= {"column": np.zeros((3, 1), np.float32), "row": np.zeros(3, np.float32)}
+            beside(steps, "scale", {"centre": "column", "factor": "row", "shift": "row"}, {})
+        case "counted from the end":
+            beside(steps, "concat", {}, {})
+            steps[1]["inputs"] = [0, -1, -1]
+        case "two observations":
+            steps.insert(1, {"kind": "observation", "inputs": [], "arrays": {}, "numbers": {"width": 3}})
+        case "too many rows":
+            tensors |= {"zero": np.zeros(1, np.float32)}
+            tensors |= {"large": np.zeros((3, 1_000_000), np.float32), "n": np.zeros(1_000_000, np.float32)}
+            for _ in range(100):
+                beside(steps, "scale", dict.fromkeys(("centre", "factor", "shift"), "zero"), {})
+            beside(steps, "affine", {"weight": "large", "bias": "n"}, {})
+            beside(steps, "relu", {}, {})
+            for i, step in enumerate(steps[2:104], 2):
+                step["inputs"] = [i - 1]
+            steps[1], steps[2] = steps[2] | {"inputs": [0]}, steps[1] | {"inputs": [1]}
+        case "categories without end":
+            description["leaves"][0] |= {"categories": [1, 1, 2 * 10**9], "starts": [0, 0, 0]}
+        case "other bounds":
+            description["action"]["high"] = [1e9]
+        case "large spaces":
+            box = description["spaces"]["observation"] | {"shape": [9_000_000], "low": [0.0], "high": [1.0]}
+            description["spaces"]["observation"] = {"kind": "Tuple", "parts": [box] * 1000}
+        case "no step" | "half a step":
+            description["about"]["step"] = 0.5
+            if how == "no step":
+                del description["about"]["step"]
+        case "about a list":
+            description["about"] = []
         case "NaN":
             tensors["bias_1"] = np.full_like(tensors["bias_1"], np.nan)
         case "no format":
             del description["format"]
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        "a tensor is missing",
-        "an unknown operation",
-        "an operation of itself",
-        "doubled until the memory is full",
-        "other sizes",
-        "half a number",
-        "a stride of nothing",
-        "a kernel larger than the image",
-        "NaN",
-        "no format",
-    ],
-)
+FOREIGN_NUMPY = {
+    "a tensor is missing": "KeyError: 'bias_1'",
+    "an unknown operation": "KeyError: '__import__'",
+    "an operation of itself": "IndexError",
+    "doubled until the memory is full": "an operation was given",
+    "other sizes": "cannot be used|damaged",
+    "half a number": "the numbers of part are not whole",
+    "a stride of nothing": "convolution was given",
+    "a kernel larger than the image": "convolution was given",
+    "a patch for every pixel": r"1\.62e\+09 numbers",
+    "every component at every mean": r"1\.6e\+09 numbers are held and made for one observation, not 268,435,456",
+    "a column in place of a row": "constants of scale that are no vectors",
+    "counted from the end": "the numbers of concat are not whole",
+    "two observations": "observation as operation 1",
+    "too many rows": r"2\.7e\+08 numbers",
+    "categories without end": "arrays that are not those of the spaces",
+    "other bounds": "arrays that are not those of the spaces",
+    "large spaces": "the spaces in config.json are damaged",
+    "no step": "it does not say of which step it is",
+    "half a step": "it does not say of which step it is",
+    "about a list": "it does not say of which step it is",
+    "NaN": "numbers that are not finite",
+    "no format": "KeyError: 'format'",
+}
+
+
+@pytest.mark.parametrize("how", FOREIGN_NUMPY)
 def test_a_numpy_file_that_is_not_ours(how: str, tmp_path: Path) -> None:
     path = tmp_path / "policy.safetensors"
     data = to_numpy.files(describe(SAC("Pendulum-v1", net_arch=(8,), device="cpu")))[to_numpy.TENSORS]
     tensors, description = numpy_runtime.read(data)
     damaged_numpy(tensors, description, how)
     path.write_bytes(safetensors.numpy.save(tensors, {"policy": json.dumps(description)}))
-    with pytest.raises((CheckpointError, ConfigError)):
+    with pytest.raises((CheckpointError, ConfigError), match=FOREIGN_NUMPY[how]):
         open_policy(path)
     path.write_bytes(data[:100])
     with pytest.raises(

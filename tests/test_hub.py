@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 
+import policies
 from alarm import Alarm
 from fake_hub import FakeHub
 from forgery import Forgery
@@ -26,7 +28,7 @@ from softac.errors import CheckpointError, ConfigError
 
 huggingface_hub = pytest.importorskip("huggingface_hub", reason="the extra `hub` is not installed")
 
-from softac.ship.hub import pull, push  # noqa: E402
+from softac.ship.hub import pull, push, require_sound  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content:DeprecationWarning")  # of the library, in httpx2
 NAME = "ada/pendulum"
@@ -79,6 +81,46 @@ def test_what_is_pushed_comes_back_the_same(hub: FakeHub, run: Path, tmp_path: P
     np.testing.assert_array_equal(before.predict(obs, True)[0], after.predict(obs, True)[0])
 
 
+PICTURES = spaces.Box(0, 255, (24, 24, 3), np.uint8)
+BUILT: dict[str, dict[str, Any]] = {
+    "normalised": {"normalize": "obs"},
+    "rounded": {"precision": "bf16"},
+    "images of another encoder": {"encoder": "small"},
+    "images as they are": {"encoder": "none"},
+}
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_an_agent_comes_back_however_its_networks_are_built(
+    name: str, hub: FakeHub, tmp_path: Path, float64: None
+) -> None:
+    observed = PICTURES if "encoder" in BUILT[name] else spaces.Box(-1.0, 1.0, (3,))
+    obs = observed.sample()
+    env = lambda: policies.Spaced(observed, policies.CONTINUOUS["[-1, 1]"])  # noqa: E731
+    tiny(env, **BUILT[name]).learn(40).save(tmp_path / "run")
+    push(tmp_path / "run", NAME)
+    assert pull(NAME, tmp_path / "agent").step == 40
+    before, after = Model.load(tmp_path / "run"), Model.load(tmp_path / "agent")
+    np.testing.assert_array_equal(before.predict(obs, True)[0], after.predict(obs, True)[0])
+
+
+def test_of_a_stranger_no_agent_is_made_that_cannot_be_checked(run: Path, tmp_path: Path) -> None:
+    refused = {
+        "own": "it reads images with an encoder of its author's own, which no folder holds; expected one of "
+        "softac's, with which its networks can be checked; load its files by hand if you trust them, and pass "
+        "encoder= to Model.load",
+        "small": f"{tmp_path / 'small' / 'config.json'} cannot be used (encoder='small' was given for "
+        "observations of Box(-inf, inf, (3,), float32)); expected what softac wrote; restore the file",
+    }
+    for encoder, message in refused.items():
+        forgery = Forgery(Path(shutil.copytree(run, tmp_path / encoder)))
+        forgery.config(lambda config, encoder=encoder: config["run"].update(encoder=encoder))
+        with pytest.raises(CheckpointError) as caught:
+            require_sound(forgery.run, whole=False)
+        assert str(caught.value) == message
+        forgery.outside.rmdir()
+
+
 def test_a_revision_stays(hub: FakeHub, run: Path, tmp_path: Path) -> None:
     first = push(run, NAME, best=True)
     second = push(run, NAME)
@@ -97,6 +139,22 @@ def test_whole_goes_on_learning(hub: FakeHub, run: Path, tmp_path: Path) -> None
         assert (tensor == there.agent.tensors()[name]).all(), name
     pull(NAME, tmp_path / "acting")
     assert not (tmp_path / "acting" / "replay").exists()
+
+
+def test_what_lies_beside_a_checkpoint_is_not_pushed(hub: FakeHub, run: Path, tmp_path: Path) -> None:
+    there = Path(shutil.copytree(run, tmp_path / "run"))
+    step = there / "checkpoints" / "step-000000101"
+    (tmp_path / "secret").write_text("secret")
+    (step / "notes.txt").symlink_to(tmp_path / "secret")
+    (step / "id_rsa").write_text("secret")
+    (step / "more").mkdir()
+    (step / "more" / "state.json").write_text("secret")
+    (there / "replay" / "notes.txt").write_text("secret")
+    own = push(run, NAME, whole=True)
+    assert push(there, NAME, whole=True).files == own.files
+    assert {name.rpartition("/")[2] for name in own.files if "step-" in name} == {
+        "manifest.json", "networks.safetensors", "optim.safetensors", "state.json", "episode_actions.npy",
+    }  # fmt: skip
 
 
 def test_nothing_of_this_machine_is_pushed(hub: FakeHub, run: Path) -> None:

@@ -318,6 +318,30 @@ def test_what_would_be_another_policy_is_refused_by_name(name: str, tmp_path: Pa
     assert str(caught.value).count("\n") == 0
 
 
+LARGE = 10**400
+OU = {":type:": "<class 'noise.OrnsteinUhlenbeckActionNoise'>", "_mu": "[0.]", "_sigma": "[0.1]", "_theta": "0.1"}
+FORGED_NUMBERS: list[tuple[str, str, dict[str, Any]]] = [
+    *[("dqn", name, {name: LARGE}) for name in ("learning_rate", "target_update_interval", "num_timesteps")],
+    *[("dqn", name, {name: LARGE}) for name in ("gradient_steps", "exploration_rate", "n_envs", "seed", "gamma")],
+    ("dqn", "_total_timesteps", {"_total_timesteps": 1e308, "exploration_fraction": 1e308}),
+    ("ppo", "clip_range", {"clip_range": -LARGE}),
+    ("ddpg", "_dt of action_noise", {"action_noise": OU | {"_dt": "-1"}}),
+]
+
+
+@pytest.mark.parametrize(("name", "what", "forged"), FORGED_NUMBERS)
+def test_numbers_that_no_model_has_are_refused(
+    name: str, what: str, forged: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = rewritten(FOLDER / f"{name}.zip", tmp_path / "forged.zip", told(lambda data: data.update(forged)))
+    assert main(["import", str(path), "--env", str(ENVS[name]), "--run-dir", str(tmp_path / "run")]) == 3
+    said = capsys.readouterr().err
+    assert said.startswith(f"softac: {what} of the model is ")
+    assert said.endswith(
+        "; expected a number that it can have been trained with; save the model again with Stable-Baselines3\n"
+    )
+
+
 def test_what_is_only_missed_in_training_is_a_note(tmp_path: Path) -> None:
     def change(data: dict[str, Any]) -> None:
         data["learning_rate"] = {":type:": "<class 'function'>", ":serialized:": "gASV"}
@@ -455,6 +479,20 @@ def tensor(
     return text.encode("latin-1")
 
 
+def many_of_one(n: int) -> bytes:
+    """A dict of `n` tensors that share 4 MB."""
+    size, stride = "J\x40\x42\x0f\x00K\x01\x86", "K\x01K\x01\x86"
+    start, end = "\x80\x02}", "."
+    one = tensor(size, stride).decode("latin-1").removeprefix(f"{start}X\x01\x00\x00\x00x").removesuffix(f"s{end}")
+    each = "".join(f"X\x04\x00\x00\x00{i:04d}{one}s" for i in range(n))
+    return f"{start}{each}{end}".encode("latin-1")
+
+
+def test_tensors_may_share_what_is_stored() -> None:
+    found = read_tensors(pickled_file(many_of_one(3), k=bytes(4_000_000)), "it")
+    assert [tensor.shape for tensor in found.values()] == [(1_000_000, 1)] * 3
+
+
 def test_the_tensor_by_hand_is_read() -> None:
     numbers = np.arange(4, dtype=np.float32)
     found = read_tensors(pickled_file(tensor("K\x02K\x02\x86", "K\x02K\x01\x86"), k=numbers.tobytes()), "it")
@@ -474,6 +512,10 @@ HOSTILE_TENSORS = {
     "of objects": pickled_file(tensor("K\x02K\x02\x86", "K\x02K\x01\x86", kind="os\nsystem"), k=FOUR),
     "of doubles": pickled_file(tensor("K\x02K\x02\x86", "K\x02K\x01\x86", kind="torch\nDoubleStorage"), k=FOUR),
     "of another file": pickled_file(tensor("K\x02K\x02\x86", "K\x02K\x01\x86", key="../../k"), k=FOUR),
+    "of thousands of dimensions": pickled_file(
+        tensor("(" + "K\x01" * 50_000 + "t", "(" + "K\x01" * 50_000 + "t"), k=FOUR
+    ),
+    "many of one that is large": pickled_file(many_of_one(200), k=bytes(4_000_000)),
     "not a number": pickled_file(
         tensor("K\x02K\x02\x86", "K\x02K\x01\x86"), k=np.full(4, np.nan, np.float32).tobytes()
     ),

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     share = f"  success {100 * rate['success']:.0f} %" if rate else ""
     kind = "stochastic" if args.stochastic else "deterministic"
     print(  # noqa: T201
-        f"mean {returns.mean:,.3f}  std {returns.std:,.3f}{share}  over {episodes} {kind} episodes, "
+        f"mean {returns.mean:,.3f}  std {returns.std:,.3f}{share}  over {len(returns.returns)} {kind} episodes, "
         f"agent of step {model.num_timesteps:,}"
     )
     return 0

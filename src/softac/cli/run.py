@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"episode {i:>4}  return {total:>12,.3f}  length {length:>6,}")  # noqa: T201
     step, time = int(policy.about["step"]), f"{played.microseconds:.1f} µs an action"
     print(  # noqa: T201
-        f"mean {returns.mean:,.3f}  std {returns.std:,.3f}  over {episodes} episodes, "
+        f"mean {returns.mean:,.3f}  std {returns.std:,.3f}  over {len(returns.returns)} episodes, "
         f"agent of step {step:,} through {policy.runtime}, {time}"
     )
     return 0

@@ -1,5 +1,6 @@
 """Spaces: how an agent sees observations, how its actions reach the environment, and both in a file."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
@@ -19,6 +20,7 @@ from softac.errors import CheckpointError, ConfigError
 from softac.types import AsEncoder, EnvSpec, FloatArray
 
 DEPTH_LIMIT = 8
+LARGEST = 10_000_000  # numbers of all boxes in a file, each of which has two bounds in memory
 
 
 class Spaces:
@@ -186,6 +188,8 @@ class Spaces:
             CheckpointError: `data` is not what `to_json` writes.
         """
         try:
+            if _size(data["observation"]) + _size(data["action"]) > LARGEST:
+                raise ValueError("boxes too large")
             return cls(_from_json(data["observation"]), _from_json(data["action"]))
         except (KeyError, TypeError, ValueError, AssertionError, OverflowError, MemoryError):
             raise CheckpointError(
@@ -262,6 +266,21 @@ def _from_json(data: Mapping[str, Any], depth: int = 0) -> gym.Space[Any]:
             raise ValueError(kind)
 
 
+def _size(data: Mapping[str, Any], depth: int = 0) -> int:
+    """How many numbers all the boxes of a space have."""
+    if depth > DEPTH_LIMIT:
+        raise ValueError("spaces nested too deeply")
+    match data["kind"]:
+        case "Box":
+            return math.prod(int(n) for n in data["shape"])
+        case "Dict":
+            return sum(_size(part, depth + 1) for part in data["parts"].values())
+        case "Tuple":
+            return sum(_size(part, depth + 1) for part in data["parts"])
+        case _:
+            return 0
+
+
 def _numbers(bounds: Any) -> Any:
     # JSON has no infinity, and most bounds are one number repeated.
     flat = np.asarray(bounds, np.float64).ravel()
@@ -273,6 +292,6 @@ def _numbers(bounds: Any) -> Any:
 def _array(numbers: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
     values = np.array([float(n) for n in numbers])
     size = int(np.prod(shape, dtype=np.int64))
-    if values.size not in (1, size) or size > 10_000_000:
+    if values.size not in (1, size) or size > LARGEST:
         raise ValueError(shape)
     return np.broadcast_to(values.reshape(shape) if values.size == size else values, shape).astype(dtype)

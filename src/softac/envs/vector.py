@@ -159,12 +159,7 @@ class InProcessVectorEnv:
         if not (isinstance(terminated, bool | np.bool_) and isinstance(truncated, bool | np.bool_)):
             flags = f"terminated={terminated!r:.40}, truncated={truncated!r:.40}"
             raise EnvFault(f"returned {flags}, not booleans", f"{FIVE}, {SINCE}")
-        try:
-            reward = _number(reward)
-        except (TypeError, ValueError, OverflowError):
-            raise EnvFault(f"returned the reward {reward!r:.100}, not a number") from None
-        if not abs(reward) <= FLOAT32_MAX:
-            raise EnvFault(f"returned the reward {reward}, not a finite float32")
+        reward = checked_reward(reward)
         flat = self._checked(obs)
         if self.spaces.spec.mask is not None:
             flat = allowing_all(self.spaces.spec, flat) if terminated else self._allowed(flat)
@@ -191,6 +186,21 @@ class InProcessVectorEnv:
             return self.spaces.misfit(obs)
         except Exception:  # as above
             return described(error)
+
+
+def checked_reward(reward: Any) -> float:
+    """A reward as a number.
+
+    Raises:
+        EnvFault: it is none that can be learned from.
+    """
+    try:
+        number = _number(reward)
+    except (TypeError, ValueError, OverflowError):
+        raise EnvFault(f"returned the reward {reward!r:.100}, not a number") from None
+    if not abs(number) <= FLOAT32_MAX:
+        raise EnvFault(f"returned the reward {number}, not a finite float32")
+    return number
 
 
 def _number(reward: Any) -> float:

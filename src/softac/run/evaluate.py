@@ -101,7 +101,7 @@ def evaluate(
         ConfigError: a number of episodes or a seed that cannot be.
         EnvironmentFailed: the environment raised or returned something that is not finite.
     """
-    _require_counts(n_episodes, seed)
+    require_counts(n_episodes, seed)
     choose = _choosing(agent, seed, step, deterministic=deterministic)
     attempts = MOST_FAILURES if on_env_failure == "restart" else 1
     episodes: list[Played] = []
@@ -168,15 +168,25 @@ def _play(envs: VectorEnv, choose: Choose, seed: int, stop: Callable[[], bool], 
             "correct the environment",
         ) from fault
     if not ended:
-        log.warning(
-            "an evaluation episode was cut off after %d steps, and the evaluation ends with it; if the task has "
-            "no end, give it a time limit (gymnasium.wrappers.TimeLimit)",
-            length,
-        )
+        say_cut_off(length)
     return Played(total, length, not ended, answer.success if ended else None)
 
 
-def _require_counts(n_episodes: int, seed: int) -> None:
+def say_cut_off(length: int) -> None:
+    """Log that an episode had no end."""
+    log.warning(
+        "an evaluation episode was cut off after %d steps, and the evaluation ends with it; if the task has no "
+        "end, give it a time limit (gymnasium.wrappers.TimeLimit)",
+        length,
+    )
+
+
+def require_counts(n_episodes: int, seed: int) -> None:
+    """Refuse a number of episodes or a seed that cannot be.
+
+    Raises:
+        ConfigError: it cannot.
+    """
     if not isinstance(n_episodes, int) or n_episodes < 1:
         raise ConfigError(
             f"n_eval_episodes={n_episodes!r} was given",

@@ -154,6 +154,8 @@ def describe(model: Model) -> Policy:
             "correct its method `operations`",
         )
     found = [leaf for leaf in leaves(spaces.observation_space) if leaf.width]
+    for leaf in found:
+        _require_written(leaf.name)
     about = {
         "softac": __version__,
         "algorithm": name,
@@ -163,6 +165,16 @@ def describe(model: Model) -> Policy:
     }
     vectors = Vectors(*asked(model, found, VECTORS, np.random.default_rng(0)))
     return Policy(found, result, action, spaces.to_json(), about, vectors)
+
+
+def _require_written(name: str) -> None:
+    """Refuse the name of an array that has halves of characters, with which no file can be written."""
+    if name != name.encode(errors="ignore").decode():
+        raise ConfigError(
+            f"an array of observations is called {name!r}",
+            "expected keys that can be written in UTF-8",
+            "rename it with gymnasium.wrappers.TransformObservation",
+        )
 
 
 def asked(

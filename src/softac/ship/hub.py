@@ -14,21 +14,28 @@ from typing import Any
 import numpy as np
 import torch
 
+from softac.agents.make import make_agent, require_served
 from softac.agents.registry import find_agent
 from softac.errors import CheckpointError, ConfigError, DiskError, SoftacError, one_line
-from softac.files import exists, read_regular, remove, sync_folder
+from softac.files import exists, read_hashed, read_regular, remove, sync_folder
 from softac.learning.state import load_state_, state_of
 from softac.report.plots import learning_curves, save_figure
 from softac.report.results import read_result
 from softac.run.checkpoint import (
+    JSON_LIMIT,
+    MANIFEST,
     OPTIM_PREFIX,
     Snapshot,
+    parse_json,
     write_checkpoint,
 )
 from softac.run.folder import CHECKPOINTS, CONFIG, REPLAY
 from softac.run.metrics import METRICS, read_rows
-from softac.run.stored import Description
+from softac.run.names import ACTIONS, NETWORKS, OPTIM, STATE
+from softac.run.numerics import single_precision
+from softac.run.stored import Description, require_fitting
 from softac.ship.card import CURVE, FILM, model_card
+from softac.types import Agent
 
 CARD = "README.md"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
@@ -118,11 +125,7 @@ def _assemble(
         if exists(run / name):
             (folder / name).write_bytes(read_regular(run / name, MOST_BYTES))
     if whole:
-        assert snapshot.path is not None  # noqa: S101 - for the type checker; it was read from there
-        shutil.copytree(snapshot.path, folder / CHECKPOINTS / snapshot.path.name)
-        for segment in snapshot.segments:
-            (folder / REPLAY).mkdir(exist_ok=True)
-            shutil.copyfile(run / REPLAY / segment.file_name, folder / REPLAY / segment.file_name)
+        _copy_whole(run, folder, snapshot)
     else:
         networks = {name: t for name, t in snapshot.tensors.items() if not name.startswith(OPTIM_PREFIX)}
         no_actions = np.zeros((0, described.spaces.spec.action_dim), np.float32)
@@ -136,6 +139,24 @@ def _assemble(
         shutil.copyfile(film, folder / FILM)
     card = model_card(result, read_rows(run / METRICS), repository, snapshot.step, film is not None)
     (folder / CARD).write_text(card, encoding="utf-8")
+
+
+def _copy_whole(run: Path, folder: Path, snapshot: Snapshot) -> None:
+    """A checkpoint and its replay: the bytes that were written, and nothing else that lies beside them."""
+    assert snapshot.path is not None  # noqa: S101 - for the type checker; it was read from there
+    there = folder / CHECKPOINTS / snapshot.path.name
+    there.mkdir(parents=True)
+    data = read_regular(snapshot.path / MANIFEST, JSON_LIMIT)
+    (there / MANIFEST).write_bytes(data)
+    listed = parse_json(data, snapshot.path / MANIFEST)["files"]
+    for name in (NETWORKS, OPTIM, STATE, ACTIONS):
+        if name in listed:
+            size, sha256 = int(listed[name]["size"]), str(listed[name]["sha256"])
+            (there / name).write_bytes(read_hashed(snapshot.path / name, size, sha256))
+    for segment in snapshot.segments:
+        (folder / REPLAY).mkdir(exist_ok=True)
+        kept = read_hashed(run / REPLAY / segment.file_name, segment.size, segment.sha256)
+        (folder / REPLAY / segment.file_name).write_bytes(kept)
 
 
 def pull(repository: str, folder: Path, *, revision: str | None = None, whole: bool = False) -> Shared:
@@ -195,16 +216,34 @@ def require_sound(folder: Path, *, whole: bool) -> int:
     described = Description.read(folder, find_agent)
     snapshot, _ = described.newest(best=False, verify_replay=whole)
     described.require_as_large(snapshot)
-    agent = described.agent_class(
-        described.spaces.spec,
-        described.hyperparameters,
-        generator=torch.Generator(),
-        device=torch.device("cpu"),
-    )
+    agent = _first_agent(described)
     own = {name: tensor for name, tensor in state_of(agent).items() if name.startswith(OPTIM_PREFIX)}
     networks = {name: t for name, t in snapshot.tensors.items() if not name.startswith(OPTIM_PREFIX)}
     load_state_(agent, own | networks)
     return int(snapshot.step)
+
+
+def _first_agent(described: Description) -> Agent:
+    """The agent that a folder describes, with its first weights."""
+    if described.run.encoder == "own":
+        raise CheckpointError(
+            "it reads images with an encoder of its author's own, which no folder holds",
+            "expected one of softac's, with which its networks can be checked",
+            "load its files by hand if you trust them, and pass encoder= to Model.load",
+        )
+    made: dict[str, Any] = {"generator": torch.Generator(), "device": torch.device("cpu")}
+    kind, config, run = described.agent_class, described.hyperparameters, described.run
+    try:
+        require_served(kind, described.spaces.spec, described.env_id)
+        require_fitting(kind, run, described.spec)
+        with single_precision():
+            return make_agent(kind, described.spec, config, **made, precision=run.precision)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{described.path / CONFIG} cannot be used ({error.given})",
+            "expected what softac wrote",
+            "restore the file",
+        ) from None
 
 
 def _allowed(siblings: Iterable[Any], repository: str, *, whole: bool) -> list[str]:

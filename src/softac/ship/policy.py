@@ -22,6 +22,8 @@ DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BOOL": "?", "U8": "u1", "I8
     f"{kind}{bits}": f"<{kind.lower()}{bits // 8}" for kind in "IU" for bits in (16, 32, 64)
 }
 
+NOT_FINITE = "the observation, or what the policy makes of it, is not finite"
+
 
 class Policy:
     """The deterministic policy; call it with an observation.
@@ -52,11 +54,13 @@ class Policy:
         """
         parts = [flat(leaf, observation) for leaf in self.leaves]
         values = [parts[0] if len(parts) == 1 else np.concatenate(parts, -1)]
+        if not np.isfinite(values[0]).all():  # of which tanh and clip make numbers
+            raise ValueError(NOT_FINITE)
         for function, inputs in self.steps:
             values.append(function(*[values[i] for i in inputs]))
         result = values[-1]
         if not isfinite(result.sum()):
-            raise ValueError("the observation, or what the policy makes of it, is not finite")
+            raise ValueError(NOT_FINITE)
         if self.discrete:
             return self.dtype.type(self.start) + result.argmax(-1).astype(self.dtype)
         scaled = self.middle + result * self.half  # in float64

@@ -2,13 +2,14 @@
 
 import ctypes
 import json
+import math
 import os
 import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +29,8 @@ from softac.ship.description import FORMAT
 
 LIMIT = 2**30
 MOST_OPERATIONS = 10_000
+MOST_NUMBERS = 2**28  # that a policy holds and makes for one observation; of float32 they are 1 GiB
+STEP = re.compile(r"\d{1,15}", re.ASCII)
 WARNINGS_OFF = 3
 COMPILER = ("-std=c99", "-O3", "-shared", "-fPIC")
 ONNX_KINDS = {
@@ -115,23 +118,24 @@ def _open_onnx(path: Path) -> Exported:
 
     data = read_regular(path, LIMIT)
     model = onnx.load_from_string(data)
+    about = {entry.key: entry.value for entry in model.metadata_props}
+    spaces = _spaces(about.pop("format"), json.loads(about.pop("spaces")))
+    del about["vectors"]
+    shapes = {leaf.name: leaf.shape for leaf in leaves(spaces.observation_space) if leaf.width}
     _require_plain(model)
+    _require_small(model, shapes)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = WARNINGS_OFF
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    about = dict(session.get_modelmeta().custom_metadata_map)
-    spaces = _spaces(about.pop("format"), json.loads(about.pop("spaces")))
-    del about["vectors"]
-    names = [leaf.name for leaf in leaves(spaces.observation_space) if leaf.width]
 
     def batch(inputs: list[NDArray[Any]]) -> NDArray[Any]:
-        action, valid = session.run(["action", "valid"], dict(zip(names, inputs, strict=True)))
+        action, valid = session.run(["action", "valid"], dict(zip(shapes, inputs, strict=True)))
         if not valid.all():
             raise ValueError("the observation is not finite, or has an unknown category")
         return np.asarray(action)
 
-    return Exported("onnxruntime", about, spaces, batch)
+    return _exported("onnxruntime", about, spaces, batch)
 
 
 def _require_plain(model: Any) -> None:
@@ -140,8 +144,42 @@ def _require_plain(model: Any) -> None:
     odd = {node.op_type for node in nodes} - ONNX_KINDS
     if odd or len(nodes) > MOST_OPERATIONS or any(node.domain for node in nodes) or model.functions:
         raise ValueError(f"nodes that no policy has: {sorted(odd)}")
-    if any(constant.external_data for constant in constants):
-        raise ValueError("constants in other files")
+    if any(constant.external_data for constant in constants) or model.graph.sparse_initializer:
+        raise ValueError("constants in other files, or of which only some numbers are there")
+
+
+def _require_small(model: Any, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Refuse a graph that makes more of one observation than fits, or of which that is not known beforehand.
+
+    What the graph says of shapes is overwritten.
+    """
+    from onnx import helper, shape_inference
+
+    graph = model.graph
+    kinds = {given.name: given.type.tensor_type.elem_type for given in graph.input}
+    if kinds.keys() != shapes.keys():
+        raise ValueError("other inputs than the spaces have")
+    del graph.value_info[:], graph.input[:]
+    graph.input.extend(helper.make_tensor_value_info(name, kinds[name], [1, *shapes[name]]) for name in shapes)
+    for result in graph.output:
+        result.type.tensor_type.ClearField("shape")
+    inferred = shape_inference.infer_shapes(model, strict_mode=True).graph
+    made = {value.name: value.type.tensor_type for value in (*inferred.value_info, *inferred.output)}
+    constants = {constant.name: tuple(constant.dims) for constant in graph.initializer}
+    numbers = sum(math.prod(dims) for dims in constants.values())
+    for node in graph.node:
+        (result,) = (made[name] for name in node.output)
+        sizes = [dim.dim_value for dim in result.shape.dim]
+        if not result.HasField("shape") or not all(sizes):
+            raise ValueError(f"a {node.op_type} whose result is of no known size")
+        n, *patch = constants[node.input[1]] if node.op_type == "Conv" else (1,)
+        numbers += math.prod(sizes) // n * math.prod(patch)
+        _require_few(numbers)
+
+
+def _require_few(numbers: int) -> None:
+    if numbers > MOST_NUMBERS:
+        raise ValueError(f"{numbers:.3g} numbers are held and made for one observation, not {MOST_NUMBERS:,}")
 
 
 def _open_program(path: Path) -> Exported:
@@ -158,6 +196,7 @@ def _open_program(path: Path) -> Exported:
 def _open_numpy(path: Path) -> Exported:
     tensors, description = numpy_runtime.read(read_regular(path, LIMIT))
     spaces = _spaces(description["format"], description["spaces"])
+    _require_own(description, spaces)
     _require_operations(description["operations"], tensors, spaces)
     policy = numpy_runtime.Policy(path)
     inside = [leaf["path"] for leaf in policy.leaves]
@@ -165,7 +204,20 @@ def _open_numpy(path: Path) -> Exported:
     def batch(inputs: list[NDArray[Any]]) -> NDArray[Any]:
         return np.asarray(policy(numpy_runtime.nested(list(zip(inside, inputs, strict=True)))))
 
-    return Exported("NumPy", policy.about, spaces, batch)
+    return _exported("NumPy", policy.about, spaces, batch)
+
+
+def _require_own(description: dict[str, Any], spaces: Spaces) -> None:
+    """Refuse observations or actions of which the spaces, whose size is bounded, say something else."""
+    found = [asdict(leaf) for leaf in leaves(spaces.observation_space) if leaf.width]
+    own = json.loads(json.dumps({"leaves": found, "action": asdict(action_form(spaces))}))
+    pairs = zip([description["action"], *description["leaves"]], [own["action"], *own["leaves"]], strict=True)
+    for given, said in pairs:
+        chosen = bool(said.get("categories") or said.get("n"))
+        if chosen and np.dtype(given["dtype"]).kind in "iu":  # spaces in files do not say which
+            said["dtype"] = given["dtype"]
+        if given != said:
+            raise ValueError("arrays that are not those of the spaces")
 
 
 def _require_operations(steps: list[dict[str, Any]], tensors: dict[str, Any], spaces: Spaces) -> None:
@@ -173,14 +225,34 @@ def _require_operations(steps: list[dict[str, Any]], tensors: dict[str, Any], sp
     if len(steps) > MOST_OPERATIONS:
         raise ValueError(f"{len(steps)} operations")
     made: list[Operation] = []
-    for step in steps:
-        if any(type(number) is not int for number in step["numbers"].values()):
-            raise ValueError(f"the numbers of {step['kind']} are not whole")
+    numbers = 0
+    for i, step in enumerate(steps):
+        kind, inputs = step["kind"], step["inputs"]
+        if any(type(number) is not int or number < 0 for number in (*step["numbers"].values(), *inputs)):
+            raise ValueError(f"the numbers of {kind} are not whole")
+        if (kind == "observation") != (i == 0) or (kind == "argmax" and i < len(steps) - 1):
+            raise ValueError(f"{kind} as operation {i}")
         arrays = {name: tensors[key] for name, key in step["arrays"].items()}
-        inputs = [made[i] for i in step["inputs"] if i >= 0]
-        made.append(FUNCTIONS[step["kind"]](*inputs, **arrays, **step["numbers"]))
+        if any(array.ndim != 1 for name, array in arrays.items() if name != "weight"):
+            raise ValueError(f"constants of {kind} that are no vectors")
+        made.append(FUNCTIONS[kind](*(made[x] for x in inputs), **arrays, **step["numbers"]))
+        numbers += _numbers(made[-1])
+        _require_few(numbers)
     if not made or made[0].width != spaces.spec.obs_dim or made[-1].width != spaces.spec.action_dim:
         raise ValueError("operations of other sizes than the spaces")
+
+
+def _numbers(operation: Operation) -> int:
+    """How many numbers an operation holds, and makes for one observation."""
+    held = sum(array.size for array in operation.arrays.values())
+    match operation.kind:
+        case "convolution":  # a patch of the image for each pixel of the result
+            weight = operation.arrays["weight"]
+            return held + operation.width // int(weight.shape[3]) * math.prod(weight.shape[:3])
+        case "mixture_density":  # each component at each mean
+            return held + operation.width * operation.inputs[1].width
+        case _:
+            return held + operation.width
 
 
 def _open_c(path: Path, trust: bool) -> Exported:
@@ -194,7 +266,7 @@ def _open_c(path: Path, trust: bool) -> Exported:
     about, described = (json.loads(line) for line in re.findall(r"^ \* (\{.*\})$", header, re.M))
     spaces = _spaces(FORMAT, described)
     library = compile_c(path)
-    return Exported("C", about, spaces, c_batch(library, spaces))
+    return _exported("C", about, spaces, c_batch(library, spaces))
 
 
 def compile_c(source: Path) -> ctypes.CDLL:
@@ -248,3 +320,9 @@ def _spaces(found: str, described: Any) -> Spaces:
     if found != FORMAT:
         raise ValueError(f"format {found[:40]!r}, not {FORMAT!r}")
     return Spaces.from_json(described)
+
+
+def _exported(runtime: str, about: Any, spaces: Spaces, batch: Batch) -> Exported:
+    if not isinstance(about, dict) or not STEP.fullmatch(str(about.get("step"))):
+        raise ValueError("it does not say of which step it is")
+    return Exported(runtime, about, spaces, batch)

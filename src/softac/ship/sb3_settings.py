@@ -32,6 +32,7 @@ KNOWN_KWARGS = frozenset(
     "squash_output use_expln use_sde".split()
 )
 EXTRACTORS = ("FlattenExtractor", "CombinedExtractor")
+LARGEST = 2**63  # of all numbers; the time a model was begun, in nanoseconds, is below
 TRAIN_FREQ, PER_STEP = "stable_baselines3.common.type_aliases TrainFreq", "step"
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?inf", re.ASCII)
 CONSTANT = re.compile(r"ConstantSchedule\(val=([^)]*)\)", re.ASCII)
@@ -146,7 +147,14 @@ def require_bounds(data: Data, spaces: Spaces, env: str, where: str) -> None:
 
 
 def read_settings(data: Data, algorithm: str) -> Settings:
-    """The hyperparameters, as far as they are told; of the rest one note each."""
+    """The hyperparameters, as far as they are told; of the rest one note each.
+
+    Raises:
+        CheckpointError: a number is none that a model can have been trained with.
+    """
+    for name, value in data.items():
+        if isinstance(value, int | float) and abs(value) > LARGEST:
+            raise _refusal(name, value)
     settings = Settings(algorithm)
     whole = {name: _whole(data.get(name)) for name in ("n_envs", "seed", "num_timesteps")}
     settings.n_envs, settings.steps = whole["n_envs"] or 1, whole["num_timesteps"] or 0
@@ -182,6 +190,8 @@ def _ddpg(settings: Settings, data: Data) -> None:
     settings.hyperparameters["action_noise_std"] = 0.0
     if kind == "OrnsteinUhlenbeckActionNoise" and std is not None:
         theta, dt = _first(_told(noise, "_theta")), _first(_told(noise, "_dt"))
+        if dt is not None and dt < 0.0:
+            raise _refusal("_dt of action_noise", dt)
         if theta is not None and dt is not None:
             ou = {"action_noise": "ou", "action_noise_std": std * math.sqrt(dt), "ou_theta": theta * dt}
             settings.hyperparameters |= ou
@@ -248,7 +258,9 @@ def _train_freq(data: Data) -> tuple[int | None, str]:
     except (binascii.Error, CheckpointError):
         told = None
     match told:
-        case Call(name=name, arguments=(int(n), Call(arguments=(str(unit),)))) if name == TRAIN_FREQ and n >= 1:
+        case Call(name=name, arguments=(int(n), Call(arguments=(str(unit),)))) if (
+            name == TRAIN_FREQ and 1 <= n <= LARGEST
+        ):
             return n, unit
         case _:
             return None, ""
@@ -290,6 +302,14 @@ def _told(value: Any, name: str) -> Any:
 def _kind(value: Any) -> str:
     """The name of an object's class."""
     return str(_told(value, ":type:")).rstrip("'>").rpartition(".")[2]
+
+
+def _refusal(name: str, value: float) -> CheckpointError:
+    return CheckpointError(
+        f"{clean(name, 80)} of the model is {clean(value, 80)}",
+        "expected a number that it can have been trained with",
+        "save the model again with Stable-Baselines3",
+    )
 
 
 def _true(value: Any) -> bool:

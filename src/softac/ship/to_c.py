@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files as resources
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -363,7 +364,8 @@ def _argument_names(leaves: list[Leaf]) -> list[str]:
     names: list[str] = []
     for leaf in leaves:
         name = re.sub(r"[^0-9A-Za-z]", "_", "_".join(["observation", *map(str, leaf.path)]))
-        names.append(name if name not in names else f"{name}_{len(names)}")
+        numbered = (f"{name}_{i}" for i in count(len(names)))
+        names.append(next(free for free in chain([name], numbered) if free not in names))
     return names
 
 
@@ -395,8 +397,9 @@ def _number(value: Any, kind: str) -> str:
 
 
 def _comment(text: str) -> str:
-    """Text that cannot end the comment it stands in."""
-    return text.encode("ascii", "backslashreplace").decode().replace("*/", "*\\/").replace("??", "?\\?")
+    """Text that cannot end the comment it stands in, begin another or be a trigraph; JSON stays what it says."""
+    plain = text.encode("ascii", "backslashreplace").decode()
+    return plain.replace("/*", "/\\u002a").replace("*/", "*\\/").replace("??", "?\\u003f")
 
 
 def _c_type(dtype: str, what: str) -> str:

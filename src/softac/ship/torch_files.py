@@ -19,6 +19,7 @@ from softac.types import FloatArray
 FILE_LIMIT = 2**29
 DIRECTORY_LIMIT = 2**18
 INSTRUCTIONS_LIMIT = 2**18
+MOST_DIMENSIONS = 8
 END, LOCATOR, RECORD = 22, 20, 56  # bytes at the end of a zip; the last two where it is a large one
 ORDERED_DICT = "collections OrderedDict"
 TENSOR = "torch._utils _rebuild_tensor_v2"
@@ -130,22 +131,33 @@ def read_tensors(data: bytes, what: str) -> dict[str, FloatArray]:
     content = read_instructions(archive.read(f"{root}data.pkl", INSTRUCTIONS_LIMIT), what)
     if not isinstance(content, dict):
         raise archive.refusal("it holds no dict of tensors")
-    return {str(name): _tensor(archive, root, str(name), value) for name, value in content.items()}
+    stored: dict[str, bytes] = {}
+    tensors: dict[str, FloatArray] = {}
+    total = 0
+    for name, value in content.items():
+        tensors[name] = _tensor(archive, root, name, value, stored)
+        total += tensors[name].nbytes
+        if total > FILE_LIMIT:
+            raise archive.refusal(f"its tensors have more than {FILE_LIMIT} bytes")
+    return tensors
 
 
-def _tensor(archive: Archive, root: str, name: str, value: Any) -> FloatArray:
+def _tensor(archive: Archive, root: str, name: str, value: Any, stored: dict[str, bytes]) -> FloatArray:
     """The tensor that a call of `_rebuild_tensor_v2(storage, offset, size, stride, ...)` describes."""
     match value:
         case Call(
             name=called,
             arguments=(Stored(("storage", Name(kind), str(key), _, _)), int(at), tuple(size), stride, *_),
         ) if called == TENSOR and kind == FLOATS and all(type(n) is int and n >= 0 for n in size):
-            pass
+            if len(size) > MOST_DIMENSIONS:
+                raise archive.refusal(f"{name} has {len(size)} dimensions")
         case _:
             raise archive.refusal(f"{name} is no tensor of float32")
     count = int(np.prod(size, dtype=object))
     row_major = tuple(int(np.prod(size[i + 1 :], dtype=object)) for i in range(len(size)))
-    numbers = archive.read(f"{root}data/{key}")
+    if key not in stored:  # tensors may share what is stored
+        stored[key] = archive.read(f"{root}data/{key}")
+    numbers = stored[key]
     if stride != row_major or at < 0 or 4 * (at + count) > len(numbers):
         raise archive.refusal(f"{name} does not lie in its {len(numbers)} bytes, row after row")
     tensor = np.frombuffer(numbers, "<f4", count, 4 * at).reshape(size)
