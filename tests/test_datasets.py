@@ -252,6 +252,36 @@ def test_what_is_not_sound_is_refused_in_words(kind: str, data: Path, model: Any
     assert not Path("/tmp/pwned").exists()  # noqa: S108
 
 
+@pytest.mark.parametrize(
+    ("key", "kind"), [("robot/pos", "group"), ("robot/arm/pos", "group"), ("robot/pos", "array")]
+)
+def test_a_slash_in_a_key_leads_nowhere_else(key: str, kind: str, tmp_path: Path) -> None:
+    spaces = gym.spaces.Dict({key: gym.spaces.Box(-8, 8, (3,))}), gym.spaces.Discrete(2)
+    write(tmp_path / "own", {f"observations/{key}": np.ones((5, 3))})
+    assert read_dataset(tmp_path / "own", Spaces(*spaces))[0].obs.tolist() == [[1.0] * 3] * 5
+    with h5py.File(tmp_path / "victim.h5", "w") as victim:
+        victim.create_dataset(key.removeprefix("robot/"), data=np.full((5, 3), 7.25))
+    first, rest = key.split("/", 1)
+    link = h5py.ExternalLink(tmp_path / "victim.h5", "/" if kind == "group" else rest)
+    write(tmp_path / "set", {f"observations/{first if kind == 'group' else key}": link})
+    with pytest.raises(CheckpointError, match=f"'{key}' in it leads to another place"):
+        read_dataset(tmp_path / "set", Spaces(*spaces))
+
+
+def write(folder: Path, changes: dict[str, Any], steps: int = 4, episodes: int = 1) -> Path:
+    """A data set of discrete actions, without a description of its spaces."""
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "metadata.json").write_text("{}")
+    ends = np.zeros(steps, bool)
+    usual = {"actions": np.zeros(steps, int), "rewards": np.ones(steps), "terminations": ends, "truncations": ends}
+    with h5py.File(folder / "data" / "main_data.hdf5", "w") as file:
+        for i in range(episodes):
+            group = file.create_group(f"episode_{i}")
+            for name, values in (usual | changes).items():
+                group[name] = values
+    return folder
+
+
 def test_only_the_fields_that_are_needed_are_read(data: Path, model: Any) -> None:
     def more(file: Any) -> None:
         file["episode_1"].create_dataset("infos", data=["import os"] * 40, dtype=h5py.string_dtype())

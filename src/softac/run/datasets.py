@@ -199,12 +199,18 @@ class _Group:
 
 
 def _own(parent: Any, name: str, folder: Path) -> Any:
+    """What lies in `parent` under this name; a slash in it is a path, of which each part may lead elsewhere."""
     import h5py
 
-    if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
-        missing = name not in parent.keys()  # noqa: SIM118 - `in` follows links
-        raise _refused(folder, f"{name!r} is missing" if missing else f"{name!r} in it leads to another place")
-    return parent[name]
+    found = parent
+    for part in name.split("/"):
+        link = found.get(part, getlink=True) if isinstance(found, h5py.Group) else None
+        if link is None:
+            raise _refused(folder, f"{name!r} is missing")
+        if not isinstance(link, h5py.HardLink):
+            raise _refused(folder, f"{name!r} in it leads to another place")
+        found = found[part]
+    return found
 
 
 def _episode(group: _Group, spaces: Spaces, folder: Path, name: str) -> Recording:
