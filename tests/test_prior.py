@@ -1,5 +1,6 @@
 """Prior data: their share of every batch, or all of it, and transitions that are handed in."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from softac.learning.engine import Engine
 from softac.learning.state import state_of
 from softac.run.datasets import Recording
 from softac.run.given import rows_of
+from softac.run.prior import _sha256
 from softac.ship.collect import collect
 from softac.types import DataTransition, EnvSpec
 
@@ -105,6 +107,20 @@ def test_other_data_are_noticed(data: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="the prior data are no longer those that this run began with"):
         SAC.load(tmp_path / "run").learn(1)
     assert SAC.load(tmp_path / "run").predict(np.zeros(3))[0].shape == (1,)  # acting needs none
+
+
+def test_the_hash_does_not_depend_on_how_much_is_hashed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = TD3("Pendulum-v1", **SMALL)
+    memory.add(**episode())
+    replay, extra = memory.training.memory, [np.ones((2, 1), np.float32)]
+    expected = hashlib.sha256(replay.explicit_rows(0, 5).tobytes() + extra[0].tobytes()).hexdigest()
+    largest = []
+    rows = replay.explicit_rows
+    monkeypatch.setattr(replay, "explicit_rows", lambda a, b: largest.append(b - a) or rows(a, b))
+    for size, most in ((1, 1), (2 * 4 * 9, 2), (10**6, 5)):
+        monkeypatch.setattr("softac.run.prior.CHUNK", size)
+        assert _sha256(replay, extra) == expected
+        assert max(largest) == most
 
 
 def test_without_stepping(data: Path, tmp_path: Path) -> None:

@@ -111,6 +111,13 @@ BAD_OBSERVATIONS = {
 }
 
 
+def test_choices_are_counted_before_they_are_listed():
+    with pytest.raises(
+        ConfigError, match="there are 400,000,000,000 discrete actions; expected at most 1,000,000"
+    ):
+        Spaces(unit_box(), spaces.MultiBinary([2 * 10**11]))
+
+
 def test_there_are_31():
     assert len(GOOD_ACTIONS) + len(BAD_ACTIONS) == 16
     assert len(GOOD_OBSERVATIONS) + len(BAD_OBSERVATIONS) == 15
