@@ -115,6 +115,36 @@ def test_dicts_and_choices(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "space",
+    [
+        gym.spaces.MultiDiscrete([2, 3], start=[5, -1]),
+        gym.spaces.MultiDiscrete([[2], [3]]),
+        gym.spaces.MultiBinary((2, 2)),
+    ],
+)
+def test_several_choices_at_once(space: Any, tmp_path: Path) -> None:
+    class Chosen(gym.Env[Any, Any]):
+        observation_space, action_space = gym.spaces.Box(-1.0, 1.0, (2,)), space
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            self.t = 0
+            return np.zeros(2, np.float32), {}
+
+        def step(self, action: Any) -> Any:
+            assert space.contains(action)
+            self.t += 1
+            return np.zeros(2, np.float32), float(np.sum(action)), self.t >= 20, False, {}
+
+    played = PPO(Chosen, net_arch=(8,))
+    collect(played, tmp_path / "set", 2)
+    for recording in recordings_of(tmp_path / "set", played.spaces):
+        given = [played.spaces.to_env(action) for action in recording.actions]
+        assert [float(action.sum()) for action in given] == recording.rewards.tolist()
+    with pytest.raises(ValueError, match="actions that are not indices below 2"):
+        played.spaces.from_env(np.full((1, *space.shape), 9))
+
+
 def _agent(name: str) -> Any:
     from softac.agents.registry import AGENTS
 
@@ -236,6 +266,22 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "no JSON": (text(b"{", "metadata.json"), "its metadata.json cannot be used"),
     "deep JSON": (text(b"[" * 10**5, "metadata.json"), "its metadata.json cannot be used"),
     "a space that is none": (metadata(observation_space="[]"), "its metadata.json cannot be used"),
+    "a dtype that is no name": (
+        metadata(observation_space='{"type":"Box","shape":[3],"dtype":"(,)f4","low":[0],"high":[1]}'),
+        "the spaces in metadata.json are damaged",
+    ),
+    "bounds of 400 digits": (
+        metadata(observation_space=json.dumps(
+            {"type": "Box", "shape": [3], "dtype": "float32", "low": [-(10**400)], "high": [1]}
+        )),
+        "its metadata.json cannot be used",
+    ),
+    "one observation for all steps": (
+        lambda folder: [put(n, np.zeros((k, *s)))(folder) for n, k, s in [
+            ("rewards", 2, ()), ("observations", 3, ()), ("actions", 2, (1,)), ("terminations", 2, ()),
+            ("truncations", 2, ())]] and None,
+        "an observation that does not fit: 1 of them where there are 3",
+    ),
     "bounds that are NaN": (
         metadata(observation_space='{"type":"Box","shape":[3],"dtype":"float32","low":[NaN],"high":[1]}'),
         "its metadata.json cannot be used",

@@ -116,12 +116,14 @@ def _require_spaces(folder: Path, spaces: Spaces) -> None:
         theirs = None
         if all(isinstance(text, str) for text in described):
             observation, action = (_as_ours(json.loads(str(text))) for text in described)
-            theirs = Spaces.from_json({"observation": observation, "action": action})
+            theirs = Spaces.from_json({"observation": observation, "action": action}, METADATA)
     except ConfigError as error:
         raise ConfigError(
             f"{folder} is of spaces that no algorithm here has ({error.given})", error.expected, "choose another"
         ) from None
-    except (CheckpointError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except CheckpointError as error:
+        raise _refused(folder, error.given) from None
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise _refused(folder, f"its {METADATA} cannot be used: {one_line(str(error), 200)}") from None
     if kind != "hdf5":
         raise ConfigError(

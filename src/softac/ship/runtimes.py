@@ -247,4 +247,4 @@ def c_rows(call: Any, inputs: list[NDArray[Any]], form: ActionForm) -> tuple[NDA
 def _spaces(found: str, described: Any) -> Spaces:
     if found != FORMAT:
         raise ValueError(f"format {found[:40]!r}, not {FORMAT!r}")
-    return Spaces.from_json(described)
+    return Spaces.from_json(described, "the file")
