@@ -374,6 +374,17 @@ def test_episodes_are_read_one_after_another(tmp_path: Path) -> None:
     assert peak < 4 * 1000 * (24 + 12 + 8 + 8 + 2 + 8 * 3 + 200)
 
 
+def test_an_action_that_its_own_mask_forbids(tmp_path: Path) -> None:
+    masked = gym.spaces.Dict({"action_mask": gym.spaces.MultiBinary(3), "x": gym.spaces.Box(-1, 1, (2,))})
+    spaces = Spaces(masked, gym.spaces.Discrete(3))
+    masks = {"observations/action_mask": np.tile([1, 1, 0], (5, 1)), "observations/x": np.zeros((5, 2))}
+    write(tmp_path / "sound", masks | {"actions": np.array([0, 1, 1, 0])})
+    assert recordings_of(tmp_path / "sound", spaces)[0].actions.ravel().tolist() == [0, 1, 1, 0]
+    write(tmp_path / "set", masks | {"actions": np.array([0, 1, 2, 0])})
+    with pytest.raises(CheckpointError, match="episode_0 has action 2 of step 3, which its own mask forbids;"):
+        recordings_of(tmp_path / "set", spaces)
+
+
 def write(folder: Path, changes: dict[str, Any], steps: int = 4, episodes: int = 1) -> Path:
     """A data set of discrete actions, without a description of its spaces."""
     (folder / "data").mkdir(parents=True)

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -218,6 +219,28 @@ def test_choices_are_added_by_their_own_numbers() -> None:
     assert model.training.memory.actions.tolist() == [[1.0]]
     with pytest.raises(ConfigError, match="actions that are not indices below 2"):
         model.add(np.zeros(4), 2, 1.0, np.ones(4), True)
+
+
+def test_an_action_that_its_own_mask_forbids_is_not_added() -> None:
+    model = DQN(Masked, net_arch=(8,), batch_size=8, learning_starts=20)
+    obs, _ = Masked().reset()
+    with pytest.raises(ConfigError, match=r"\(action 2 of step 1, which its own mask forbids\)"):
+        model.add(obs, 2, 1.0, obs, False)
+    assert model.add(obs, 1, 1.0, obs, False) == 1
+    model.learn(40)
+
+
+class Masked(gym.Env[Any, Any]):
+    observation_space = gym.spaces.Dict(
+        {"action_mask": gym.spaces.MultiBinary(3), "x": gym.spaces.Box(-1, 1, (2,))}
+    )
+    action_space = gym.spaces.Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return {"action_mask": np.array([1, 1, 0], np.int8), "x": np.zeros(2, np.float32)}, {}
+
+    def step(self, action: Any) -> Any:
+        return self.reset()[0], 1.0, False, False, {}
 
 
 @pytest.mark.parametrize(

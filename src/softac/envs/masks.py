@@ -161,6 +161,17 @@ def misfit_of_mask(spec: EnvSpec, flat: FloatArray) -> str:
     return ""
 
 
+def require_allowed(spec: EnvSpec, obs: FloatArray, actions: FloatArray) -> None:
+    """Raise ValueError where one of `actions` `[T, A]` is forbidden by the mask in its own of `obs` `[T, O]`."""
+    if spec.mask is None:
+        return
+    first = spec.mask + np.cumsum((0, *spec.choices[:-1]))
+    allowed = np.take_along_axis(obs, first + actions.astype(np.int64), 1) > 0.0
+    if (wrong := np.flatnonzero(~allowed.all(1))).size:
+        chosen = ", ".join(f"{index:g}" for index in actions[wrong[0]])
+        raise ValueError(f"action {chosen} of step {wrong[0] + 1}, which its own mask forbids")
+
+
 def allowing_all(spec: EnvSpec, flat: FloatArray) -> FloatArray:
     """A terminal observation whose mask allows everything: nobody acts on it, and no target looks at its value."""
     if spec.mask is not None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from softac.envs import Spaces
 from softac.envs.leaves import leaves
+from softac.envs.masks import require_allowed
 from softac.errors import CheckpointError, ConfigError, missing_extra, one_line
 from softac.files import read_regular
 from softac.replay import available_memory, forecast
@@ -302,7 +303,9 @@ def _recording(stored: _Stored, spaces: Spaces, folder: Path) -> Recording:
         raise _refused(folder, f"the reward of step {step + 1} of {name} is {rewards[step]}")
     obs = _observations(stored, spaces, folder)
     try:
-        return Recording(obs, spaces.from_env(stored.actions[()]), rewards, bool(ends[0][-1]))
+        actions = spaces.from_env(stored.actions[()])
+        require_allowed(spaces.spec, obs[:-1], actions)
+        return Recording(obs, actions, rewards, bool(ends[0][-1]))
     except ValueError as error:
         raise _refused(folder, f"{name} has {error}") from None
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from softac.config import has_soft_returns
 from softac.envs import Spaces, Step
+from softac.envs.masks import require_allowed
 from softac.errors import ConfigError
 from softac.replay import Replay
 from softac.run.datasets import FLOAT32_MAX, Recording, require_whole
@@ -114,4 +115,5 @@ def _recording(spaces: Spaces, obs: Any, action: Any, reward: Any, next_obs: Any
     actions = spaces.from_env(chosen if several else chosen[None])
     if len(actions) != len(rewards):
         raise ValueError(f"{len(actions)} actions and {len(rewards)} rewards")
+    require_allowed(spaces.spec, flat, actions)
     return Recording(np.concatenate([flat, following[-1:]]), actions, rewards, bool(flags[0][-1]))
