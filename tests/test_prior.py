@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+import goal_envs
 from folders import memory_folder
-from softac import DQN, PPO, SAC, TD3, ReBRAC
+from softac import DQN, PPO, SAC, TD3, XQC, CrossQ, ReBRAC
 from softac.agents.rebrac import ReBRACAgent, ReBRACConfig
 from softac.equations.losses import behaviour_penalty, normalized_policy_loss
 from softac.errors import CheckpointError, ConfigError
@@ -134,6 +135,16 @@ def test_without_stepping(data: Path, tmp_path: Path) -> None:
     assert [row["step"] for row in rows if "eval/mean_reward" in row] == [30, 60, 70]
 
 
+ABOUT_STEPS = (
+    "prior_share=1 was given, with which no environment is stepped, and n_envs, overlap, normalize, collect or "
+    "hindsight; expected none of these, which are about steps; leave them out"
+)
+NO_SUCH = (
+    "there is no data set '{}'; expected a folder with data/metadata.json and data/main_data.hdf5, or an id "
+    f"below {Path.home()}/.minari/datasets; make one with `softac collect RUN`, or download one with Minari"
+)
+
+
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
@@ -143,11 +154,11 @@ def test_without_stepping(data: Path, tmp_path: Path) -> None:
         ({"prior": ..., "prior_share": 0.0},
          "prior_share=0.0 was given; expected a number > 0 and <= 1; leave it out for the default None"),
         ({"prior": ..., "prior_share": 1.0, "n_envs": 2},
-         "prior_share=1 was given, with which no environment is stepped, and n_envs, overlap or normalize; "
-         "expected none of these, which are about steps; leave them out"),
-        ({"prior": "x"},
-         "there is no data set 'x'; expected a folder with data/metadata.json and data/main_data.hdf5, or an id "
-         f"below {Path.home()}/.minari/datasets; make one with `softac collect RUN`, or download one with Minari"),
+         ABOUT_STEPS),
+        ({"prior": ..., "prior_share": 1.0, "collect": "free", "env_workers": 1}, ABOUT_STEPS),
+        ({"prior": "~nosuchuser/x"}, NO_SUCH.format("~nosuchuser/x")),
+        ({"prior": "x" * 300}, NO_SUCH.format("x" * 300)),
+        ({"prior": "x"}, NO_SUCH.format("x")),
     ],
 )  # fmt: skip
 def test_settings_that_contradict_each_other(
@@ -157,6 +168,55 @@ def test_settings_that_contradict_each_other(
     with pytest.raises(ConfigError) as caught:
         SAC("Pendulum-v1", **{name: data if value is ... else value for name, value in settings.items()})
     assert str(caught.value) == text
+
+
+def test_hindsight_is_about_steps(tmp_path: Path) -> None:
+    found = SAC(goal_envs.Reach, net_arch=(8,), batch_size=16)
+    collect(found, tmp_path / "set", 1)
+    for agent, share in ((SAC, 1.0), (ReBRAC, None)):
+        with pytest.raises(ConfigError) as caught:
+            agent(goal_envs.Reach, prior=tmp_path / "set", prior_share=share, hindsight="future")
+        assert str(caught.value) == ABOUT_STEPS
+
+
+def test_a_batch_of_one_has_no_share(data: Path) -> None:
+    model = TD3("Pendulum-v1", net_arch=(8,), batch_size=1, prior=data, prior_share=0.5)
+    with pytest.raises(ConfigError) as caught:
+        model.learn(1)
+    assert str(caught.value) == (
+        "batch_size=1 was given with prior data, which are to be a part of each batch; expected at least 2, or "
+        "prior_share=1; raise batch_size"
+    )
+    assert TD3("Pendulum-v1", net_arch=(8,), batch_size=1, prior=data, prior_share=1.0).learn(5).training.updates
+
+
+@pytest.mark.parametrize("kind", [CrossQ, XQC])
+def test_rewards_that_are_scaled_as_those_of_several_steps(kind: Any, data: Path) -> None:
+    several = {"net_arch": (8,), "batch_size": 16, "n_steps": 3}
+    text = (
+        f"given to {kind.__name__}Agent with n_steps=3, which scales rewards as those of so many steps; what "
+        "others did makes transitions of one step; expected n_steps=1, or n_step_return='plain'; leave n_steps out"
+    )
+    for share in (0.5, 1.0):
+        with pytest.raises(ConfigError) as caught:
+            kind("Pendulum-v1", **several, prior=data, prior_share=share).learn(1)
+        assert str(caught.value) == f"prior='{data}' was {text}"
+    with pytest.raises(ConfigError) as caught:
+        kind("Pendulum-v1", **several).add(**episode())
+    assert str(caught.value) == f"transitions were {text}"
+    for allowed in ({"n_steps": 1}, {"n_step_return": "plain"}):
+        assert kind("Pendulum-v1", **several | allowed, prior=data).learn(1).add(**episode()) == 5
+
+
+@pytest.mark.parametrize(("kind", "share"), [(SAC, 1.0), (ReBRAC, None)])
+def test_nothing_is_added_where_data_alone_are_learned_from(kind: Any, share: float | None, data: Path) -> None:
+    model = kind("Pendulum-v1", **SMALL, prior=data, prior_share=share)
+    with pytest.raises(ConfigError) as caught:
+        model.add(**episode())
+    assert str(caught.value) == (
+        "transitions were given to a model that learns from its prior data alone; expected one whose batches are of "
+        "its replay, too; make one data set of both, or leave prior_share out"
+    )
 
 
 # Transitions that are handed in.

@@ -21,7 +21,7 @@ from softac.envs import Spaces
 from softac.envs.leaves import leaves
 from softac.envs.masks import require_allowed
 from softac.errors import CheckpointError, ConfigError, missing_extra, one_line
-from softac.files import read_regular
+from softac.files import exists, read_regular
 from softac.replay import available_memory, forecast
 from softac.replay.ring import in_words
 from softac.types import FloatArray
@@ -53,16 +53,23 @@ def dataset_folder(name: str | Path) -> Path:
         ConfigError: there is none.
     """
     root = Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
-    places = [Path(name).expanduser(), root / name]
-    for place in places:
+    for place in (expanded(name), root / name):
         for folder in (place, place / "data"):
-            if (folder / METADATA).is_file():
+            if exists(folder / METADATA) and (folder / METADATA).is_file():
                 return folder.absolute()
     raise ConfigError(
         f"there is no data set {str(name)!r}",
         f"expected a folder with data/{METADATA} and data/{MAIN}, or an id below {root}",
         "make one with `softac collect RUN`, or download one with Minari",
     )
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with a home folder for its ~, or as it is where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def read_dataset(name: str | Path, spaces: Spaces) -> tuple[int, Iterator[Recording]]:

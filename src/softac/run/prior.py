@@ -18,11 +18,11 @@ from torch import Tensor
 
 from softac.config import fields, has_soft_returns
 from softac.envs import Spaces
-from softac.errors import CheckpointError, ConfigError
+from softac.errors import CheckpointError, ConfigError, either
 from softac.replay import Replay, make_replay
 from softac.run.config import RunConfig
-from softac.run.datasets import Recording, dataset_folder, read_dataset
-from softac.run.given import rows_of
+from softac.run.datasets import Recording, dataset_folder, expanded, read_dataset
+from softac.run.given import require_one_scale, rows_of
 from softac.types import Agent, DataTransition, FloatArray
 
 SHARE, ALL = 0.5, 1.0
@@ -50,6 +50,11 @@ class Prior:
     sha256: str
     told: str
 
+    @property
+    def alone(self) -> bool:
+        """Whether nothing else is learned from."""
+        return self.share == ALL
+
     def batch(self, own: Replay, size: int, generator: torch.Generator) -> Any:
         """`size` transitions, the agent's `own` first."""
         theirs = size if self.share == ALL else min(max(round(self.share * size), 1), size - 1)
@@ -70,7 +75,7 @@ def named(prior: str | Path | None) -> str | None:
     if not isinstance(prior, str | Path):
         return prior
     dataset_folder(prior)
-    folder = Path(prior).expanduser()
+    folder = expanded(prior)
     return str(folder.absolute() if folder.is_dir() else prior)
 
 
@@ -78,7 +83,8 @@ def open_prior(run: RunConfig, agent: Agent, spaces: Spaces) -> Prior | None:
     """The prior data of a run; None if it has none.
 
     Raises:
-        ConfigError: there is no such data set, it is of other spaces, or does not fit into memory.
+        ConfigError: there is no such data set, it is of other spaces, does not fit into memory, or cannot be
+            learned from with these settings.
         CheckpointError: it is empty, damaged or hostile.
     """
     if run.prior is None:
@@ -87,6 +93,13 @@ def open_prior(run: RunConfig, agent: Agent, spaces: Spaces) -> Prior | None:
                 f"no data were given to {type(agent).__name__}, which learns from them alone", *NO_DATA
             )
         return None
+    require_one_scale(agent, f"prior={run.prior!r} was")
+    if share_of(run, type(agent)) < ALL and agent.config.batch_size == 1:
+        raise ConfigError(
+            "batch_size=1 was given with prior data, which are to be a part of each batch",
+            "expected at least 2, or prior_share=1",
+            "raise batch_size",
+        )
     steps, recordings = read_dataset(run.prior, spaces)
     replay = make_replay(steps, spaces.spec, agent.device, has_soft_returns(agent.config))
     following: list[FloatArray] = []
@@ -155,9 +168,16 @@ def require_prior_fits(agent_class: type[Any], run: RunConfig) -> None:
             "expected 1",
             "leave prior_share out, or choose sac or td3, say",
         )
-    if share == ALL and (run.n_envs > 1 or run.overlap or run.normalize != "none"):
+    about_steps = {
+        "n_envs": run.n_envs > 1,
+        "overlap": run.overlap,
+        "normalize": run.normalize != "none",
+        "collect": run.collect != "lockstep",
+        "hindsight": run.hindsight != "none",
+    }
+    if share == ALL and any(about_steps.values()):
         raise ConfigError(
-            "prior_share=1 was given, with which no environment is stepped, and n_envs, overlap or normalize",
+            f"prior_share=1 was given, with which no environment is stepped, and {either(about_steps)}",
             "expected none of these, which are about steps",
             "leave them out",
         )
