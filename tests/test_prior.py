@@ -214,8 +214,8 @@ def test_nothing_is_added_where_data_alone_are_learned_from(kind: Any, share: fl
     with pytest.raises(ConfigError) as caught:
         model.add(**episode())
     assert str(caught.value) == (
-        "transitions were given to a model that learns from its prior data alone; expected one whose batches are of "
-        "its replay, too; make one data set of both, or leave prior_share out"
+        "transitions were given to a model that learns from its prior data alone; expected one whose batches are "
+        "of its replay, too; make one data set of both, or leave prior_share out"
     )
 
 
