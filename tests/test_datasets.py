@@ -14,10 +14,10 @@ import pytest
 from minari.dataset.minari_dataset import MinariDataset
 
 import reliability_envs as reliability_envs  # registers its environments
-from softac import PPO, SAC, Model
+from softac import DDPG, PPO, SAC, Model
 from softac.cli.main import main
 from softac.envs import Spaces
-from softac.errors import CheckpointError, ConfigError, EnvironmentFailed
+from softac.errors import CheckpointError, ConfigError, DiskError, EnvironmentFailed
 from softac.run.datasets import Recording, dataset_folder, read_dataset
 from softac.run.seeding import Purpose, derive_seed
 from softac.ship import collect as collect_module
@@ -465,6 +465,49 @@ def test_what_ends_early_leaves_nothing(model: Any, tmp_path: Path, monkeypatch:
     assert (calls, list(tmp_path.iterdir())) == ([0], [])
 
 
+def test_a_folder_that_is_there_and_empty(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("here", "target"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to("target")
+    (tmp_path / "target" / ".tmp-data").mkdir()  # of a process that was killed
+    monkeypatch.chdir(tmp_path / "here")
+    collect(model, ".", 1)
+    collect(model, tmp_path / "link", 1)
+    for name in ("here", "target"):
+        assert [path.name for path in (tmp_path / name).iterdir()] == ["data"]
+        assert len(recordings_of(tmp_path / name, model.spaces)) == 1
+        assert MinariDataset(tmp_path / name / "data").id == f"softac/{name}-v0"
+    for name in ("x" * 300, "here/data/metadata.json/set"):
+        with pytest.raises(DiskError, match="cannot be written"):
+            collect(model, tmp_path / name, 1)
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, "3"])
+def test_a_number_of_episodes_that_is_none(n: Any, model: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        collect(model, tmp_path / "set", n)
+    assert (
+        str(caught.value) == f"{n!r} episodes were asked for; expected a whole number, at least 1; give 100, say"
+    )
+
+
+def test_noise_is_carried_through_an_episode_and_not_into_the_next(tmp_path: Path) -> None:
+    played = DDPG("Pendulum-v1", **SMALL, action_noise="ou", action_noise_std=0.05)
+    collect(played, tmp_path / "set", 20)
+    first, previous, following = [], [], []
+    for recording in recordings_of(tmp_path / "set", played.spaces):
+        mode = played.predict(recording.obs[:-1], deterministic=True)[0] / 2.0
+        noise = (recording.actions - mode).ravel()
+        first.append(noise[0])
+        previous.append(noise[:-1])
+        following.append(noise[1:])
+    carried = np.corrcoef(np.concatenate(previous), np.concatenate(following))[0, 1]
+    assert carried == pytest.approx(0.85, abs=0.1)
+    assert np.std(first) < 0.07 < np.std(np.concatenate(following))  # it begins anew
+
+
 def test_without_the_extra(model: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for place in ("softac.run.datasets.find_spec", "softac.ship.collect.find_spec"):
         monkeypatch.setattr(place, lambda name: None)
@@ -491,6 +534,11 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     config = json.loads((tmp_path / "new" / "config.json").read_text())
     assert config["run"]["prior"] == str(tmp_path / "set")
     assert config["hyperparameters"]["critic_layer_norm"] is True
+    for episodes in ("0", "x"):
+        assert main(["collect", "run", "--episodes", episodes, "-o", str(tmp_path / "worse")]) == 2
+        assert (
+            f"--episodes {episodes} was given; expected a whole number, at least 1; leave it out for 100"
+        ) in " ".join(capsys.readouterr().err.split())
     assert main([*command, "--run-dir", str(tmp_path / "worse"), "--prior", str(tmp_path / "none")]) == 2
     assert not (tmp_path / "worse").exists()
     assert "Traceback" not in capsys.readouterr().err
