@@ -497,6 +497,7 @@ def test_options_that_go_together_are_not():
     assert agent("ppo", batch_size=1, normalize_advantage=False).config.batch_size == 1
 
 
+ANY_TEMPERATURE = '"auto", "auto_0.1" (its initial value, >= 1e-30) or a number >= 0 and <= 1e+06'
 OR_SCHEDULE = ', or "linear START END STEPS" or "cosine START END STEPS" of such or 0'
 
 
@@ -507,7 +508,11 @@ OR_SCHEDULE = ', or "linear START END STEPS" or "cosine START END STEPS" of such
         ("SACV", "ent_coef", "auto", "a number >= 0 and <= 1e+06"),
         ("SACV", "reward_scale", 0, "a number > 0 and <= 1e+06"),
         ("SACDiscrete", "target_entropy", "half", '"auto" or a number of nats between 0 and log(n actions)'),
-        ("SACDiscrete", "ent_coef", -1, '"auto", "auto_0.1" (its initial value) or a number >= 0'),
+        ("SACDiscrete", "ent_coef", -1, ANY_TEMPERATURE),
+        *(
+            ("SAC", "ent_coef", value, ANY_TEMPERATURE)
+            for value in (1e39, "1e7", "auto_1e39", "auto_1e-320", "auto_0", "auto_nan")
+        ),
         ("SACMixture", "actor_gradient", "pathwise", '"marginalised" or "score_function"'),
         ("SACMixture", "n_components", 0, "a whole number >= 1 and <= 64"),
         ("GamidPG", "action_noise_std", 0, "a number > 0 and <= 1e+06"),
