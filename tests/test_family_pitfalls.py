@@ -270,6 +270,32 @@ def test_advantages_are_normalised_in_each_minibatch(normalize):
     assert not any(map(torch.equal, before, learner.actor.parameters))
 
 
+@pytest.mark.parametrize(
+    ("normalize", "sizes"), [(True, [[4, 5], [3], [4, 4]]), (False, [[1, 4, 4], [3], [4, 4]])]
+)
+def test_no_minibatch_has_a_single_advantage_where_it_would_be_0(normalize, sizes, monkeypatch):
+    learner = agent("ppo", batch_size=4, n_epochs=1, normalize_advantage=normalize)
+    seen = []
+    descend = learner._descend
+    monkeypatch.setattr(learner, "_descend", lambda *batch: seen.append(len(batch[0])) or descend(*batch))
+    for n, expected in zip((9, 3, 8), sizes, strict=True):
+        learner.update_(rollout(learner, n, 1), learner.update_noise(n, torch.Generator().manual_seed(0)))
+        assert sorted(seen) == expected
+        seen.clear()
+
+
+def test_a_rollout_of_one_transition_is_refused():
+    text = (
+        "n_steps=1 was given with one environment and normalize_advantage=True; expected at least 2 steps in a "
+        "rollout, since a single advantage less its mean is 0; raise n_steps or set normalize_advantage=False"
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
+        softac.PPO("CartPole-v1", n_steps=1, net_arch=(8,)).learn(5)
+    assert softac.PPO("CartPole-v1", n_steps=1, net_arch=(8,), n_envs=2).learn(4).training.updates == 2
+    allowed = softac.PPO("CartPole-v1", n_steps=1, net_arch=(8,), normalize_advantage=False).learn(4)
+    assert allowed.training.updates == 4
+
+
 # DQN
 
 
@@ -471,6 +497,7 @@ def test_options_that_go_together_are_not():
     assert agent("ppo", batch_size=1, normalize_advantage=False).config.batch_size == 1
 
 
+ANY_TEMPERATURE = '"auto", "auto_0.1" (its initial value, >= 1e-30) or a number >= 0 and <= 1e+06'
 OR_SCHEDULE = ', or "linear START END STEPS" or "cosine START END STEPS" of such or 0'
 
 
@@ -481,7 +508,11 @@ OR_SCHEDULE = ', or "linear START END STEPS" or "cosine START END STEPS" of such
         ("SACV", "ent_coef", "auto", "a number >= 0 and <= 1e+06"),
         ("SACV", "reward_scale", 0, "a number > 0 and <= 1e+06"),
         ("SACDiscrete", "target_entropy", "half", '"auto" or a number of nats between 0 and log(n actions)'),
-        ("SACDiscrete", "ent_coef", -1, '"auto", "auto_0.1" (its initial value) or a number >= 0'),
+        ("SACDiscrete", "ent_coef", -1, ANY_TEMPERATURE),
+        *(
+            ("SAC", "ent_coef", value, ANY_TEMPERATURE)
+            for value in (1e39, "1e7", "auto_1e39", "auto_1e-320", "auto_0", "auto_nan")
+        ),
         ("SACMixture", "actor_gradient", "pathwise", '"marginalised" or "score_function"'),
         ("SACMixture", "n_components", 0, "a whole number >= 1 and <= 64"),
         ("GamidPG", "action_noise_std", 0, "a number > 0 and <= 1e+06"),

@@ -48,7 +48,7 @@ EXPECTED = {
     "learning_starts": "a whole number >= 0 and <= 1e+12",
     "gradient_steps": "a number > 0 and <= 1000",
     "train_freq": "a whole number >= 1 and <= 1e+09",
-    "ent_coef": '"auto", "auto_0.1" (its initial value) or a number >= 0',
+    "ent_coef": '"auto", "auto_0.1" (its initial value, >= 1e-30) or a number >= 0 and <= 1e+06',
     "target_entropy": '"auto" or a finite number of nats',
     "target_update_interval": "a whole number >= 1 and <= 1e+09",
     "n_steps": "a whole number >= 1 and <= 10000",

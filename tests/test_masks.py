@@ -12,7 +12,7 @@ from gymnasium import spaces
 import softac
 from choosing import Lamps
 from softac.envs import EnvSource, Spaces
-from softac.envs.masks import MaskObserved
+from softac.envs.masks import MaskObserved, require_allowed
 from softac.equations.choices import RANDOM_BELOW, forbid, forbidden_entropy, nth_allowed
 from softac.equations.distributions import Categorical, IndexedCategorical
 from softac.equations.losses import discrete_policy_loss, discrete_soft_value
@@ -44,6 +44,16 @@ def test_nth_allowed_by_hand():
     assert [int(nth_allowed(MASK, torch.tensor([i]))) for i in range(7)] == [1, 3, 4, 1, 3, 4, 1]
     masks = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     assert nth_allowed(masks, torch.tensor([[5], [RANDOM_BELOW - 1]])).tolist() == [[0], [2]]
+
+
+def test_actions_that_their_own_mask_forbids():
+    spec = EnvSpec(6, 2, choices=(2, 3), mask=1)
+    obs = np.array([[9, 1, 0, 0, 1, 1], [0, 1, 1, 1, 0, 0]], np.float32)
+    require_allowed(spec, obs, np.array([[0, 2], [1, 0]], np.float32))
+    for wrong, said in (([[1, 2], [1, 0]], "action 1, 2 of step 1"), ([[0, 1], [0, 2]], "action 0, 2 of step 2")):
+        with pytest.raises(ValueError, match=f"^{said}, which its own mask forbids$"):
+            require_allowed(spec, obs, np.array(wrong, np.float32))
+    require_allowed(EnvSpec(6, 2, choices=(2, 3)), obs, np.array([[1, 0], [0, 2]], np.float32))
 
 
 def test_random_choices_are_uniform_over_what_is_allowed():

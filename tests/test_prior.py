@@ -1,15 +1,18 @@
 """Prior data: their share of every batch, or all of it, and transitions that are handed in."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
+import goal_envs
 from folders import memory_folder
-from softac import DQN, PPO, SAC, TD3, ReBRAC
+from softac import DQN, PPO, SAC, TD3, XQC, CrossQ, ReBRAC
 from softac.agents.rebrac import ReBRACAgent, ReBRACConfig
 from softac.equations.losses import behaviour_penalty, normalized_policy_loss
 from softac.errors import CheckpointError, ConfigError
@@ -18,6 +21,7 @@ from softac.learning.engine import Engine
 from softac.learning.state import state_of
 from softac.run.datasets import Recording
 from softac.run.given import rows_of
+from softac.run.prior import _sha256
 from softac.ship.collect import collect
 from softac.types import DataTransition, EnvSpec
 
@@ -107,6 +111,20 @@ def test_other_data_are_noticed(data: Path, tmp_path: Path) -> None:
     assert SAC.load(tmp_path / "run").predict(np.zeros(3))[0].shape == (1,)  # acting needs none
 
 
+def test_the_hash_does_not_depend_on_how_much_is_hashed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = TD3("Pendulum-v1", **SMALL)
+    memory.add(**episode())
+    replay, extra = memory.training.memory, [np.ones((2, 1), np.float32)]
+    expected = hashlib.sha256(replay.explicit_rows(0, 5).tobytes() + extra[0].tobytes()).hexdigest()
+    largest = []
+    rows = replay.explicit_rows
+    monkeypatch.setattr(replay, "explicit_rows", lambda a, b: largest.append(b - a) or rows(a, b))
+    for size, most in ((1, 1), (2 * 4 * 9, 2), (10**6, 5)):
+        monkeypatch.setattr("softac.run.prior.CHUNK", size)
+        assert _sha256(replay, extra) == expected
+        assert max(largest) == most
+
+
 def test_without_stepping(data: Path, tmp_path: Path) -> None:
     model = SAC("Pendulum-v1", **SMALL, prior=data, prior_share=1.0, critic_layer_norm=False)
     model.life.envs.envs[0].step = None  # would raise
@@ -115,6 +133,16 @@ def test_without_stepping(data: Path, tmp_path: Path) -> None:
     assert (model.num_timesteps, model.training.updates, model.training.memory.added) == (70, 70, 0)
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "eval/mean_reward" in row] == [30, 60, 70]
+
+
+ABOUT_STEPS = (
+    "prior_share=1 was given, with which no environment is stepped, and n_envs, overlap, normalize, collect or "
+    "hindsight; expected none of these, which are about steps; leave them out"
+)
+NO_SUCH = (
+    "there is no data set '{}'; expected a folder with data/metadata.json and data/main_data.hdf5, or an id "
+    f"below {Path.home()}/.minari/datasets; make one with `softac collect RUN`, or download one with Minari"
+)
 
 
 @pytest.mark.parametrize(
@@ -126,11 +154,11 @@ def test_without_stepping(data: Path, tmp_path: Path) -> None:
         ({"prior": ..., "prior_share": 0.0},
          "prior_share=0.0 was given; expected a number > 0 and <= 1; leave it out for the default None"),
         ({"prior": ..., "prior_share": 1.0, "n_envs": 2},
-         "prior_share=1 was given, with which no environment is stepped, and n_envs, overlap or normalize; "
-         "expected none of these, which are about steps; leave them out"),
-        ({"prior": "x"},
-         "there is no data set 'x'; expected a folder with data/metadata.json and data/main_data.hdf5, or an id "
-         f"below {Path.home()}/.minari/datasets; make one with `softac collect RUN`, or download one with Minari"),
+         ABOUT_STEPS),
+        ({"prior": ..., "prior_share": 1.0, "collect": "free", "env_workers": 1}, ABOUT_STEPS),
+        ({"prior": "~nosuchuser/x"}, NO_SUCH.format("~nosuchuser/x")),
+        ({"prior": "x" * 300}, NO_SUCH.format("x" * 300)),
+        ({"prior": "x"}, NO_SUCH.format("x")),
     ],
 )  # fmt: skip
 def test_settings_that_contradict_each_other(
@@ -140,6 +168,55 @@ def test_settings_that_contradict_each_other(
     with pytest.raises(ConfigError) as caught:
         SAC("Pendulum-v1", **{name: data if value is ... else value for name, value in settings.items()})
     assert str(caught.value) == text
+
+
+def test_hindsight_is_about_steps(tmp_path: Path) -> None:
+    found = SAC(goal_envs.Reach, net_arch=(8,), batch_size=16)
+    collect(found, tmp_path / "set", 1)
+    for agent, share in ((SAC, 1.0), (ReBRAC, None)):
+        with pytest.raises(ConfigError) as caught:
+            agent(goal_envs.Reach, prior=tmp_path / "set", prior_share=share, hindsight="future")
+        assert str(caught.value) == ABOUT_STEPS
+
+
+def test_a_batch_of_one_has_no_share(data: Path) -> None:
+    model = TD3("Pendulum-v1", net_arch=(8,), batch_size=1, prior=data, prior_share=0.5)
+    with pytest.raises(ConfigError) as caught:
+        model.learn(1)
+    assert str(caught.value) == (
+        "batch_size=1 was given with prior data, which are to be a part of each batch; expected at least 2, or "
+        "prior_share=1; raise batch_size"
+    )
+    assert TD3("Pendulum-v1", net_arch=(8,), batch_size=1, prior=data, prior_share=1.0).learn(5).training.updates
+
+
+@pytest.mark.parametrize("kind", [CrossQ, XQC])
+def test_rewards_that_are_scaled_as_those_of_several_steps(kind: Any, data: Path) -> None:
+    several = {"net_arch": (8,), "batch_size": 16, "n_steps": 3}
+    text = (
+        f"given to {kind.__name__}Agent with n_steps=3, which scales rewards as those of so many steps; what "
+        "others did makes transitions of one step; expected n_steps=1, or n_step_return='plain'; leave n_steps out"
+    )
+    for share in (0.5, 1.0):
+        with pytest.raises(ConfigError) as caught:
+            kind("Pendulum-v1", **several, prior=data, prior_share=share).learn(1)
+        assert str(caught.value) == f"prior='{data}' was {text}"
+    with pytest.raises(ConfigError) as caught:
+        kind("Pendulum-v1", **several).add(**episode())
+    assert str(caught.value) == f"transitions were {text}"
+    for allowed in ({"n_steps": 1}, {"n_step_return": "plain"}):
+        assert kind("Pendulum-v1", **several | allowed, prior=data).learn(1).add(**episode()) == 5
+
+
+@pytest.mark.parametrize(("kind", "share"), [(SAC, 1.0), (ReBRAC, None)])
+def test_nothing_is_added_where_data_alone_are_learned_from(kind: Any, share: float | None, data: Path) -> None:
+    model = kind("Pendulum-v1", **SMALL, prior=data, prior_share=share)
+    with pytest.raises(ConfigError) as caught:
+        model.add(**episode())
+    assert str(caught.value) == (
+        "transitions were given to a model that learns from its prior data alone; expected one whose batches are "
+        "of its replay, too; make one data set of both, or leave prior_share out"
+    )
 
 
 # Transitions that are handed in.
@@ -202,6 +279,28 @@ def test_choices_are_added_by_their_own_numbers() -> None:
     assert model.training.memory.actions.tolist() == [[1.0]]
     with pytest.raises(ConfigError, match="actions that are not indices below 2"):
         model.add(np.zeros(4), 2, 1.0, np.ones(4), True)
+
+
+def test_an_action_that_its_own_mask_forbids_is_not_added() -> None:
+    model = DQN(Masked, net_arch=(8,), batch_size=8, learning_starts=20)
+    obs, _ = Masked().reset()
+    with pytest.raises(ConfigError, match=r"\(action 2 of step 1, which its own mask forbids\)"):
+        model.add(obs, 2, 1.0, obs, False)
+    assert model.add(obs, 1, 1.0, obs, False) == 1
+    model.learn(40)
+
+
+class Masked(gym.Env[Any, Any]):
+    observation_space = gym.spaces.Dict(
+        {"action_mask": gym.spaces.MultiBinary(3), "x": gym.spaces.Box(-1, 1, (2,))}
+    )
+    action_space = gym.spaces.Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return {"action_mask": np.array([1, 1, 0], np.int8), "x": np.zeros(2, np.float32)}, {}
+
+    def step(self, action: Any) -> Any:
+        return self.reset()[0], 1.0, False, False, {}
 
 
 @pytest.mark.parametrize(

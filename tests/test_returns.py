@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from softac.equations.returns import finished, gae, reward_to_go
+from softac.equations.returns import explained_variance, finished, gae, normalized, reward_to_go
 from softac.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -218,3 +218,19 @@ def test_shapes_that_would_broadcast_are_refused(mistake):
     assert error.value.given.startswith("shapes differ: ")
     assert error.value.expected == "expected one shape, [T, N]"
     assert error.value.remedy == "squeeze or index them until they agree"
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 1.7, -12.3, 12345.678])
+@pytest.mark.parametrize("n", [1, 7, 64, 2048])
+def test_advantages_that_are_all_equal_are_0(n: int, value: float) -> None:
+    for dtype in (torch.float32, torch.float64):
+        assert normalized(torch.full((n,), value, dtype=dtype)).tolist() == [0.0] * n
+
+
+def test_targets_that_do_not_vary_explain_nothing() -> None:
+    targets = torch.full((64,), 12345.678, dtype=torch.float32)
+    assert explained_variance(torch.arange(64.0, dtype=torch.float32), targets) == 0.0
+
+
+def test_normalized_advantages() -> None:
+    torch.testing.assert_close(normalized([1.0, 2.0, 3.0]), torch.tensor([-1.5, 0.0, 1.5]) / 1.5**0.5)

@@ -111,6 +111,13 @@ BAD_OBSERVATIONS = {
 }
 
 
+def test_choices_are_counted_before_they_are_listed():
+    with pytest.raises(
+        ConfigError, match="there are 400,000,000,000 discrete actions; expected at most 1,000,000"
+    ):
+        Spaces(unit_box(), spaces.MultiBinary([2 * 10**11]))
+
+
 def test_there_are_31():
     assert len(GOOD_ACTIONS) + len(BAD_ACTIONS) == 16
     assert len(GOOD_OBSERVATIONS) + len(BAD_OBSERVATIONS) == 15
@@ -401,6 +408,14 @@ DAMAGED = {
     "a shape of terabytes": {**GOOD, "observation": {**BOX, "shape": [10**6, 10**6]}},
     "a dtype of objects": {**GOOD, "observation": {**BOX, "dtype": "object"}},
     "an unknown dtype": {**GOOD, "observation": {**BOX, "dtype": "float7"}},
+    "a dtype that is no name": {**GOOD, "observation": {**BOX, "dtype": "(,)f4"}},
+    "a dtype that is missing": {**GOOD, "observation": {**BOX, "dtype": None}},
+    "many shapes that are terabytes together": {
+        **GOOD,
+        "observation": {"kind": "Tuple", "parts": [{**BOX, "low": [0.0], "shape": [10**7]}] * 10**5},
+    },
+    "parts that are a text": {**GOOD, "observation": {"kind": "Dict", "parts": "ab"}},
+    "parts of a Dict without names": {**GOOD, "observation": {"kind": "Dict", "parts": [BOX]}},
     "a dtype that is not text": {**GOOD, "observation": {**BOX, "dtype": {"names": ["a"]}}},
     "no categories": {**GOOD, "observation": {"kind": "Discrete", "n": 0, "start": 0}},
     "nested without end": {**GOOD, "observation": nested(2_000)},

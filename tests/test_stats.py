@@ -284,6 +284,11 @@ def test_power_without_a_difference_is_the_level():
     assert power(7, 2.0, 0.0, 0.05) == pytest.approx(0.05, abs=1e-12)
 
 
+@pytest.mark.parametrize(("n", "difference"), [(1000, 0.5), (2, 37.0), (20, 3.0), (100_000, 1e6)])
+def test_power_of_large_differences(n, difference):
+    assert power(n, 1.0, difference) == power(n, 1.0, -difference) == pytest.approx(1.0, abs=1e-9)
+
+
 def test_power_against_simulated_t_tests():
     x, y = rng(1).normal(0.0, 2.0, (20_000, 6)), rng(2).normal(3.0, 2.0, (20_000, 6))
     seen = (scipy.stats.ttest_ind(x, y, axis=1).pvalue < 0.05).mean()

@@ -262,6 +262,30 @@ def test_three_equal_answers():
             "action is 2; expected whole numbers from 0 to 1; count actions from 0",
         ),
         (
+            lambda: distributions.MultiCategorical([0.0] * 5, (2, 3)).log_prob([1, 7]),
+            "action is array(7.); expected whole numbers from 0 to 2; count actions from 0",
+        ),
+        (
+            lambda: distributions.MultiCategorical([0.0] * 5, (2, 3)).log_prob([0.9, 2.7]),
+            "action is array(0.9); expected whole numbers from 0 to 1; count actions from 0",
+        ),
+        (
+            lambda: distributions.MultiCategorical([0.0] * 5, (2, 3)).log_prob([1, 2, 0]),
+            "action has shape (3,); expected [..., 2], one index for each choice; write each action as a list",
+        ),
+        (
+            lambda: distributions.IndexedCategorical([[0.0, 0.0]]).log_prob([[5]]),
+            "action is array([5.]); expected whole numbers from 0 to 1; count actions from 0",
+        ),
+        (
+            lambda: losses.soft_reward(torch.zeros(3), torch.ones(3), torch.ones(3, 1)),
+            "alpha has shape (3, 1); expected one number; call once for each",
+        ),
+        (
+            lambda: tabular.information_projection([1.0, 2.0], 1.0, [[0.5, 0.5]]),
+            "Q has shape (2,); a class of policies is for states and actions; use [states, actions]",
+        ),
+        (
             lambda: tabular.random_mdp(2, 2, 0.9, 0),
             "generator is 0; expected a generator of NumPy, so that the same seed draws the same; write "
             "numpy.random.default_rng(0)",
@@ -353,3 +377,15 @@ def test_terminal_states_may_be_zeros_and_ones():
         ConfigError, match=r"^terminal is \[0, 2\]; it must be one boolean for each of the 2 states"
     ):
         FiniteMDP(P, r, gamma, [0, 2])
+
+
+def test_what_a_policy_never_does_without_a_temperature_and_with_one():
+    mdp, never = FiniteMDP(*MDP), [[0, 1], [0, 1]]
+    episodes = tabular.simulate(mdp, [[1, 0], [1, 0]], 3, 2, np.random.default_rng(0))
+    plain = tabular.soft_returns(mdp, episodes, [[1, 0], [1, 0]], 0.0)
+    assert np.array_equal(tabular.soft_returns(mdp, episodes, never, 0.0), plain)
+    assert np.isinf(tabular.soft_returns(mdp, episodes, never, 1.0)).any()
+
+
+def test_a_temperature_with_axes_adds_none():
+    assert losses.soft_reward(torch.zeros(3), torch.ones(3), torch.ones(1, 1)).shape == (3,)

@@ -95,7 +95,17 @@ class PPOAgent:
         return self.draw(batch_size, generator).to(self.device)
 
     def update_noise(self, batch_size: int, generator: torch.Generator) -> Tensor:
-        """The order of each pass: permutations `[n_epochs, T N]`."""
+        """The order of each pass: permutations `[n_epochs, T N]`.
+
+        Raises:
+            ConfigError: a rollout of one transition, whose normalised advantage is 0.
+        """
+        if self.config.normalize_advantage and batch_size == 1:
+            raise ConfigError(
+                "n_steps=1 was given with one environment and normalize_advantage=True",
+                "expected at least 2 steps in a rollout, since a single advantage less its mean is 0",
+                "raise n_steps or set normalize_advantage=False",
+            )
         orders = [torch.randperm(batch_size, generator=generator) for _ in range(self.config.n_epochs)]
         return torch.stack(orders).to(self.device)
 
@@ -115,7 +125,7 @@ class PPOAgent:
         steps = []
         for order in orders:
             kls = []
-            for i in order.split(config.batch_size):
+            for i in self._minibatches(order):
                 step = self._descend(s[i], a[i], old_log_prob[i], advantage[i], target[i])
                 steps.append(step)
                 kls.append(step["train/approx_kl"])
@@ -128,6 +138,14 @@ class PPOAgent:
             "train/value_mean": v.mean(),
             "train/explained_variance": explained_variance(v, target),
         }
+
+    def _minibatches(self, order: Tensor) -> list[Tensor]:
+        """The indices of each minibatch; a last one of a single transition joins the one before."""
+        # Its advantage less the mean would be 0.
+        parts = list(order.split(self.config.batch_size))
+        if self.config.normalize_advantage and len(parts) > 1 and len(parts[-1]) == 1:
+            parts[-2:] = [torch.cat(parts[-2:])]
+        return parts
 
     def _descend(self, s: Tensor, a: Tensor, old_log_prob: Tensor, advantage: Tensor, target: Tensor) -> Metrics:
         """One gradient step of actor and critic on a minibatch."""

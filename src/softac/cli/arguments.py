@@ -59,6 +59,23 @@ def steps(text: str | int, flag: str = "--total-timesteps") -> int:
     return int(number)
 
 
+def whole_number(text: str | int | None, flag: str, default: int) -> int:
+    """A number of episodes, at least 1.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        number = default if text is None else int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ConfigError(
+            f"{flag} {text} was given", "expected a whole number, at least 1", f"leave it out for {default}"
+        )
+    return number
+
+
 def add_env_kwargs(parser: argparse.ArgumentParser) -> None:
     """`--env-kwargs name=value ...`."""
     parser.add_argument(

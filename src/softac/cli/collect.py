@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from softac.cli.arguments import add_run, require_run
+from softac.cli.arguments import add_run, require_run, whole_number
 from softac.config import make_config
 from softac.model import Model
-from softac.run.config import RecordConfig, RunConfig
+from softac.run.config import RunConfig
 from softac.ship.collect import collect
 
 
@@ -35,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Play, write and print; returns the exit code."""
-    episodes = make_config(RecordConfig, {"n_eval_episodes": args.episodes}).n_eval_episodes or 1
+    episodes = whole_number(args.episodes, "--episodes", 100)
     seed = make_config(RunConfig, {"seed": args.seed}).seed
     path = require_run(args.run_dir)
     model = Model.load(path, args.env, best=args.best, trust_module=args.env is not None)

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from softac.cli.arguments import add_run, require_run
+from softac.cli.arguments import add_run, require_run, whole_number
 from softac.config import make_config
 from softac.envs import InProcessVectorEnv, Step, VectorEnv
 from softac.envs.rendering import draw, draw_unseen, frame_rate, has_display, require_render_mode
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     filming = args.video is not None
     if isinstance(args.video, str):
         require_encoder(Path(args.video))
-    episodes = _episodes(args.n_episodes, FILMED if filming else SHOWN)
+    episodes = whole_number(args.n_episodes, "--n-episodes", FILMED if filming else SHOWN)
     seed = make_config(RunConfig, {"seed": args.seed}).seed
     model = Model.load(require_run(args.run_dir), args.env, best=args.best, trust_module=args.env is not None)
     name = model.source.name
@@ -132,20 +132,6 @@ class Watched:
     def close(self) -> None:
         """Close the environment."""
         self.envs.close()
-
-
-def _episodes(text: str | None, default: int) -> int:
-    try:
-        number = default if text is None else int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise ConfigError(
-            f"--n-episodes {text} was given",
-            "expected a whole number, at least 1",
-            f"leave it out for {default}",
-        )
-    return number
 
 
 def _default_path(run_dir: Path, step: int) -> Path:

@@ -26,6 +26,7 @@ Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NotNegative = Annotated[float, Field(ge=0.0, le=1e6)]
 
+LEAST_TEMPERATURE, LARGEST_TEMPERATURE = 1e-30, 1e6
 LEAST_BATCH = 16  # rows from which statistics mean something
 
 # Names that users of other libraries bring along.
@@ -60,14 +61,14 @@ ONCE = {"n_step_return": "plain"}
 
 
 def _ent_coef(value: str | float) -> str | float:
-    """Accept "auto", "auto_<initial value>" and numbers >= 0, also as text."""
+    """Accept "auto", "auto_<initial value>" and numbers >= 0, also as text, that float32 can hold."""
     if isinstance(value, str) and not value.startswith("auto"):
         value = float(value)
     if isinstance(value, str):
         start = 1.0 if value == "auto" else float(value.removeprefix("auto_"))
-        if not 0.0 < start < math.inf:
+        if not LEAST_TEMPERATURE <= start <= LARGEST_TEMPERATURE:
             raise ValueError
-    elif not 0.0 <= value < math.inf:
+    elif not 0.0 <= value <= LARGEST_TEMPERATURE:
         raise ValueError
     return value
 
@@ -164,7 +165,9 @@ EntCoef = Annotated[
     AfterValidator(_ent_coef),
     Field(
         description='temperature alpha: "auto" (learned), "auto_0.1" or a fixed number',
-        json_schema_extra={"expected": '"auto", "auto_0.1" (its initial value) or a number >= 0'},
+        json_schema_extra={
+            "expected": '"auto", "auto_0.1" (its initial value, >= 1e-30) or a number >= 0 and <= 1e+06'
+        },
     ),
 ]
 FixedEntCoef = Annotated[NotNegative, Field(description="temperature alpha, the weight of the entropy")]

@@ -8,7 +8,7 @@ from gymnasium import spaces
 
 from softac.envs.flat import flat_size
 from softac.envs.images import require_at_most_four_dimensions
-from softac.envs.masks import choices_of
+from softac.envs.masks import number_of_choices
 from softac.errors import ConfigError
 
 ActionSpace = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
@@ -52,7 +52,7 @@ def check_observation_space(space: gym.Space[Any], where: str = "observations") 
 def checked_action_space(space: gym.Space[Any]) -> ActionSpace:
     """The space, if some algorithm here can act in it; else ConfigError."""
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
-        if not (n := sum(choices_of(space))):
+        if not (n := number_of_choices(space)):
             raise ConfigError("the action space is empty", "expected at least one choice", "add one")
         if n > MOST_ACTIONS:
             raise ConfigError(

@@ -5,6 +5,7 @@ of reset and of every step, or a method `action_masks()`. Here the last two beco
 travels wherever its observation does: into the replay, to the policy, through `predict`, into exported files.
 """
 
+import math
 from typing import Any
 
 import gymnasium as gym
@@ -31,6 +32,12 @@ def choices_of(space: gym.Space[Any]) -> tuple[int, ...]:
             return (2,) * int(np.prod(space.shape, dtype=np.int64))
         case _:
             return ()
+
+
+def number_of_choices(space: gym.Space[Any]) -> int:
+    """How many there are to choose from in all, 0 for a Box; not by listing them, since they may be billions."""
+    many = isinstance(space, spaces.MultiBinary)
+    return 2 * math.prod(space.shape or ()) if many else sum(choices_of(space))
 
 
 def place_of_mask(space: gym.Space[Any], choices: tuple[int, ...]) -> int | None:
@@ -61,7 +68,7 @@ def observe_mask(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
 
     Whether `info` brings one is seen from a reset.
     """
-    if not choices_of(env.action_space):
+    if not number_of_choices(env.action_space):
         return env
     if isinstance(env.observation_space, spaces.Dict) and MASK in env.observation_space.spaces:
         return env
@@ -84,7 +91,7 @@ class MaskObserved(gym.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: gym.Env[Any, Any], *, by_method: bool) -> None:
         super().__init__(env)
-        self.by_method, self.size = by_method, sum(choices_of(env.action_space))
+        self.by_method, self.size = by_method, number_of_choices(env.action_space)
         mask = spaces.MultiBinary(self.size)
         self.observation_space = spaces.Dict({MASK: mask, OBSERVATION: env.observation_space})
 
@@ -152,6 +159,17 @@ def misfit_of_mask(spec: EnvSpec, flat: FloatArray) -> str:
             return f"an action mask that allows no {which}, of {n}"
         first += n
     return ""
+
+
+def require_allowed(spec: EnvSpec, obs: FloatArray, actions: FloatArray) -> None:
+    """Raise ValueError where one of `actions` `[T, A]` is forbidden by the mask in its own of `obs` `[T, O]`."""
+    if spec.mask is None:
+        return
+    first = spec.mask + np.cumsum((0, *spec.choices[:-1]))
+    allowed = np.take_along_axis(obs, first + actions.astype(np.int64), 1) > 0.0
+    if (wrong := np.flatnonzero(~allowed.all(1))).size:
+        chosen = ", ".join(f"{index:g}" for index in actions[wrong[0]])
+        raise ValueError(f"action {chosen} of step {wrong[0] + 1}, which its own mask forbids")
 
 
 def allowing_all(spec: EnvSpec, flat: FloatArray) -> FloatArray:

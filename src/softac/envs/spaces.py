@@ -1,6 +1,7 @@
 """Spaces: how an agent sees observations, how its actions reach the environment, and both in a file."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
@@ -19,8 +20,8 @@ from softac.envs.misfit import acted, misfit, seen
 from softac.errors import CheckpointError, ConfigError
 from softac.types import AsEncoder, EnvSpec, FloatArray
 
-DEPTH_LIMIT = 8
-LARGEST = 10_000_000  # numbers of all boxes in a file, each of which has two bounds in memory
+DEPTH_LIMIT, LARGEST = 8, 10_000_000  # of what comes from a file
+PLAIN = re.compile(r"[a-z]+[0-9]*")
 
 
 class Spaces:
@@ -158,8 +159,9 @@ class Spaces:
         if actions.shape != wanted:
             raise ValueError(f"actions of shape {actions.shape[1:]} where the space says {wanted[1:]}")
         numbers = actions.reshape(len(actions), -1).astype(np.float64)
-        if isinstance(space, spaces.Discrete):
-            chosen = (numbers - int(space.start)).astype(np.float32)
+        if not isinstance(space, spaces.Box):
+            first = 0 if isinstance(space, spaces.MultiBinary) else np.ravel(space.start)
+            chosen = (numbers - first).astype(np.float32)
         elif np.isfinite(numbers).all():
             width = np.where(self.high > self.low, self.high - self.low, 1.0)
             chosen = np.clip(2.0 * (numbers - self.low) / width - 1.0, -1.0, 1.0).astype(np.float32)
@@ -181,19 +183,23 @@ class Spaces:
         return {"observation": _to_json(self.observation_space), "action": _to_json(self.action_space)}
 
     @classmethod
-    def from_json(cls, data: Any) -> "Spaces":
+    def from_json(cls, data: Any, file: str = "config.json") -> "Spaces":
         """The inverse of `to_json`.
+
+        Args:
+            data: what was read.
+            file: where it was.
 
         Raises:
             CheckpointError: `data` is not what `to_json` writes.
         """
         try:
-            if _size(data["observation"]) + _size(data["action"]) > LARGEST:
-                raise ValueError("boxes too large")
+            if sum(_size(data[part]) for part in ("observation", "action")) > LARGEST:
+                raise ValueError("spaces that are too large")
             return cls(_from_json(data["observation"]), _from_json(data["action"]))
-        except (KeyError, TypeError, ValueError, AssertionError, OverflowError, MemoryError):
+        except (KeyError, TypeError, ValueError, AttributeError, AssertionError, OverflowError, MemoryError):
             raise CheckpointError(
-                "the spaces in config.json are damaged",
+                f"the spaces in {file} are damaged",
                 "expected what softac wrote",
                 "restore the file",
             ) from None
@@ -241,21 +247,29 @@ def _to_json(space: gym.Space[Any]) -> dict[str, Any]:
             raise TypeError(type(space).__name__)
 
 
-def _from_json(data: Mapping[str, Any], depth: int = 0) -> gym.Space[Any]:
+def _size(data: Mapping[str, Any], depth: int = 0) -> int:
+    """How many numbers all parts with a shape have together: each bound takes memory, which no file decides on."""
     if depth > DEPTH_LIMIT:
         raise ValueError("spaces nested too deeply")
+    parts = data.get("parts", ())
+    inner = parts.values() if isinstance(parts, dict) else parts
+    own = math.prod(int(n) for n in data["shape"]) if "shape" in data else 0
+    return abs(own) + sum(_size(part, depth + 1) for part in inner)
+
+
+def _from_json(data: Mapping[str, Any]) -> gym.Space[Any]:
     match data["kind"]:
         case "Box":
-            dtype = np.dtype(data["dtype"])
-            if dtype.kind not in "fiub":
-                raise ValueError(dtype)
+            # A name before it is a dtype: NumPy would parse what describes records.
+            if not PLAIN.fullmatch(data["dtype"]) or (dtype := np.dtype(data["dtype"])).kind not in "fiub":
+                raise ValueError(data["dtype"])
             shape = tuple(int(n) for n in data["shape"])
             low, high = (_array(data[key], dtype, shape) for key in ("low", "high"))
             return spaces.Box(low, high, dtype=cast(Any, dtype.type))
         case "Dict":
-            return spaces.Dict({str(k): _from_json(v, depth + 1) for k, v in data["parts"].items()})
+            return spaces.Dict({str(k): _from_json(v) for k, v in data["parts"].items()})
         case "Tuple":
-            return spaces.Tuple([_from_json(v, depth + 1) for v in data["parts"]])
+            return spaces.Tuple([_from_json(v) for v in data["parts"]])
         case "Discrete":
             return spaces.Discrete(int(data["n"]), start=int(data["start"]))
         case "MultiDiscrete":
@@ -291,7 +305,7 @@ def _numbers(bounds: Any) -> Any:
 
 def _array(numbers: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
     values = np.array([float(n) for n in numbers])
-    size = int(np.prod(shape, dtype=np.int64))
-    if values.size not in (1, size) or size > LARGEST:
+    size = math.prod(shape)
+    if values.size not in (1, size):
         raise ValueError(shape)
     return np.broadcast_to(values.reshape(shape) if values.size == size else values, shape).astype(dtype)

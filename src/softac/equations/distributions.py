@@ -339,7 +339,8 @@ class IndexedCategorical:
 
     def log_prob(self, action: Numbers) -> Tensor:
         """Log-probability `[...]` of given actions `[..., 1]`."""
-        return Categorical(self.logits).log_prob(tensor(action, "action").squeeze(-1))
+        (index,) = _columns(action, 1)
+        return Categorical(self.logits).log_prob(index)
 
     def mode(self) -> Tensor:
         """The most probable action `[..., 1]`."""
@@ -379,7 +380,7 @@ class MultiCategorical:
 
     def log_prob(self, action: Numbers) -> Tensor:
         """Log-probability `[...]` of given actions `[..., D]`: the sum over the choices."""
-        indices = tensor(action, "action").unbind(-1)
+        indices = _columns(action, len(self.choices))
         each = [factor.log_prob(index) for factor, index in zip(self._factors(), indices, strict=True)]
         return torch.stack(each, -1).sum(-1)
 
@@ -403,6 +404,19 @@ def _take(distribution: Any, *names: str) -> None:
         value = getattr(distribution, name)
         if not isinstance(value, Tensor):
             object.__setattr__(distribution, name, tensor(value, name))
+
+
+def _columns(action: Numbers, n: int) -> list[Numbers]:
+    """Rows of `n` indices as one array for each; of what is no tensor none either, so that it is looked into."""
+    rows = tensor(action, "action")
+    if rows.ndim == 0 or rows.shape[-1] != n:
+        raise ConfigError(
+            f"action has shape {tuple(rows.shape)}",
+            f"expected [..., {n}], one index for each choice",
+            "write each action as a list",
+        )
+    columns = rows.unbind(-1)
+    return list(columns) if isinstance(action, Tensor) else [column.numpy() for column in columns]
 
 
 def _index(action: Numbers, n: int) -> Tensor:

@@ -39,12 +39,12 @@ def tensor(value: Numbers, name: str) -> Tensor:
 
 
 def scalar(value: Any, name: str) -> Tensor | float:
-    """A number, or a tensor as it is; whatever else holds one number as a float.
+    """A number, or a tensor of one without axes; whatever else holds one number as a float.
 
     Raises:
         ConfigError: it does not hold one number.
     """
-    if isinstance(value, Tensor | float):
+    if isinstance(value, float):
         return value
     whole = tensor(value, name)
     if whole.numel() != 1:
@@ -53,7 +53,7 @@ def scalar(value: Any, name: str) -> Tensor | float:
             "expected one number",
             "call once for each",
         )
-    return float(whole)
+    return whole.reshape(()) if isinstance(value, Tensor) else float(whole)
 
 
 def same_shape(expected: str, /, **named: Numbers) -> tuple[Tensor, ...]:

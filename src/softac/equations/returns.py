@@ -105,7 +105,8 @@ def finished(continues: Numbers) -> Tensor:
 def normalized(advantage: Numbers) -> Tensor:
     """The advantages with mean 0 and standard deviation 1, same shape; all 0 where they are all equal."""
     advantage = tensor(advantage, "advantage")
-    return (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
+    scaled = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
+    return scaled.masked_fill(_all_equal(advantage), 0.0)
 
 
 def explained_variance(value: Numbers, target: Numbers) -> Tensor:
@@ -116,4 +117,9 @@ def explained_variance(value: Numbers, target: Numbers) -> Tensor:
     value, target = same_shape("[B]", value=value, target=target)
     variance = target.var(correction=0)
     ratio = (target - value).var(correction=0) / variance.clamp_min(1e-12)
-    return torch.where(variance > 1e-12, 1.0 - ratio, 0.0)
+    return torch.where((variance > 1e-12) & ~_all_equal(target), 1.0 - ratio, 0.0)
+
+
+def _all_equal(values: Tensor) -> Tensor:
+    """Whether all are one number: their mean may be another, rounded, from which they then seem to deviate."""
+    return (values == values.flatten()[:1]).all()

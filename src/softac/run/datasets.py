@@ -19,15 +19,18 @@ from numpy.typing import NDArray
 
 from softac.envs import Spaces
 from softac.envs.leaves import leaves
+from softac.envs.masks import require_allowed
 from softac.errors import CheckpointError, ConfigError, missing_extra, one_line
-from softac.files import read_regular
-from softac.replay import available_memory
+from softac.files import exists, read_regular
+from softac.replay import available_memory, forecast
+from softac.replay.ring import in_words
 from softac.types import FloatArray
 
 MAIN, METADATA = "main_data.hdf5", "metadata.json"
 METADATA_LIMIT = 8 * 2**20
 MOST_EPISODES = 10_000_000
 MOST_BYTES = 2**40  # of one array
+WORKING = 40  # bytes for each number beside observations, while it is read
 FILTERS = {1, 2, 3, 32000}  # deflate, shuffle, checksum, lzf: those that HDF5 and h5py have themselves
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -50,10 +53,9 @@ def dataset_folder(name: str | Path) -> Path:
         ConfigError: there is none.
     """
     root = Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
-    places = [Path(name).expanduser(), root / name]
-    for place in places:
+    for place in (expanded(name), root / name):
         for folder in (place, place / "data"):
-            if (folder / METADATA).is_file():
+            if exists(folder / METADATA) and (folder / METADATA).is_file():
                 return folder.absolute()
     raise ConfigError(
         f"there is no data set {str(name)!r}",
@@ -62,28 +64,55 @@ def dataset_folder(name: str | Path) -> Path:
     )
 
 
-def read_dataset(name: str | Path, spaces: Spaces) -> list[Recording]:
-    """Every episode of a data set.
+def expanded(path: str | Path) -> Path:
+    """The path with a home folder for its ~, or as it is where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def read_dataset(name: str | Path, spaces: Spaces) -> tuple[int, Iterator[Recording]]:
+    """How many steps a data set has, and its episodes, each read when its turn comes.
 
     Args:
         name: as for `dataset_folder`.
         spaces: of the environment that the agent learns in; those of the data set must be the same to it.
 
     Raises:
-        ConfigError: there is no such data set, it is of other spaces, or h5py is missing.
-        CheckpointError: it is empty, damaged or hostile.
+        ConfigError: there is no such data set, it is of other spaces, a replay of it does not fit into memory, or
+            h5py is missing.
+        CheckpointError: it is empty, damaged or hostile; what only its numbers tell, as they are read.
     """
     if find_spec("h5py") is None:
         raise missing_extra(f"the data set {name}", "h5py", "data")
     folder = dataset_folder(name)
     _require_spaces(folder, spaces)
+    steps = largest = 0
     with _opened(folder / MAIN) as file:
         names = sorted((key for key in file if key.startswith("episode_")), key=_number)
         if not names:
             raise _refused(folder, "it has no episode")
         if len(names) > MOST_EPISODES:
             raise _refused(folder, f"it has {len(names)} episodes")
-        return [_episode(_Group(file, key, folder), spaces, folder, key) for key in names]
+        for key in names:
+            stored = _stored(file, key, spaces, folder)
+            steps, largest = steps + stored.steps, max(largest, _bytes_to_read(stored, spaces))
+    # The last observation of an episode has a row of its own.
+    needed, free = forecast(steps + len(names), spaces.spec) + largest, available_memory()
+    if needed > free:
+        raise ConfigError(
+            f"the data set {folder} needs {in_words(needed)} of memory for its {steps:,} steps",
+            f"expected at most the {in_words(free)} that are free now",
+            "free memory, or choose a smaller one",
+        )
+    return steps, _recordings(folder, names, spaces)
+
+
+def _recordings(folder: Path, names: list[str], spaces: Spaces) -> Iterator[Recording]:
+    with _opened(folder / MAIN) as file:
+        for name in names:
+            yield _recording(_stored(file, name, spaces, folder), spaces, folder)
 
 
 def _require_spaces(folder: Path, spaces: Spaces) -> None:
@@ -95,12 +124,14 @@ def _require_spaces(folder: Path, spaces: Spaces) -> None:
         theirs = None
         if all(isinstance(text, str) for text in described):
             observation, action = (_as_ours(json.loads(str(text))) for text in described)
-            theirs = Spaces.from_json({"observation": observation, "action": action})
+            theirs = Spaces.from_json({"observation": observation, "action": action}, METADATA)
     except ConfigError as error:
         raise ConfigError(
             f"{folder} is of spaces that no algorithm here has ({error.given})", error.expected, "choose another"
         ) from None
-    except (CheckpointError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except CheckpointError as error:
+        raise _refused(folder, error.given) from None
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise _refused(folder, f"its {METADATA} cannot be used: {one_line(str(error), 200)}") from None
     if kind != "hdf5":
         raise ConfigError(
@@ -180,8 +211,8 @@ class _Group:
         """The group of this name."""
         return _Group(self.group, name, self.folder)
 
-    def array(self, name: str) -> NDArray[Any]:
-        """The numbers of this name."""
+    def array(self, name: str) -> Any:
+        """The numbers of this name, not yet read."""
         import h5py
 
         found = _own(self.group, name, self.folder)
@@ -193,60 +224,108 @@ class _Group:
             raise _refused(self.folder, f"{what} lie in another file")
         if {made.get_filter(i)[0] for i in range(made.get_nfilters())} - FILTERS:
             raise _refused(self.folder, f"{what} are packed in a way that only other programs know")
-        if found.dtype.itemsize * math.prod(found.shape) > min(MOST_BYTES, available_memory()):
-            raise _refused(self.folder, f"{what} do not fit into the memory: {found.shape}")
-        return np.asarray(found[()])
+        if _size(found) > min(MOST_BYTES, available_memory()):
+            chunks = f", in pieces of {found.chunks}" if found.chunks else ""
+            raise _refused(self.folder, f"{what} do not fit into the memory: {found.shape}{chunks}")
+        return found
 
 
 def _own(parent: Any, name: str, folder: Path) -> Any:
+    """What lies in `parent` under this name; a slash in it is a path, of which each part may lead elsewhere."""
     import h5py
 
-    if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
-        missing = name not in parent.keys()  # noqa: SIM118 - `in` follows links
-        raise _refused(folder, f"{name!r} is missing" if missing else f"{name!r} in it leads to another place")
-    return parent[name]
+    found = parent
+    for part in name.split("/"):
+        link = found.get(part, getlink=True) if isinstance(found, h5py.Group) else None
+        if link is None:
+            raise _refused(folder, f"{name!r} is missing")
+        if not isinstance(link, h5py.HardLink):
+            raise _refused(folder, f"{name!r} in it leads to another place")
+        found = found[part]
+    return found
 
 
-def _episode(group: _Group, spaces: Spaces, folder: Path, name: str) -> Recording:
-    rewards = group.array("rewards").astype(np.float64)
-    ends = [group.array(key).astype(bool) for key in ("terminations", "truncations")]
-    actions, steps = group.array("actions"), len(rewards)
-    obs = _observations(group, spaces, steps, folder)
-    sizes = {"actions": len(actions), "terminations": len(ends[0]), "truncations": len(ends[1])}
-    if odd := {key: n for key, n in sizes.items() if n != steps}:
-        raise _refused(folder, f"{name} has {steps} rewards and {next(iter(odd.values()))} {next(iter(odd))}")
-    if steps == 0 or rewards.ndim != 1 or any(end.ndim != 1 for end in ends):
+def _size(array: Any) -> int:
+    """Bytes that reading an array takes: its own, and those of a piece of it that is read as a whole."""
+    numbers: int = math.prod(array.shape) + (math.prod(array.chunks) if array.chunks else 0)
+    return int(array.dtype.itemsize) * numbers
+
+
+class _Stored(NamedTuple):
+    """One episode as it lies in the file: arrays that have not been read, of lengths that belong together."""
+
+    name: str
+    steps: int
+    rewards: Any
+    actions: Any
+    ends: tuple[Any, Any]
+    obs: list[tuple[tuple[Any, ...], Any]]  # with the path to each part
+
+
+def _stored(file: Any, name: str, spaces: Spaces, folder: Path) -> _Stored:
+    group = _Group(file, name, folder)
+    found = {key: group.array(key) for key in ("rewards", "actions", "terminations", "truncations")}
+    rewards, actions, *ends = found.values()
+    steps = rewards.shape[0]
+    if odd := [(array.shape[0], key) for key, array in found.items() if array.shape[0] != steps]:
+        raise _refused(folder, f"{name} has {steps} rewards and {odd[0][0]} {odd[0][1]}")
+    if steps == 0 or any(array.ndim != 1 for array in (rewards, *ends)):
         raise _refused(folder, f"{name} has no steps, or several rewards for one")
-    if early := np.flatnonzero(ends[0][:-1] | ends[1][:-1]).tolist():
-        raise _refused(folder, f"{name} ends at step {early[0] + 1} and has {steps}")
-    if not (np.abs(rewards) <= FLOAT32_MAX).all():
-        step = int(np.flatnonzero(~(np.abs(rewards) <= FLOAT32_MAX))[0])
-        raise _refused(folder, f"the reward of step {step + 1} of {name} is {rewards[step]}")
-    try:
-        return Recording(obs, spaces.from_env(actions), rewards, bool(ends[0][-1]))
-    except ValueError as error:
-        raise _refused(folder, f"{name} has {error}") from None
+    obs = _observed(group, spaces)
+    if many := [array.shape[0] for _, array in obs if array.shape[0] != steps + 1]:
+        raise _refused(
+            folder, f"{name} has {steps} steps and {many[0]} observations: one more than steps belongs to them"
+        )
+    return _Stored(name, steps, rewards, actions, (ends[0], ends[1]), obs)
 
 
-def _observations(group: _Group, spaces: Spaces, steps: int, folder: Path) -> FloatArray:
-    parts: list[tuple[tuple[Any, ...], NDArray[Any]]] = []
+def _observed(group: _Group, spaces: Spaces) -> list[tuple[tuple[Any, ...], Any]]:
+    """The arrays of the parts of observations, each with the path to it."""
+    parts: list[tuple[tuple[Any, ...], Any]] = []
     for _, path, _part in leaves(spaces.observation_space):
         keys = [key if isinstance(key, str) else f"_index_{key}" for key in ("observations", *path)]
         within = group
         for key in keys[:-1]:
             within = within.inside(key)
         parts.append((path, within.array(keys[-1])))
-    if odd := [len(array) for _, array in parts if len(array) != steps + 1]:
-        raise _refused(
-            folder,
-            f"{group.name} has {steps} steps and {odd[0]} observations: one more than steps belongs to them",
-        )
+    return parts
+
+
+def _bytes_to_read(stored: _Stored, spaces: Spaces) -> int:
+    """What reading an episode takes: its arrays as they are stored, and as an agent sees them."""
+    others = [stored.rewards, stored.actions, *stored.ends]
+    arrays = [*others, *(array for _, array in stored.obs)]
+    seen = 2 * 4 * (stored.steps + 1) * spaces.spec.obs_dim  # one by one, then all in one array
+    return sum(map(_size, arrays)) + seen + WORKING * sum(math.prod(array.shape) for array in others)
+
+
+def _recording(stored: _Stored, spaces: Spaces, folder: Path) -> Recording:
+    """The episode, read."""
+    name, rewards = stored.name, np.asarray(stored.rewards[()], np.float64)
+    ends = [np.asarray(end[()], bool) for end in stored.ends]
+    if early := np.flatnonzero(ends[0][:-1] | ends[1][:-1]).tolist():
+        raise _refused(folder, f"{name} ends at step {early[0] + 1} and has {stored.steps}")
+    if not (np.abs(rewards) <= FLOAT32_MAX).all():
+        step = int(np.flatnonzero(~(np.abs(rewards) <= FLOAT32_MAX))[0])
+        raise _refused(folder, f"the reward of step {step + 1} of {name} is {rewards[step]}")
+    obs = _observations(stored, spaces, folder)
     try:
-        flat = spaces.flatten_batch(_nested(parts))[0]
+        actions = spaces.from_env(stored.actions[()])
+        require_allowed(spaces.spec, obs[:-1], actions)
+        return Recording(obs, actions, rewards, bool(ends[0][-1]))
+    except ValueError as error:
+        raise _refused(folder, f"{name} has {error}") from None
+
+
+def _observations(stored: _Stored, spaces: Spaces, folder: Path) -> FloatArray:
+    try:
+        flat, batched = spaces.flatten_batch(_nested([(path, array[()]) for path, array in stored.obs]))
+        if not batched:
+            raise ValueError(f"{len(flat)} of them where there are {stored.steps + 1}")
         require_whole(flat, spaces)
         return flat
     except (TypeError, ValueError, KeyError, IndexError) as error:
-        raise _refused(folder, f"{group.name} has an observation that does not fit: {error}") from None
+        raise _refused(folder, f"{stored.name} has an observation that does not fit: {error}") from None
 
 
 def require_whole(obs: FloatArray, spaces: Spaces) -> None:

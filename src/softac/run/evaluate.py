@@ -102,7 +102,7 @@ def evaluate(
         EnvironmentFailed: the environment raised or returned something that is not finite.
     """
     require_counts(n_episodes, seed)
-    choose = _choosing(agent, seed, step, deterministic=deterministic)
+    choose = choosing(agent, seed, step, deterministic=deterministic)
     attempts = MOST_FAILURES if on_env_failure == "restart" else 1
     episodes: list[Played] = []
     while len(episodes) < n_episodes and not (episodes and episodes[-1].cut):
@@ -121,8 +121,18 @@ def success_rate(name: str, successes: Sequence[bool | None]) -> dict[str, float
     return {name: sum(said) / len(said)} if said else {}
 
 
-def _choosing(agent: Agent, seed: int, step: int, *, deterministic: bool) -> Choose:
-    """The policy, with a stream of noise of its own."""
+def choosing(agent: Agent, seed: int, step: int, *, deterministic: bool) -> Choose:
+    """The policy, with a stream of noise of its own.
+
+    Args:
+        agent: acts.
+        seed: of the noise.
+        step: environment steps made so far.
+        deterministic: the mode of the policy, without noise.
+
+    Returns:
+        What chooses an action, given an observation and the noise that the same episode had before; None at first.
+    """
     stream = generator(Purpose.EVALUATION_NOISE, seed)
 
     def choose(obs: FloatArray, noise: Tensor | None) -> tuple[FloatArray, Tensor | None]:

@@ -8,11 +8,12 @@ import numpy as np
 
 from softac.config import has_soft_returns
 from softac.envs import Spaces, Step
+from softac.envs.masks import require_allowed
 from softac.errors import ConfigError
 from softac.replay import Replay
 from softac.run.datasets import FLOAT32_MAX, Recording, require_whole
 from softac.run.episode import NStep
-from softac.types import Row, SoftRow
+from softac.types import Agent, Row, SoftRow
 
 log = logging.getLogger("softac")
 
@@ -35,6 +36,25 @@ def rows_of(recording: Recording, config: Any) -> Iterator[Row | SoftRow]:
             recording.obs[t + 1], reward, terminated=t == last and recording.terminated, truncated=t == last
         )
         yield from window.push(recording.obs[t], recording.actions[t], step)
+
+
+def require_one_scale(agent: Agent, given: str) -> None:
+    """Refuse transitions of one step where rewards are scaled as those of several, as the agent's own are.
+
+    Args:
+        agent: learns from them.
+        given: what was given, and the verb.
+
+    Raises:
+        ConfigError: they have no scale in common.
+    """
+    if hasattr(agent, "reward_scale") and has_soft_returns(agent.config):
+        raise ConfigError(
+            f"{given} given to {type(agent).__name__} with n_steps={agent.config.n_steps}, which scales rewards "
+            "as those of so many steps; what others did makes transitions of one step",
+            "expected n_steps=1, or n_step_return='plain'",
+            "leave n_steps out",
+        )
 
 
 def add(
@@ -84,6 +104,13 @@ def _require_replay(model: Any, training: Any) -> None:
             "expected an algorithm with a replay",
             "choose sac or td3, say",
         )
+    require_one_scale(model.agent, "transitions were")
+    if training.prior is not None and training.prior.alone:
+        raise ConfigError(
+            "transitions were given to a model that learns from its prior data alone",
+            "expected one whose batches are of its replay, too",
+            "make one data set of both, or leave prior_share out",
+        )
     if model.run.hindsight != "none":
         raise ConfigError(
             "transitions were given to a replay with hindsight, which takes goals from its own episodes",
@@ -114,4 +141,5 @@ def _recording(spaces: Spaces, obs: Any, action: Any, reward: Any, next_obs: Any
     actions = spaces.from_env(chosen if several else chosen[None])
     if len(actions) != len(rewards):
         raise ValueError(f"{len(actions)} actions and {len(rewards)} rewards")
+    require_allowed(spaces.spec, flat, actions)
     return Recording(np.concatenate([flat, following[-1:]]), actions, rewards, bool(flags[0][-1]))

@@ -8,6 +8,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,15 @@ from torch import Tensor
 
 from softac.config import fields, has_soft_returns
 from softac.envs import Spaces
-from softac.errors import CheckpointError, ConfigError
-from softac.replay import Replay, make_replay, require_memory
+from softac.errors import CheckpointError, ConfigError, either
+from softac.replay import Replay, make_replay
 from softac.run.config import RunConfig
-from softac.run.datasets import dataset_folder, read_dataset
-from softac.run.given import rows_of
+from softac.run.datasets import Recording, dataset_folder, expanded, read_dataset
+from softac.run.given import require_one_scale, rows_of
 from softac.types import Agent, DataTransition, FloatArray
 
 SHARE, ALL = 0.5, 1.0
-CHUNK = 50_000  # rows
+CHUNK = 2**25  # bytes of rows that are hashed at once
 NO_DATA = "expected prior, a data set to learn from", "give prior=DATASET (--prior DATASET)"
 
 log = logging.getLogger("softac")
@@ -49,6 +50,11 @@ class Prior:
     sha256: str
     told: str
 
+    @property
+    def alone(self) -> bool:
+        """Whether nothing else is learned from."""
+        return self.share == ALL
+
     def batch(self, own: Replay, size: int, generator: torch.Generator) -> Any:
         """`size` transitions, the agent's `own` first."""
         theirs = size if self.share == ALL else min(max(round(self.share * size), 1), size - 1)
@@ -69,7 +75,7 @@ def named(prior: str | Path | None) -> str | None:
     if not isinstance(prior, str | Path):
         return prior
     dataset_folder(prior)
-    folder = Path(prior).expanduser()
+    folder = expanded(prior)
     return str(folder.absolute() if folder.is_dir() else prior)
 
 
@@ -77,7 +83,8 @@ def open_prior(run: RunConfig, agent: Agent, spaces: Spaces) -> Prior | None:
     """The prior data of a run; None if it has none.
 
     Raises:
-        ConfigError: there is no such data set, it is of other spaces, or does not fit into memory.
+        ConfigError: there is no such data set, it is of other spaces, does not fit into memory, or cannot be
+            learned from with these settings.
         CheckpointError: it is empty, damaged or hostile.
     """
     if run.prior is None:
@@ -86,33 +93,43 @@ def open_prior(run: RunConfig, agent: Agent, spaces: Spaces) -> Prior | None:
                 f"no data were given to {type(agent).__name__}, which learns from them alone", *NO_DATA
             )
         return None
-    recordings = read_dataset(run.prior, spaces)
-    steps = sum(len(recording.rewards) for recording in recordings)
-    require_memory(steps, spaces.spec)
+    require_one_scale(agent, f"prior={run.prior!r} was")
+    if share_of(run, type(agent)) < ALL and agent.config.batch_size == 1:
+        raise ConfigError(
+            "batch_size=1 was given with prior data, which are to be a part of each batch",
+            "expected at least 2, or prior_share=1",
+            "raise batch_size",
+        )
+    steps, recordings = read_dataset(run.prior, spaces)
     replay = make_replay(steps, spaces.spec, agent.device, has_soft_returns(agent.config))
-    follows = learns_offline(type(agent))
-    next_actions: list[FloatArray] = []
+    following: list[FloatArray] = []
+    returns: list[float] = []
     for recording in recordings:
-        for t, row in enumerate(rows_of(recording, agent.config)):
-            # No action follows the last step: of one where the episode breaks off, such an agent learns nothing.
-            last = t == len(recording.rewards) - 1
-            if follows and last and not recording.terminated:
-                continue
-            replay.add(row)
-            if follows:
-                next_actions.append(recording.actions[t if last else t + 1])
+        following.append(_joined(replay, recording, agent))
+        returns.append(float(recording.rewards.sum()))
     if replay.added == 0:
         raise CheckpointError(
             f"the data set {run.prior} has no step behind which another follows",
             "expected longer episodes",
             "choose another",
         )
-    mean = np.mean([recording.rewards.sum() for recording in recordings])
     told = (
-        f"prior data {run.prior}: {len(recordings)} episodes, {replay.added} transitions, mean return {mean:.1f}"
+        f"prior data {run.prior}: {len(returns)} episodes, {replay.added} transitions, "
+        f"mean return {np.mean(returns):.1f}"
     )
-    stacked = torch.from_numpy(np.stack(next_actions)) if follows else None
-    return Prior(replay, stacked, share_of(run, type(agent)), _sha256(replay, next_actions), told)
+    next_actions = torch.from_numpy(np.concatenate(following)) if learns_offline(type(agent)) else None
+    return Prior(replay, next_actions, share_of(run, type(agent)), _sha256(replay, following), told)
+
+
+def _joined(replay: Replay, recording: Recording, agent: Agent) -> FloatArray:
+    """Put an episode into the replay; what was done behind each of its rows, `[rows, A]`, if that is wanted."""
+    follows = learns_offline(type(agent))
+    # No action follows the last step: of one where the episode breaks off, such an agent learns nothing.
+    kept = len(recording.rewards) - (follows and not recording.terminated)
+    for row in islice(rows_of(recording, agent.config), kept):
+        replay.add(row)
+    following = np.concatenate([recording.actions[1:], recording.actions[-1:]])
+    return following[: kept if follows else 0]
 
 
 def learns_offline(agent_class: type[Any]) -> bool:
@@ -151,9 +168,16 @@ def require_prior_fits(agent_class: type[Any], run: RunConfig) -> None:
             "expected 1",
             "leave prior_share out, or choose sac or td3, say",
         )
-    if share == ALL and (run.n_envs > 1 or run.overlap or run.normalize != "none"):
+    about_steps = {
+        "n_envs": run.n_envs > 1,
+        "overlap": run.overlap,
+        "normalize": run.normalize != "none",
+        "collect": run.collect != "lockstep",
+        "hindsight": run.hindsight != "none",
+    }
+    if share == ALL and any(about_steps.values()):
         raise ConfigError(
-            "prior_share=1 was given, with which no environment is stepped, and n_envs, overlap or normalize",
+            f"prior_share=1 was given, with which no environment is stepped, and {either(about_steps)}",
             "expected none of these, which are about steps",
             "leave them out",
         )
@@ -183,8 +207,9 @@ def require_same_data(prior: Prior | None, told: Any) -> None:
 
 def _sha256(replay: Replay, next_actions: Sequence[FloatArray]) -> str:
     found = hashlib.sha256()
-    for first in range(0, replay.added, CHUNK):
-        found.update(replay.explicit_rows(first, min(first + CHUNK, replay.added)).tobytes())
+    step = max(CHUNK // replay.explicit_rows(0, 1).nbytes, 1)
+    for first in range(0, replay.added, step):
+        found.update(replay.explicit_rows(first, min(first + step, replay.added)).tobytes())
     for action in next_actions:
         found.update(action.tobytes())
     return found.hexdigest()

@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from softac._version import __version__
 from softac.errors import ConfigError, DiskError, EnvironmentFailed, missing_extra, one_line
-from softac.files import remove
+from softac.files import exists, remove
 from softac.model import Model
-from softac.run.evaluate import LONGEST, predict
+from softac.run.datasets import expanded
+from softac.run.evaluate import LONGEST, Choose, choosing
 from softac.run.numerics import numerics
-from softac.run.seeding import Purpose, derive_seed, generator
+from softac.run.seeding import Purpose, derive_seed
 from softac.ship.play import copied
+
+DATA, PARTIAL = "data", ".tmp-data"
 
 
 class Collected(NamedTuple):
@@ -53,29 +56,47 @@ def collect(
         seed: of the start states and the exploration.
 
     Raises:
-        ConfigError: minari is missing, the folder is not empty, or the environment is not known.
+        ConfigError: minari is missing, the folder is not empty, there is less than one episode, or the environment
+            is not known.
         EnvironmentFailed: the environment raised.
         DiskError: the folder cannot be written.
     """
-    folder = _require_new(Path(folder).expanduser())
-    partial = folder.absolute().with_name(f".tmp-{folder.name}")  # absolute: Minari finds its files so alone
-    draw = None if deterministic else generator(Purpose.EVALUATION_NOISE, seed)
+    _require_count(n_episodes)
+    folder = _require_new(expanded(folder))
+    partial = folder.absolute() / PARTIAL  # absolute: Minari finds its files so alone
+    choose = choosing(model.agent, seed, model.num_timesteps, deterministic=deterministic)
     seeds = [derive_seed(Purpose.EVALUATION_EPISODE, seed, i) for i in range(n_episodes)]
+    unfinished = _made(folder, partial)
     try:
-        remove(partial)
-        found = _write(model, partial, seeds, draw, _metadata(model, folder, deterministic=deterministic))
-        partial.replace(folder)
+        found = _write(model, partial, seeds, choose, _metadata(model, folder, deterministic=deterministic))
+        (partial / DATA).replace(folder / DATA)
+        unfinished = partial
     except OSError as error:
-        raise DiskError(
-            f"{folder} cannot be written ({error.strerror})", "expected a disk that takes it", "choose another"
-        ) from None
+        raise _unwritable(folder, error) from None
     finally:
-        remove(partial)
+        remove(unfinished)
     return Collected(folder, *found)
 
 
+def _made(folder: Path, partial: Path) -> Path:
+    """Make the folder if it is not there yet; what is to be removed again if there will be no data set."""
+    new = not exists(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=not new)
+        remove(partial)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    return folder if new else partial
+
+
+def _unwritable(folder: Path, error: OSError) -> DiskError:
+    return DiskError(
+        f"{folder} cannot be written ({error.strerror})", "expected a disk that takes it", "choose another"
+    )
+
+
 def _write(
-    model: Model, folder: Path, seeds: list[int], draw: torch.Generator | None, metadata: dict[str, Any]
+    model: Model, folder: Path, seeds: list[int], choose: Choose, metadata: dict[str, Any]
 ) -> tuple[list[float], int]:
     """Play an episode for each seed into a new folder; their returns, and the steps of all."""
     returns: list[float] = []
@@ -83,7 +104,7 @@ def _write(
     with numerics(model.threads), closing(model.source.make()) as env:
         storage = _storage(folder, env)
         for seed in seeds:
-            episode = _play(model, env, seed, draw)
+            episode = _play(model, env, seed, choose)
             storage.update_episodes([episode])
             returns.append(float(np.sum(episode.rewards)))
             steps += len(episode.rewards)
@@ -91,19 +112,27 @@ def _write(
     return returns, steps
 
 
+def _require_count(n_episodes: Any) -> None:
+    if not isinstance(n_episodes, int) or n_episodes < 1:
+        raise ConfigError(
+            f"{n_episodes!r:.100} episodes were asked for", "expected a whole number, at least 1", "give 100, say"
+        )
+
+
 def _require_new(folder: Path) -> Path:
     if find_spec("minari") is None or find_spec("h5py") is None:
         raise missing_extra("a data set", "minari", "data")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if exists(folder) and (not folder.is_dir() or any(path.name != PARTIAL for path in folder.iterdir())):
         raise ConfigError(f"{folder} is not empty", "expected a new folder for the data set", "choose another")
     return folder
 
 
-def _play(model: Model, env: Any, start: int, draw: torch.Generator | None) -> Any:
+def _play(model: Model, env: Any, start: int, choose: Choose) -> Any:
     """One episode, as Minari's storage takes it."""
     from minari.data_collector import EpisodeBuffer
 
     ended, length = False, 0
+    noise: Tensor | None = None
     actions: list[Any] = []
     rewards: list[float] = []
     ends: list[tuple[bool, bool]] = []
@@ -111,7 +140,8 @@ def _play(model: Model, env: Any, start: int, draw: torch.Generator | None) -> A
         obs, _ = env.reset(seed=start)
         observations = [copied(obs)]
         while not ended and length < LONGEST:
-            action = predict(model.agent, model.spaces, obs, draw, model.num_timesteps)
+            (chosen,), noise = choose(model.spaces.flatten_batch(obs)[0][0], noise)
+            action = model.spaces.to_env(chosen)
             obs, reward, terminated, truncated, _ = env.step(action)
             observations.append(copied(obs))
             actions.append(np.array(action))
@@ -142,9 +172,7 @@ def _storage(folder: Path, env: Any) -> Any:
 
     folder.mkdir(parents=True)
     spaces = {"observation_space": env.observation_space, "action_space": env.action_space}
-    return MinariStorage.new(
-        folder / "data", **spaces, env_spec=_spec(env), data_format="hdf5", jpeg_encoding=False
-    )
+    return MinariStorage.new(folder / DATA, **spaces, env_spec=_spec(env), data_format="hdf5", jpeg_encoding=False)
 
 
 def _spec(env: Any) -> Any:
@@ -162,7 +190,7 @@ def _metadata(model: Model, folder: Path, *, deterministic: bool) -> dict[str, A
 
     kind = "its mode" if deterministic else "its exploration"
     return {
-        "dataset_id": f"softac/{folder.name}-v0",
+        "dataset_id": f"softac/{folder.resolve().name}-v0",
         "minari_version": version("minari"),
         "algorithm_name": f"{model.life.algorithm} of softac {__version__}",
         "description": f"{model.source.name}, the policy of step {model.num_timesteps:,}, {kind}.",

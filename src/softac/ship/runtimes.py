@@ -319,7 +319,7 @@ def c_rows(call: Any, inputs: list[NDArray[Any]], form: ActionForm) -> tuple[NDA
 def _spaces(found: str, described: Any) -> Spaces:
     if found != FORMAT:
         raise ValueError(f"format {found[:40]!r}, not {FORMAT!r}")
-    return Spaces.from_json(described)
+    return Spaces.from_json(described, "the file")
 
 
 def _exported(runtime: str, about: Any, spaces: Spaces, batch: Batch) -> Exported:

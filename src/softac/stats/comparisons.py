@@ -144,7 +144,8 @@ def seeds_needed(std: float, difference: float, power: float = 0.8, level: float
 def _power(n: int, std: float, difference: float, level: float) -> float:
     shift = abs(difference) / std * math.sqrt(n / 2)
     critical = stats.t.isf(level / 2, 2 * n - 2)
-    return float(stats.nct.sf(critical, 2 * n - 2, shift) + stats.nct.cdf(-critical, 2 * n - 2, shift))
+    # The lower tail as the upper one of the mirrored t, which is a number where SciPy's own lower tail is NaN.
+    return float(stats.nct.sf(critical, 2 * n - 2, shift) + stats.nct.sf(critical, 2 * n - 2, -shift))
 
 
 def _check_effect(std: float, difference: float) -> None:

@@ -106,6 +106,10 @@ def information_projection(Q: ArrayLike, alpha: ArrayLike, candidates: ArrayLike
     Source: arXiv:1812.05905, eq. 4.
     """
     Q, alpha = _check_q(Q), check_alpha(alpha)
+    if Q.ndim != 2:
+        raise ConfigError(
+            f"Q has shape {Q.shape}", "a class of policies is for states and actions", "use [states, actions]"
+        )
     return _project(Q, alpha, check_candidates(candidates, Q.shape))
 
 

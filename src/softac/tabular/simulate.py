@@ -83,8 +83,10 @@ def soft_returns(mdp: FiniteMDP, episodes: Episodes, pi: ArrayLike, alpha: Array
             "expected what softac.tabular.simulate returns",
             "call it first",
         )
-    taken = pi[episodes.states[:, :-1], episodes.actions]
-    steps = np.where(episodes.alive, episodes.rewards - alpha * np.log(taken), 0.0)
+    taken = np.where(episodes.alive, pi[episodes.states[:, :-1], episodes.actions], 1.0)
+    with np.errstate(divide="ignore"):  # what pi never does surprises without bound
+        bonus = -alpha * np.log(taken) if alpha > 0.0 else 0.0
+    steps = np.where(episodes.alive, episodes.rewards + bonus, 0.0)
     return np.asarray(steps @ mdp.gamma ** np.arange(steps.shape[1]))
 
 
