@@ -280,21 +280,6 @@ def _from_json(data: Mapping[str, Any]) -> gym.Space[Any]:
             raise ValueError(kind)
 
 
-def _size(data: Mapping[str, Any], depth: int = 0) -> int:
-    """How many numbers all the boxes of a space have."""
-    if depth > DEPTH_LIMIT:
-        raise ValueError("spaces nested too deeply")
-    match data["kind"]:
-        case "Box":
-            return math.prod(int(n) for n in data["shape"])
-        case "Dict":
-            return sum(_size(part, depth + 1) for part in data["parts"].values())
-        case "Tuple":
-            return sum(_size(part, depth + 1) for part in data["parts"])
-        case _:
-            return 0
-
-
 def _numbers(bounds: Any) -> Any:
     # JSON has no infinity, and most bounds are one number repeated.
     flat = np.asarray(bounds, np.float64).ravel()
