@@ -142,7 +142,7 @@ class PPOAgent:
     def _minibatches(self, order: Tensor) -> list[Tensor]:
         """The indices of each minibatch; a last one of a single transition joins the one before."""
         # Its advantage less the mean would be 0.
-        parts = list(order.split(self.config.batch_size))
+        parts = list(torch.split(order, self.config.batch_size))
         if self.config.normalize_advantage and len(parts) > 1 and len(parts[-1]) == 1:
             parts[-2:] = [torch.cat(parts[-2:])]
         return parts

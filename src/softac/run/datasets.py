@@ -247,8 +247,8 @@ def _own(parent: Any, name: str, folder: Path) -> Any:
 
 def _size(array: Any) -> int:
     """Bytes that reading an array takes: its own, and those of a piece of it that is read as a whole."""
-    numbers: int = math.prod(array.shape) + (math.prod(array.chunks) if array.chunks else 0)
-    return int(array.dtype.itemsize) * numbers
+    numbers = math.prod(array.shape) + (math.prod(array.chunks) if array.chunks else 0)
+    return int(array.dtype.itemsize * numbers)
 
 
 class _Stored(NamedTuple):
@@ -296,7 +296,8 @@ def _bytes_to_read(stored: _Stored, spaces: Spaces) -> int:
     others = [stored.rewards, stored.actions, *stored.ends]
     arrays = [*others, *(array for _, array in stored.obs)]
     seen = 2 * 4 * (stored.steps + 1) * spaces.spec.obs_dim  # one by one, then all in one array
-    return sum(map(_size, arrays)) + seen + WORKING * sum(math.prod(array.shape) for array in others)
+    numbers = sum(int(math.prod(array.shape)) for array in others)
+    return sum(map(_size, arrays)) + seen + WORKING * numbers
 
 
 def _recording(stored: _Stored, spaces: Spaces, folder: Path) -> Recording:
