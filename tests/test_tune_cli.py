@@ -213,3 +213,22 @@ def test_other_folders_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
         in said
     )
     assert read_search(tmp_path / "search") == search_of()
+
+
+@pytest.mark.parametrize("named", ["Pendulum-v1", "", "other:Pendulum-v1"])
+def test_the_module_that_a_file_names_is_imported_for_its_own_name_alone(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "stranger.py").write_text("raise RuntimeError('imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "search").mkdir()
+    write_search(tmp_path / "search", search_of(env="stranger:Pendulum-v1"))
+    before = sorted((tmp_path / "search").iterdir())
+    said = refusal("resume", str(tmp_path / "search"), "--env", named, capsys=capsys)
+    assert said == (
+        f"softac: --env {named or repr(named)} was given for runs on stranger:Pendulum-v1; expected one of these; "
+        "correct it\n"
+    )
+    assert sorted((tmp_path / "search").iterdir()) == before
+    said = refusal("resume", str(tmp_path / "search"), "--env", "stranger:Pendulum-v1", capsys=capsys)
+    assert "(imported)" in said

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from softac.cli.display import Overview
 from softac.config import as_text
-from softac.experiments.execute import Execution, opened
+from softac.experiments.execute import Execution, opened, require_named
 from softac.experiments.jobs import Place
 from softac.experiments.places import Where, opened_place
 from softac.experiments.standing import Standing
@@ -33,7 +33,11 @@ def run_search(search: Search, path: Path, env: str | None, where: Where) -> int
         path: its folder.
         env: the environment that the user has named, where files must not.
         where: the runs are executed.
+
+    Raises:
+        ConfigError: `env` is not that of the search.
     """
+    require_named(env, [search.env])  # before any model is made, which imports the module that the file names
     with (
         RunFolder(path),
         opened_place(where) as place,  # before the signals, which a library that it needs may take for itself
