@@ -244,6 +244,8 @@ def test_another_suite_in_the_same_folder(whole: tuple[Path, str], folder: Path)
         (("total_timesteps = 120", 'total_timesteps = "many"'), "total_timesteps = 'many' was given, where "),
         (("total_timesteps = 120", "total_timesteps = 0"), "total_timesteps = '0' was given, where "),
         (('seeds = "0-1"', 'seeds = "1-0"'), "the seeds '1-0' were given, where 1-0 runs backwards; expected "),
+        (('seeds = "1"', 'seeds = ""'), "the seeds '' were given, where one of them is empty; expected "),
+        (('seeds = "1"', 'preset = ""'), "quick on Pendulum-v1: a preset '' was asked for ppo; expected "),
         (('"sac"', '"sca"'), "sca on Pendulum-v1: unknown algorithm 'sca'; did you mean 'sac'"),
         (('"ppo"', '"dqn"'), "quick on Pendulum-v1: "),
         (('"Pendulum-v1"', '"Pendulun-v1"'), "sac on Pendulun-v1: "),

@@ -176,6 +176,15 @@ def test_underscores_work_in_flags(tmp_path: Path) -> None:
         (["train", "--gamma", "1.5"], "gamma='1.5' was given; expected a number >= 0 and <= 1"),
         (["train", "-n", "0"], "--total-timesteps 0 was given; expected a whole number"),
         (["train", "-n", "many"], "--total-timesteps many was given"),
+        (["train", "-n", ""], "--total-timesteps '' was given; expected a whole number"),
+        (
+            ["train", "--run-dir", ""],
+            "argument --run-dir: '' was given, which is no file and no folder; expected what",
+        ),
+        (
+            ["train", "Pendulum-v1", "--preset", ""],
+            "a preset '' was asked for sac; expected one of: none has a name",
+        ),
         (["train", "--env-kwargs", "g"], "--env-kwargs g was given; expected NAME=VALUE"),
         (["train", "--device", "tpu"], "device='tpu' was given; expected auto, cpu, or a CUDA device"),
         (["train", "--engine", "warp"], "engine='warp' was given; expected"),
@@ -188,6 +197,7 @@ def test_underscores_work_in_flags(tmp_path: Path) -> None:
         ),
         (["train", "sac", "--preset", "xqc-paper"], "expected one of: none has a name for this algorithm"),
         (["train", "--buffer-size", "900000000"], "buffer_size"),
+        (["resume", ""], "argument RUN: '' was given, which is no file and no folder; expected what"),
         (["resume", "nowhere"], "nowhere is not a folder; expected the folder of a run"),
         (["eval", "."], ". has no config.json in it; expected the folder of a run or of a saved model; "),
         (["defaults", "sca"], "unknown algorithm 'sca'; did you mean 'sac'?"),
@@ -308,6 +318,22 @@ def test_a_forged_description_without_a_checkpoint_is_code_3(
     err = capsys.readouterr().err
     assert err.startswith(f"softac: {tmp_path / 'config.json'} cannot be used (")
     assert err.endswith("expected what softac wrote; restore the file\n")
+
+
+def test_what_is_given_empty_is_not_left_out(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "stranger.py").write_text("raise RuntimeError('imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = json.loads((run / "config.json").read_text())
+    del config["sha256"]
+    config["env"]["id"] = "stranger:Pendulum-v1"
+    (tmp_path / "config.json").write_bytes(sealed_json(config))
+    for path in (tmp_path, run):
+        assert main(["resume", str(path), "--env", ""]) == 2
+        assert capsys.readouterr().err.startswith("softac: unknown environment ''")
+    assert main(["resume", str(run), "-n", ""]) == 2
+    assert capsys.readouterr().err.startswith("softac: --total-timesteps '' was given; expected a whole number")
 
 
 def test_a_run_without_a_checkpoint_starts_again(

@@ -25,7 +25,7 @@ def find_preset(algorithm: str, env_id: str, asked: bool | str | Path | None) ->
     Raises:
         ConfigError: there are none.
     """
-    if not asked:
+    if asked is None or asked is False:
         return {}
     if asked is True:
         return preset(algorithm, env_id)
@@ -67,7 +67,7 @@ def named_preset(algorithm: str, name: str) -> dict[str, Any]:
     if name in named:
         return _settings(named[name])
     raise ConfigError(
-        f"a preset {name} was asked for {algorithm}{nearest(name, named)}",
+        f"a preset {name or repr(name)} was asked for {algorithm}{nearest(name, named)}",
         f"expected one of: {', '.join(named) or 'none has a name for this algorithm'}",
         "give preset without a name for the settings tuned for the environment, or leave it out",
     )

@@ -44,6 +44,13 @@ def given(args: argparse.Namespace, config: type[Any]) -> dict[str, Any]:
     return {name: value for name in fields(config) if (value := getattr(args, name, None)) is not None}
 
 
+def as_path(text: str) -> Path:
+    """A path; an empty one would be the folder one stands in."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' was given, which is no file and no folder")
+    return Path(text)
+
+
 def steps(text: str | int, flag: str = "--total-timesteps") -> int:
     """A number of environment steps: 100000, 100_000 or 1e5; `flag` is named if it is none."""
     try:
@@ -52,7 +59,7 @@ def steps(text: str | int, flag: str = "--total-timesteps") -> int:
             raise ValueError
     except (ValueError, OverflowError):
         raise ConfigError(
-            f"{flag} {text} was given",
+            f"{flag} {text or repr(text)} was given",
             "expected a whole number of environment steps, at least 1",
             "give 100000, say",
         ) from None
@@ -90,7 +97,7 @@ def env_kwargs(pairs: list[str]) -> dict[str, Any]:
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """The run folder, and `--env` for environments that a file may not name."""
-    parser.add_argument("run_dir", metavar="RUN", type=Path, help="the folder of a run")
+    parser.add_argument("run_dir", metavar="RUN", type=as_path, help="the folder of a run")
     add_env(parser)
 
 

@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
             "expected the folder of a run",
             "train one with `softac train`",
         ) from None
-    total = steps(args.total_timesteps or planned)
+    total = _total(args, planned)
     model = reopened(config, path, args.env, **_changes(args, str(config.get("algorithm"))))
     made = model.num_timesteps
     if made > total or (made == total and evaluated(path, total, record)):
@@ -103,8 +103,13 @@ def run(args: argparse.Namespace) -> int:
     if changes := _changes(args, str(config.get("algorithm"))):
         require_here(place(args), f"with another {next(iter(changes))}", "make a step here with it first")
     return run_elsewhere(
-        path, total, ["--env", args.env] if args.env else [], memory_of(model, total), place(args)
+        path, total, [] if args.env is None else ["--env", args.env], memory_of(model, total), place(args)
     )
+
+
+def _total(args: argparse.Namespace, planned: int) -> int:
+    """The new total of environment steps, or the one that was planned."""
+    return steps(planned if args.total_timesteps is None else args.total_timesteps)
 
 
 def _changes(args: argparse.Namespace, algorithm: str | None = None) -> dict[str, Any]:
@@ -133,7 +138,7 @@ def _resume_suite(suite: Suite, path: Path, args: argparse.Namespace) -> int:
             "expected it for one run",
             "leave it out, or name the folder of one of them",
         )
-    total = steps(args.total_timesteps or suite.total)
+    total = _total(args, suite.total)
     if total < suite.total:
         raise ConfigError(
             f"-n {total} was given for {path}, whose runs are to make {suite.total} steps",

@@ -13,6 +13,7 @@ from softac.cli.arguments import (
     add_config,
     add_env_kwargs,
     add_place,
+    as_path,
     env_kwargs,
     given,
     place,
@@ -64,7 +65,7 @@ def add_parser(subparsers: Any, words: Sequence[str]) -> None:
     )
     add_env_kwargs(parser)
     parser.add_argument(
-        "--run-dir", type=Path, metavar="DIR", help="the run's own folder (default: runs/ENV__ALGO__SEED__TIME)"
+        "--run-dir", type=as_path, metavar="DIR", help="the run's own folder (default: runs/ENV__ALGO__SEED__TIME)"
     )
     parser.add_argument(
         "--preset",
@@ -101,7 +102,8 @@ def run(args: argparse.Namespace) -> int:
                 "leave --seed out",
             )
         chosen["seed"] = several[0]
-    total = steps(args.total_timesteps or (USUAL_STEPS if args.what else FIRST_RUN_STEPS))
+    usual = USUAL_STEPS if args.what else FIRST_RUN_STEPS
+    total = steps(usual if args.total_timesteps is None else args.total_timesteps)
     record = make_config(RecordConfig, given(args, RecordConfig))
     kwargs = env_kwargs(args.env_kwargs)
     settings = asdict(make_config(RunConfig, {k: v for k, v in chosen.items() if k in fields(RunConfig)}))

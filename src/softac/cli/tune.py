@@ -8,7 +8,16 @@ from typing import Any
 
 from softac.agents.presets import find_preset, preset
 from softac.agents.registry import AGENTS, find_agent
-from softac.cli.arguments import add_config, add_env_kwargs, add_place, env_kwargs, given, place, steps
+from softac.cli.arguments import (
+    add_config,
+    add_env_kwargs,
+    add_place,
+    as_path,
+    env_kwargs,
+    given,
+    place,
+    steps,
+)
 from softac.cli.search import run_search
 from softac.config import as_text, fields, make_config
 from softac.errors import ConfigError
@@ -57,7 +66,7 @@ def add_parser(subparsers: Any, words: Sequence[str]) -> None:
     )
     add_env_kwargs(parser)
     parser.add_argument(
-        "--run-dir", type=Path, metavar="DIR", help="the folder of the search (default: runs/tune-ALGO-ENV)"
+        "--run-dir", type=as_path, metavar="DIR", help="the folder of the search (default: runs/tune-ALGO-ENV)"
     )
     add_place(parser)
     add_config(parser, RunConfig, "run", [name for name in fields(RunConfig) if name != "seed"])
@@ -69,7 +78,7 @@ def add_parser(subparsers: Any, words: Sequence[str]) -> None:
 def _add_search(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trials", metavar="N", default="30", help="how many (default: %(default)s)")
     parser.add_argument(
-        "--space", type=Path, metavar="FILE.toml", help="what is searched (default: see --print-space)"
+        "--space", type=as_path, metavar="FILE.toml", help="what is searched (default: see --print-space)"
     )
     parser.add_argument(
         "--print-space", action="store_true", help="print what is searched, in the form of --space, and stop"
@@ -157,9 +166,9 @@ def _search(args: argparse.Namespace) -> Search:
 def _first(algorithm: str, env: str, asked: bool | str | None, fixed: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The preset and the defaults; the latter alone where there is no preset."""
     try:
-        tuned = find_preset(algorithm, env, asked) if asked else preset(algorithm, env)
+        tuned = preset(algorithm, env) if asked is None else find_preset(algorithm, env, asked)
     except ConfigError:
-        if asked:
+        if asked is not None:
             raise
         return {"defaults": fixed}
     return {"preset": tuned | fixed, "defaults": fixed}

@@ -14,6 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from softac.cli.arguments import as_path
 from softac.cli.curve import columns, curve, number
 from softac.cli.display import STYLES, ascii_only, run_panel, titled
 from softac.experiments.standing import State
@@ -41,7 +42,11 @@ def add_parser(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "runs", metavar="RUN", nargs="+", type=Path, help="run folders, folders of such, or the folder of a suite"
+        "runs",
+        metavar="RUN",
+        nargs="+",
+        type=as_path,
+        help="run folders, folders of such, or the folder of a suite",
     )
     parser.set_defaults(run=run)
 

@@ -164,9 +164,9 @@ def plan(suite: str, total: int | None, seeds: str | None, env: str | None) -> t
     models: list[Model] = []
     try:
         for entry in file.algorithms:
-            for env_id in _each_once(entry.environments or file.environments or _no_environment(suite, entry)):
+            for env_id in _environments(suite, file, entry):
                 name = entry.name or entry.algorithm
-                numbers = read_seeds(entry.seeds or file.seeds if seeds is None else seeds)
+                numbers = _seeds(seeds, entry, file)
                 model = _model(entry, env_id, numbers[0], trusted=env_id == env)
                 models.append(model)
                 prefix = f"{re.sub('[^A-Za-z0-9._-]', '_', env_id).lstrip('.')}__{name}__"
@@ -184,15 +184,14 @@ def plan(suite: str, total: int | None, seeds: str | None, env: str | None) -> t
     return Suite(file.title, typed(), tuple(groups), record, total or file.total_timesteps), models
 
 
-def _no_environment(suite: str, entry: Algorithm) -> tuple[str, ...]:
-    raise ConfigError(
-        f"{entry.name or entry.algorithm} has no environments",
-        "expected some for it or for all",
-        f'add environments = ["Pendulum-v1"] to {suite}',
-    )
-
-
-def _each_once(environments: tuple[str, ...]) -> tuple[str, ...]:
+def _environments(suite: str, file: SuiteFile, entry: Algorithm) -> tuple[str, ...]:
+    environments = entry.environments or file.environments  # neither is empty where it is given
+    if environments is None:
+        raise ConfigError(
+            f"{entry.name or entry.algorithm} has no environments",
+            "expected some for it or for all",
+            f'add environments = ["Pendulum-v1"] to {suite}',
+        )
     if twice := next((env_id for env_id in environments if environments.count(env_id) > 1), None):
         raise ConfigError(
             f"{twice} is there twice",
@@ -200,6 +199,11 @@ def _each_once(environments: tuple[str, ...]) -> tuple[str, ...]:
             "take one of them out",
         )
     return environments
+
+
+def _seeds(asked: str | None, entry: Algorithm, file: SuiteFile) -> tuple[int, ...]:
+    own = file.seeds if entry.seeds is None else entry.seeds
+    return read_seeds(own if asked is None else asked)
 
 
 def _model(entry: Algorithm, env_id: str, seed: int, *, trusted: bool) -> Model:
