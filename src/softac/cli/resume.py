@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     if changes := _changes(args, str(config.get("algorithm"))):
         require_here(place(args), f"with another {next(iter(changes))}", "make a step here with it first")
     return run_elsewhere(
-        path, total, [] if args.env is None else ["--env", args.env], memory_of(model, total), place(args)
+        path, total, record, [] if args.env is None else ["--env", args.env], memory_of(model, total), place(args)
     )
 
 

@@ -67,7 +67,7 @@ class Execution:
             now = time.monotonic()
             self.used, looked = self.used + len(running) * (now - looked), now
             for run in self.runs:
-                run.look(running, codes, stopping=stop())
+                run.look(running, codes, stopping=stop(), reached=self.suite.reached)
             draw()
 
         placed = list(zip(self.suite.members, self.runs, strict=True))
