@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from softac.cli.display import Overview
+from softac.cli.output import say
 from softac.config import as_text
 from softac.experiments.execute import Execution, opened, require_named
 from softac.experiments.jobs import Place
@@ -55,7 +56,7 @@ def run_search(search: Search, path: Path, env: str | None, where: Where) -> int
             return None if stop() else runs
 
         def told(trial: Trial) -> None:
-            print(_line(search, trial))  # noqa: T201
+            say(_line(search, trial))
             write_trials(search, path, journal.trials(), {})
 
         again = None
@@ -65,7 +66,7 @@ def run_search(search: Search, path: Path, env: str | None, where: Where) -> int
             again = confirm(search, path, trials, execute, trusted=env is not None)
     if again is None:
         named = f" --env {env}" if env else ""
-        print(f"stopped and saved; go on with: softac resume {shlex.quote(str(path))}{named}")  # noqa: T201
+        say(f"stopped and saved; go on with: softac resume {shlex.quote(str(path))}{named}")
         return 128 + (stop.received or 0)
     _summary(search, path, trials, again)
     return 0
@@ -119,4 +120,4 @@ def _summary(search: Search, path: Path, trials: Sequence[Trial], again: Sequenc
         f"page     softac report {quoted[1]}",
         f"go on    the same command with more --trials than {search.trials}",
     ]
-    print("\n".join(words))  # noqa: T201
+    say("\n".join(words))

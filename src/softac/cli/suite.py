@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from softac.cli.display import Overview
+from softac.cli.output import say
 from softac.experiments.execute import Execution, opened
 from softac.experiments.jobs import Job
 from softac.experiments.places import Where, opened_place
@@ -75,9 +76,9 @@ def run_elsewhere(
         job = Job(run.name, ["resume", str(path), "-n", str(total), *words], path, memory)
         place([job], 1, stop=stop, watch=watch)
     if stop.received is not None:
-        print(f"stopped and saved; go on with: softac resume {shlex.quote(str(path))}")  # noqa: T201
+        say(f"stopped and saved; go on with: softac resume {shlex.quote(str(path))}")
         return 128 + stop.received
-    print(f"run      {path}")  # noqa: T201
+    say(f"run      {path}")
     return run.code or 0
 
 
@@ -116,7 +117,7 @@ def _summary(work: Execution, path: Path, named: str, stopped_by: int | None) ->
         words.append(f"go on    softac resume {named}")
     else:
         words.append(f"go on    softac resume {named} -n {2 * suite.total}")
-    print("\n".join(words))  # noqa: T201
+    say("\n".join(words))
     if stopped_by is not None:
         return 128 + stopped_by
     return failed[0].code or 0 if failed else 0

@@ -21,6 +21,7 @@ from softac.cli.arguments import (
     steps,
 )
 from softac.cli.live import train_shown
+from softac.cli.output import say
 from softac.cli.suite import run_suite
 from softac.config import as_text, fields, make_config
 from softac.errors import ConfigError, nearest
@@ -112,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     if args.preset:
         changed = ", ".join(f"{k}={as_text(v)}" for k, v in chosen.items())
         name = env_id if args.preset is True else args.preset
-        print(f"preset for {name}: {changed}; everything else as in `softac defaults {algorithm}`")  # noqa: T201
+        say(f"preset for {name}: {changed}; everything else as in `softac defaults {algorithm}`")
     if (first := _first_update(model)) > total:
         log.warning("the first update would come at step %d, and this run ends at step %d", first, total)
     word = model.run.seed if several is None else _folder_word(several)

@@ -16,7 +16,8 @@ from rich.text import Text
 
 from softac.cli.arguments import as_path
 from softac.cli.curve import columns, curve, number
-from softac.cli.display import STYLES, ascii_only, run_panel, titled
+from softac.cli.display import STYLES, run_panel, titled
+from softac.cli.screen import Screen, ascii_only
 from softac.experiments.standing import State
 from softac.report.results import Result, folders_of_runs, read_result
 from softac.run.folder import CONFIG, in_use
@@ -78,7 +79,7 @@ class Watched:
 
 def run(args: argparse.Namespace) -> int:
     """Show until asked to stop; returns the exit code."""
-    console = Console()
+    console = Screen()
     runs = [Watched(name, path, read_result(path)) for name, path in folders_of_runs(args.runs).items()]
     title, where = counted(len(runs), "run"), ", ".join(map(str, args.runs))
     with StopSignals() as stop:
