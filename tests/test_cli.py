@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from softac.cli.main import main
+from softac.cli.train import _algorithm
 from softac.files import sealed_json
 
 SMALL = ["--net-arch", "16", "16", "--batch-size", "32", "--n-eval-episodes", "1"]
@@ -160,10 +161,31 @@ def test_underscores_work_in_flags(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "algorithm"),
+    [
+        (["Pendulum-v1", "--run-dir", "td3"], "sac"),
+        (["--run-dir", "td3", "sac", "Pendulum-v1"], "sac"),
+        (["--preset", "ppo", "Pendulum-v1", "--run-dir", "td3"], "ppo"),
+        (["--policy-delay", "7", "td3", "--run-dir", "sac"], "td3"),
+        (["td3", "Pendulum-v1", "--device", "sac"], "td3"),
+        (["--n-envs"], "sac"),
+        (["-n", "10", "Pendulum-v1"], "sac"),
+    ],
+)
+def test_the_algorithm_is_a_word_that_stands_alone(words: list[str], algorithm: str) -> None:
+    assert _algorithm(["train", *words]) == algorithm
+
+
+@pytest.mark.parametrize(
     ("words", "text"),
     [
         (["trian"], "unknown command 'trian'; did you mean 'train' or 'track'?"),
         (["train", "--lerning-rate", "1"], "unknown argument '--lerning-rate'; did you mean '--learning-rate'"),
+        (["train", "--run-dir", "td3", "--policy-delay", "7"], "unknown argument '--policy-delay'; expected what"),
+        (
+            ["tune", "sac", "Pendulum-v1", "--run-dir", "td3", "--policy-delay", "7"],
+            "unknown argument '--policy-del",
+        ),
         (["train", "--lr", "1"], "unknown argument '--lr'; here it is called '--learning-rate'"),
         (["train", "--start_steps=1"], "unknown argument '--start-steps'; here it is called '--learning-starts'"),
         (["plot", "--lr", "1"], "unknown argument '--lr'; expected what `softac plot --help` lists"),

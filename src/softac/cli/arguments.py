@@ -2,9 +2,9 @@
 
 import argparse
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from softac.config import as_text, default, expected, fields
 from softac.errors import ConfigError
@@ -42,6 +42,34 @@ def add_config(
 def given(args: argparse.Namespace, config: type[Any]) -> dict[str, Any]:
     """The fields of a configuration that were given on the command line."""
     return {name: value for name in fields(config) if (value := getattr(args, name, None)) is not None}
+
+
+class _Foreseeing(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+def foreseen(
+    words: Sequence[str], verb: str, add: Callable[[argparse.ArgumentParser], None], config: type[Any]
+) -> argparse.Namespace | None:
+    """The command line as it would be read with certain hyperparameters.
+
+    Args:
+        words: the command line.
+        verb: the command.
+        add: adds the arguments that it has whatever the hyperparameters are.
+        config: has the hyperparameters.
+
+    Returns:
+        What was given; None where it cannot be read, which is said when it is read in earnest.
+    """
+    parser = _Foreseeing(add_help=False, allow_abbrev=False)
+    add(parser)
+    add_config(parser, config, "hyperparameters")
+    try:
+        return parser.parse_known_args(words[words.index(verb) + 1 :])[0]
+    except ValueError:
+        return None
 
 
 def as_path(text: str) -> Path:

@@ -15,6 +15,7 @@ from softac.cli.arguments import (
     add_place,
     add_run,
     env_kwargs,
+    foreseen,
     given,
     place,
     require_folder,
@@ -49,26 +50,31 @@ def add_parser(subparsers: Any, words: Sequence[str]) -> None:
         "total.",
         allow_abbrev=False,
     )
-    add_run(parser)
-    parser.add_argument("-n", "--total-timesteps", metavar="N", help="the new total of environment steps")
-    add_place(parser)
-    add_env_kwargs(parser)
-    add_config(parser, RunConfig, "what may be changed (left out: as before)", (*EXCHANGEABLE, "device"))
+    _add_arguments(parser)
     if config := _hyperparameters(words):
         title = "what may be changed, but not bit for bit; the run's history says so (left out: as before)"
         add_config(parser, config, title, changeable(config))
     parser.set_defaults(run=run)
 
 
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    """All but the hyperparameters of the run."""
+    add_run(parser)
+    parser.add_argument("-n", "--total-timesteps", metavar="N", help="the new total of environment steps")
+    add_place(parser)
+    add_env_kwargs(parser)
+    add_config(parser, RunConfig, "what may be changed (left out: as before)", (*EXCHANGEABLE, "device"))
+
+
 def _hyperparameters(words: Sequence[str]) -> type[Any] | None:
     """The configuration of the run that the command line names."""
-    for word in words[1:]:
-        with suppress(
-            SoftacError, OSError, ValueError, KeyError
-        ):  # what is wrong with it is said when it is opened
-            if exists(path := Path(word) / CONFIG):
-                config: type[Any] = AGENTS[str(read_config(path.parent).get("algorithm"))].Config
-                return config
+    for path in map(Path, words[1:]):
+        with suppress(SoftacError, OSError, ValueError, KeyError):  # what is wrong is said when it is opened
+            if exists(path / CONFIG):
+                config: type[Any] = AGENTS[str(read_config(path).get("algorithm"))].Config
+                seen = foreseen(words, "resume", _add_arguments, config)
+                if seen is not None and seen.run_dir == path:
+                    return config
     return None
 
 

@@ -14,6 +14,7 @@ from softac.cli.arguments import (
     add_place,
     as_path,
     env_kwargs,
+    foreseen,
     given,
     place,
     steps,
@@ -44,7 +45,7 @@ FRESH = 5  # seeds
 
 def add_parser(subparsers: Any, words: Sequence[str]) -> None:
     """Add `tune`, with one flag for each hyperparameter of the algorithm that the command line names."""
-    algorithm = next((word for word in words if word in AGENTS), "sac")
+    algorithm = _algorithm(words)
     parser = subparsers.add_parser(
         "tune",
         help="search for hyperparameters, resumable; the winner is a file for --preset",
@@ -53,6 +54,13 @@ def add_parser(subparsers: Any, words: Sequence[str]) -> None:
         "hyperparameter that is given here has that value in every trial.",
         allow_abbrev=False,
     )
+    _add_arguments(parser)
+    add_config(parser, AGENTS[algorithm].Config, f"hyperparameters of {algorithm}, the same in every trial")
+    parser.set_defaults(run=run)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    """All but the hyperparameters of the algorithm."""
     parser.add_argument("algorithm", metavar="ALGO", help="`softac list` names them")
     parser.add_argument("env", metavar="ENV", nargs="?", help="the id of an environment")
     parser.add_argument("-n", "--total-timesteps", metavar="N", help="environment steps of each run")
@@ -71,8 +79,15 @@ def add_parser(subparsers: Any, words: Sequence[str]) -> None:
     add_place(parser)
     add_config(parser, RunConfig, "run", [name for name in fields(RunConfig) if name != "seed"])
     add_config(parser, RecordConfig, "evaluation and saving")
-    add_config(parser, AGENTS[algorithm].Config, f"hyperparameters of {algorithm}, the same in every trial")
-    parser.set_defaults(run=run)
+
+
+def _algorithm(words: Sequence[str]) -> str:
+    """The algorithm that is named, which is not every word that is the name of one: of a folder, say."""
+    for name in dict.fromkeys(word for word in words if word in AGENTS):
+        seen = foreseen(words, "tune", _add_arguments, AGENTS[name].Config)
+        if seen is not None and seen.algorithm == name:
+            return name
+    return "sac"
 
 
 def _add_search(parser: argparse.ArgumentParser) -> None:
