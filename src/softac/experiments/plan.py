@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from softac.agents.presets import find_preset
+from softac.agents.presets import find_preset, require_settings
 from softac.agents.registry import find_agent
 from softac.config import STRICT, fields
 from softac.errors import ConfigError, SoftacError, nearest
@@ -71,13 +71,13 @@ class SuiteFile:
     """
 
     title: Annotated[str, Field(min_length=1, max_length=200)]
-    total_timesteps: Annotated[int, Field(ge=1, le=10**12)]
+    total_timesteps: Annotated[int, Field(strict=True, ge=1, le=10**12)]
     seeds: str
     algorithms: Annotated[tuple[Algorithm, ...], Field(min_length=1, max_length=100)]
     environments: Environments | None = None
-    eval_freq: Annotated[int, Field(ge=0)] = 5_000
-    n_eval_episodes: Annotated[int, Field(ge=0, le=10_000)] = 10
-    save_freq: Annotated[int, Field(ge=0)] = 10_000
+    eval_freq: Annotated[int, Field(strict=True, ge=0)] = 5_000
+    n_eval_episodes: Annotated[int, Field(strict=True, ge=0, le=10_000)] = 10
+    save_freq: Annotated[int, Field(strict=True, ge=0)] = 10_000
 
 
 def shipped() -> dict[str, str]:
@@ -215,6 +215,7 @@ def _model(entry: Algorithm, env_id: str, seed: int, *, trusted: bool) -> Model:
                 "give the seeds with seeds, and register an environment that needs arguments",
             )
         agent_class = find_agent(entry.algorithm)
+        require_settings(entry.algorithm, entry.settings)
         chosen = find_preset(entry.algorithm, env_id, entry.preset) | entry.settings
         settings = (
             asdict(RunConfig()) | {k: v for k, v in chosen.items() if k in fields(RunConfig)} | {"seed": seed}
