@@ -523,6 +523,10 @@ def test_progress_reads_what_is_new(tmp_path: Path) -> None:
         file.write('n_reward": -3.5}\nno JSON\n[1]\n')
     progress.read()
     assert (progress.steps, progress.evaluated, progress.value("eval/mean_reward")) == (20, 20, -3.5)
+    with path.open("a") as file:
+        file.write(f'{{"step": {"9" * 401}}}\n{{"step": 30, "time/fps": {"9" * 401}, "train/loss": true}}\n')
+    progress.read()
+    assert (progress.steps, progress.value("time/fps"), progress.value("train/loss")) == (30, None, None)
     # A run that goes on puts another file in the place of this one.
     (tmp_path / "new").write_text('{"step": 10, "time/fps": 6.0}\n')
     (tmp_path / "new").rename(path)
