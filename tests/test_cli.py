@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from softac.cli.arguments import as_pairs, env_kwargs
 from softac.cli.main import main
 from softac.cli.train import _algorithm
 from softac.files import sealed_json
@@ -153,6 +154,11 @@ def test_preset_alone_is_what_it_was_wherever_it_stands(
     ):
         assert main(["train", *words, "-n", "5", "--run-dir", str(tmp_path / str(i)), *SMALL]) == 0
         assert "preset for Hopper-v5: learning_starts=10000" in capsys.readouterr().out
+
+
+def test_arguments_of_an_environment_are_written_as_they_are_read() -> None:
+    kwargs = {"g": 9.5, "mode": "it's easy", "sizes": [1, 2], "fast": True, "name": "true", "none": None}
+    assert env_kwargs(as_pairs(kwargs)) == kwargs
 
 
 def test_underscores_work_in_flags(tmp_path: Path) -> None:

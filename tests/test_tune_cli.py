@@ -42,7 +42,7 @@ def test_from_end_to_end_with_a_kill() -> None:
     with memory_folder() as folder:
         path, words = (
             folder / "search",
-            [*WORDS, "--space", space_in(folder), *SMALL, "--run-dir", folder / "search"],
+            [*WORDS, "--space", space_in(folder), *SMALL, "--run-dir", folder / "search", "--env-kwargs", "g=9.5"],
         )
         process = command(*words)
         journal = path / JOURNAL
@@ -58,6 +58,7 @@ def test_from_end_to_end_with_a_kill() -> None:
         assert told == ["trial 0 (defaults)", "trial 1"]
         assert "trials   2 done; the best with the seeds of the search, 0:" in lines
         assert "fresh    with the seeds 5, which no trial has seen:" in lines
+        assert f"train    softac train sac Pendulum-v1 --preset {path}/best.toml --env-kwargs g=9.5" in lines
         assert lines[-1] == "go on    the same command with more --trials than 2"
         assert sorted(p.name for p in path.iterdir()) == [
             "best.toml",
@@ -133,6 +134,23 @@ def test_what_is_asked_for_is_written_down(tmp_path: Path, monkeypatch: pytest.M
         (
             [*WORDS, "--trials", "0"],
             "--trials 0 was given; expected a whole number from 1 to 10,000; give 30, say",
+        ),
+        (
+            [*WORDS, "--trials", "9" * 5_000],
+            "99 was given; expected a whole number from 1 to 10,000; give 30, say",
+        ),
+        (
+            [*WORDS, "--seeds", "0,4294967295"],
+            "--seeds 0,4294967295 was given without --fresh-seeds; expected room for 5 larger ones, up to 4294967295"
+            ", with which the best are run again; give --fresh-seeds, or smaller seeds",
+        ),
+        (
+            [*WORDS, "--env-kwargs", f"g={'[' * 60}{']' * 60}"],
+            "expected plain data, at most 50 lists in one another",
+        ),
+        (
+            [*WORDS, "--env-kwargs", f"g={'[' * 100_000}"],
+            f"--env-kwargs g={'[' * 40}... was given; expected plain data, at most 50 lists in one another",
         ),
         ([*WORDS, "--parallel", "x"], "--parallel x was given; expected a whole number from 1 to 10,000"),
         (

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,6 +12,8 @@ from softac.experiments.places import PLACES, Where
 from softac.experiments.suite import SUITE, read_suite
 from softac.files import exists
 from softac.run.folder import CONFIG
+
+DEEPEST = 50  # values of an environment's argument in one another
 
 
 def add_config(
@@ -105,6 +107,11 @@ def add_env_kwargs(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def as_pairs(kwargs: Mapping[str, Any]) -> list[str]:
+    """The inverse of `env_kwargs`."""
+    return [f"{name}={json.dumps(value)}" for name, value in kwargs.items()]
+
+
 def env_kwargs(pairs: list[str]) -> dict[str, Any]:
     """`["g=9.8", "mode=easy"]` as keyword arguments."""
     kwargs: dict[str, Any] = {}
@@ -118,9 +125,23 @@ def env_kwargs(pairs: list[str]) -> dict[str, Any]:
             )
         try:
             kwargs[name] = json.loads(text)
+            deep = _is_deep(kwargs[name], DEEPEST)
         except ValueError:
-            kwargs[name] = text
+            kwargs[name], deep = text, False
+        except RecursionError:
+            deep = True
+        if deep:
+            raise ConfigError(
+                f"--env-kwargs {name}={text:.40}... was given",
+                f"expected plain data, at most {DEEPEST} lists in one another",
+                "write for instance --env-kwargs g=9.8",
+            )
     return kwargs
+
+
+def _is_deep(value: Any, left: int) -> bool:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return left < 0 or any(_is_deep(part, left - 1) for part in parts)
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from softac.cli.arguments import as_pairs
 from softac.cli.display import Overview
 from softac.cli.output import say
 from softac.config import as_text
@@ -115,7 +116,9 @@ def _summary(search: Search, path: Path, trials: Sequence[Trial], again: Sequenc
     file = write_best(search, path, winner)
     words += [f"winner   {winner.trial.title}{f': {more}' if more else ''}", f"preset   {file}"]
     quoted = [shlex.quote(str(place)) for place in (path / BEST, path)]
-    words += [f"train    softac train {search.algorithm} {search.env} --preset {quoted[0]}"]
+    pairs = "".join(f" {shlex.quote(pair)}" for pair in as_pairs(search.env_kwargs))
+    kwargs = f" --env-kwargs{pairs}" if pairs else ""
+    words += [f"train    softac train {search.algorithm} {shlex.quote(search.env)} --preset {quoted[0]}{kwargs}"]
     words += [
         f"page     softac report {quoted[1]}",
         f"go on    the same command with more --trials than {search.trials}",

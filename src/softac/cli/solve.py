@@ -108,6 +108,12 @@ def _load(name: str, gamma: float) -> Problem:
                 "a gridworld of the letters .#SGX was expected",
                 "save it as UTF-8 text",
             ) from error
+        except OSError as error:
+            raise ConfigError(
+                f"{name} cannot be read ({error.strerror})",
+                "a text file of the letters .#SGX was expected",
+                "check the path and its permissions",
+            ) from None
     else:
         raise ConfigError(
             f"there is no MDP {name!r}{nearest(name, NAMES)}",

@@ -36,7 +36,7 @@ from softac.experiments.tuning.space import Space, default_space, read_space
 from softac.files import exists
 from softac.run.config import RecordConfig, RunConfig
 from softac.run.folder import CONFIG
-from softac.seeds import in_ranges, read_seeds
+from softac.seeds import LARGEST_SEED, in_ranges, read_seeds
 
 EVALUATIONS, LEAST_SAVES = 16, 5  # of each run
 MOST_BETWEEN_SAVES = 10_000  # steps
@@ -234,6 +234,12 @@ def _require_apart(space: Space, fixed: dict[str, Any]) -> None:
 
 def _fresh(asked: str | None, seeds: Sequence[int]) -> tuple[int, ...]:
     if asked is None:
+        if seeds[-1] + FRESH > LARGEST_SEED:
+            raise ConfigError(
+                f"--seeds {in_ranges(seeds)} was given without --fresh-seeds",
+                f"expected room for {FRESH} larger ones, up to {LARGEST_SEED}, with which the best are run again",
+                "give --fresh-seeds, or smaller seeds",
+            )
         return tuple(range(seeds[-1] + 1, seeds[-1] + 1 + FRESH))
     fresh = read_seeds(asked)
     if both := sorted(set(fresh) & set(seeds)):
@@ -246,8 +252,11 @@ def _fresh(asked: str | None, seeds: Sequence[int]) -> tuple[int, ...]:
 
 
 def _count(text: str, flag: str, most: int) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= most:
+    digits = len(str(most))  # of more, even Python refuses to make a number
+    if not (text.isdecimal() and len(text) <= digits and 1 <= int(text) <= most):
         raise ConfigError(
-            f"{flag} {text} was given", f"expected a whole number from 1 to {most:,}", "give 30, say"
+            f"{flag} {text or repr(text):.100} was given",
+            f"expected a whole number from 1 to {most:,}",
+            "give 30, say",
         )
     return int(text)
