@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,8 @@ class Faulty(Drift):
     """`Drift`, until step number `at` (counted over all episodes), where it does `fault`.
 
     Args:
-        fault: a key of `FAULTS`, or "reset" and "constructor", which raise there.
+        fault: a key of `FAULTS`, or "reset", "constructor" and "close", which raise there; behind "leave in " they
+            end the program instead.
         at: the step that goes wrong, from 1; for "reset" the reset.
         repaired: a file; where it exists, nothing goes wrong.
     """
@@ -110,16 +112,19 @@ class Faulty(Drift):
         super().__init__()
         self.fault, self.at, self.repaired = fault, at, repaired
         self.steps = self.resets = 0
-        if fault == "constructor" and not self._is_repaired():
-            raise RuntimeError("no simulator here")
+        self._fail("constructor", "no simulator here")
+
+    def _fail(self, where: str, text: str) -> None:
+        if self.fault in (where, f"leave in {where}") and not self._is_repaired():
+            raise RuntimeError(text) if self.fault == where else SystemExit(0)
 
     def _is_repaired(self) -> bool:
         return bool(self.repaired) and Path(self.repaired).exists()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
         self.resets += 1
-        if self.fault == "reset" and self.resets == self.at and not self._is_repaired():
-            raise RuntimeError("the model\nexploded")
+        if self.resets == self.at:
+            self._fail("reset", "the model\nexploded")
         return super().reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[Any, ...]:
@@ -130,8 +135,18 @@ class Faulty(Drift):
         return answer
 
     def close(self) -> None:
-        if self.fault == "close":
-            raise RuntimeError("the window is gone")
+        self._fail("close", "the window is gone")
+
+
+class WordlessError(RuntimeError):
+    """An error that cannot even be printed."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def _raise_wordless(*_: Any) -> Any:
+    raise WordlessError
 
 
 def _raise(*_: Any) -> Any:
@@ -140,6 +155,8 @@ def _raise(*_: Any) -> Any:
 
 FAULTS: dict[str, Any] = {
     "raise": _raise,
+    "error without words": _raise_wordless,
+    "sys.exit": lambda *_: sys.exit(),
     "nan observation": lambda o, r, t, c, i: (np.array([0.0, np.nan, 0.0]), r, t, c, i),
     "infinite observation": lambda o, r, t, c, i: (np.array([0.0, np.inf, 0.0]), r, t, c, i),
     "observation beyond float32": lambda o, r, t, c, i: (np.array([0.0, 1e300, 0.0]), r, t, c, i),

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from softac.cli.arguments import as_pairs, env_kwargs
 from softac.cli.main import main
+from softac.cli.train import _algorithm
 from softac.files import sealed_json
 
 SMALL = ["--net-arch", "16", "16", "--batch-size", "32", "--n-eval-episodes", "1"]
@@ -154,9 +156,30 @@ def test_preset_alone_is_what_it_was_wherever_it_stands(
         assert "preset for Hopper-v5: learning_starts=10000" in capsys.readouterr().out
 
 
+def test_arguments_of_an_environment_are_written_as_they_are_read() -> None:
+    kwargs = {"g": 9.5, "mode": "it's easy", "sizes": [1, 2], "fast": True, "name": "true", "none": None}
+    assert env_kwargs(as_pairs(kwargs)) == kwargs
+
+
 def test_underscores_work_in_flags(tmp_path: Path) -> None:
     assert train(tmp_path / "run", "-n", "1e2", "--learning_starts=50") == 0
     assert json.loads((tmp_path / "run/config.json").read_text())["hyperparameters"]["learning_starts"] == 50
+
+
+@pytest.mark.parametrize(
+    ("words", "algorithm"),
+    [
+        (["Pendulum-v1", "--run-dir", "td3"], "sac"),
+        (["--run-dir", "td3", "sac", "Pendulum-v1"], "sac"),
+        (["--preset", "ppo", "Pendulum-v1", "--run-dir", "td3"], "ppo"),
+        (["--policy-delay", "7", "td3", "--run-dir", "sac"], "td3"),
+        (["td3", "Pendulum-v1", "--device", "sac"], "td3"),
+        (["--n-envs"], "sac"),
+        (["-n", "10", "Pendulum-v1"], "sac"),
+    ],
+)
+def test_the_algorithm_is_a_word_that_stands_alone(words: list[str], algorithm: str) -> None:
+    assert _algorithm(["train", *words]) == algorithm
 
 
 @pytest.mark.parametrize(
@@ -164,6 +187,11 @@ def test_underscores_work_in_flags(tmp_path: Path) -> None:
     [
         (["trian"], "unknown command 'trian'; did you mean 'train' or 'track'?"),
         (["train", "--lerning-rate", "1"], "unknown argument '--lerning-rate'; did you mean '--learning-rate'"),
+        (["train", "--run-dir", "td3", "--policy-delay", "7"], "unknown argument '--policy-delay'; expected what"),
+        (
+            ["tune", "sac", "Pendulum-v1", "--run-dir", "td3", "--policy-delay", "7"],
+            "unknown argument '--policy-del",
+        ),
         (["train", "--lr", "1"], "unknown argument '--lr'; here it is called '--learning-rate'"),
         (["train", "--start_steps=1"], "unknown argument '--start-steps'; here it is called '--learning-starts'"),
         (["plot", "--lr", "1"], "unknown argument '--lr'; expected what `softac plot --help` lists"),
@@ -176,6 +204,15 @@ def test_underscores_work_in_flags(tmp_path: Path) -> None:
         (["train", "--gamma", "1.5"], "gamma='1.5' was given; expected a number >= 0 and <= 1"),
         (["train", "-n", "0"], "--total-timesteps 0 was given; expected a whole number"),
         (["train", "-n", "many"], "--total-timesteps many was given"),
+        (["train", "-n", ""], "--total-timesteps '' was given; expected a whole number"),
+        (
+            ["train", "--run-dir", ""],
+            "argument --run-dir: '' was given, which is no file and no folder; expected what",
+        ),
+        (
+            ["train", "Pendulum-v1", "--preset", ""],
+            "a preset '' was asked for sac; expected one of: none has a name",
+        ),
         (["train", "--env-kwargs", "g"], "--env-kwargs g was given; expected NAME=VALUE"),
         (["train", "--device", "tpu"], "device='tpu' was given; expected auto, cpu, or a CUDA device"),
         (["train", "--engine", "warp"], "engine='warp' was given; expected"),
@@ -188,6 +225,7 @@ def test_underscores_work_in_flags(tmp_path: Path) -> None:
         ),
         (["train", "sac", "--preset", "xqc-paper"], "expected one of: none has a name for this algorithm"),
         (["train", "--buffer-size", "900000000"], "buffer_size"),
+        (["resume", ""], "argument RUN: '' was given, which is no file and no folder; expected what"),
         (["resume", "nowhere"], "nowhere is not a folder; expected the folder of a run"),
         (["eval", "."], ". has no config.json in it; expected the folder of a run or of a saved model; "),
         (["defaults", "sca"], "unknown algorithm 'sca'; did you mean 'sac'?"),
@@ -308,6 +346,22 @@ def test_a_forged_description_without_a_checkpoint_is_code_3(
     err = capsys.readouterr().err
     assert err.startswith(f"softac: {tmp_path / 'config.json'} cannot be used (")
     assert err.endswith("expected what softac wrote; restore the file\n")
+
+
+def test_what_is_given_empty_is_not_left_out(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "stranger.py").write_text("raise RuntimeError('imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = json.loads((run / "config.json").read_text())
+    del config["sha256"]
+    config["env"]["id"] = "stranger:Pendulum-v1"
+    (tmp_path / "config.json").write_bytes(sealed_json(config))
+    for path in (tmp_path, run):
+        assert main(["resume", str(path), "--env", ""]) == 2
+        assert capsys.readouterr().err.startswith("softac: unknown environment ''")
+    assert main(["resume", str(run), "-n", ""]) == 2
+    assert capsys.readouterr().err.startswith("softac: --total-timesteps '' was given; expected a whole number")
 
 
 def test_a_run_without_a_checkpoint_starts_again(

@@ -22,6 +22,8 @@ QUIET: dict[str, Any] = {"n_eval_episodes": 0, "save_freq": 50}
 
 SAID = {
     "raise": "raised RuntimeError: the model exploded in step",
+    "error without words": "raised WordlessError: ",
+    "sys.exit": "raised SystemExit: ",
     "nan observation": "returned an observation with nan in it",
     "infinite observation": "returned an observation with inf in it",
     "observation beyond float32": "returned an observation with inf in it",
@@ -107,16 +109,20 @@ def test_a_fault_at_a_random_step(fault: str, n_envs: int, tmp_path: Path) -> No
     assert digests(run) == digests(tmp_path / "good")
 
 
-@pytest.mark.parametrize(("at", "n_envs"), [(2, 1), (5, 1), (2, 3), (3, 3)])
-def test_a_reset_that_raises(at: int, n_envs: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("at", "n_envs", "fault", "said"),
+    [(at, n_envs, "reset", "RuntimeError: the model exploded") for at, n_envs in [(2, 1), (5, 1), (2, 3), (3, 3)]]
+    + [(2, 1, "leave in reset", "SystemExit: 0")],
+)
+def test_a_reset_that_raises(at: int, n_envs: int, fault: str, said: str, tmp_path: Path) -> None:
     run, repaired = tmp_path / "run", tmp_path / "repaired"
-    arguments = {"fault": "reset", "at": at, "repaired": str(repaired)}
+    arguments = {"fault": fault, "at": at, "repaired": str(repaired)}
     model = tiny("reliability/Faulty-v0", n_envs=n_envs, env_kwargs=arguments)
     with pytest.raises(EnvironmentFailed) as caught:
         model.learn(130, run_dir=run, **QUIET)
     seed = derive_seed(Purpose.TRAINING_EPISODE, 0, 0, at - 1)
     assert str(caught.value) == (
-        f"environment 0 raised RuntimeError: the model exploded in reset at the start of episode {at - 1} "
+        f"environment 0 raised {said} in reset at the start of episode {at - 1} "
         f"(seed {seed}); expected a finite observation of the declared shape; correct its reset(seed={seed}), "
         "then resume"
     )
@@ -135,13 +141,17 @@ def test_the_first_reset_raises(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_constructor_that_raises() -> None:
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [("constructor", "RuntimeError: no simulator here"), ("leave in constructor", "SystemExit: 0")],
+)
+def test_a_constructor_that_raises(fault: str, said: str) -> None:
     text = (
-        "reliability/Faulty-v0 could not be made with {'fault': 'constructor'}: RuntimeError: no simulator here; "
+        f"reliability/Faulty-v0 could not be made with {{'fault': '{fault}'}}: {said}; "
         "expected a Gymnasium environment; check --env-kwargs and the environment"
     )
     with pytest.raises(EnvironmentFailed, match=f"^{re.escape(text)}$"):
-        tiny("reliability/Faulty-v0", env_kwargs={"fault": "constructor"})
+        tiny("reliability/Faulty-v0", env_kwargs={"fault": fault})
 
 
 def test_a_later_environment_that_cannot_be_made_closes_the_first() -> None:
@@ -165,10 +175,33 @@ def test_a_later_environment_that_cannot_be_made_closes_the_first() -> None:
     assert [env.closed for env in made] == [True, True]
 
 
-def test_an_environment_that_fails_to_close(caplog: pytest.LogCaptureFixture) -> None:
-    model = tiny("reliability/Faulty-v0", n_envs=2, env_kwargs={"fault": "close"}).learn(40)
+@pytest.mark.parametrize(
+    ("fault", "said"), [("close", "RuntimeError: the window is gone"), ("leave in close", "SystemExit: 0")]
+)
+def test_an_environment_that_fails_to_close(fault: str, said: str, caplog: pytest.LogCaptureFixture) -> None:
+    model = tiny("reliability/Faulty-v0", n_envs=2, env_kwargs={"fault": fault}).learn(40)
     model.close()
-    assert caplog.messages == ["an environment raised RuntimeError: the window is gone in close"] * 2
+    assert caplog.messages == [f"an environment raised {said} in close"] * 2
+
+
+class Unsayable:
+    """Neither true nor false, and without words."""
+
+    def __bool__(self) -> bool:
+        raise RuntimeError("neither")
+
+
+@pytest.mark.parametrize(
+    "info",
+    [None, [], np.zeros(3), {"is_success": torch.tensor([True, False])}, {"is_success": Unsayable()}],
+    ids=["none", "list", "array", "tensor", "object"],
+)
+def test_an_info_that_says_nothing_ends_nothing(info: Any) -> None:
+    class Odd(Drift):
+        def step(self, action: Any) -> tuple[Any, ...]:
+            return (*super().step(action)[:4], info)
+
+    assert tiny(Odd).learn(60).num_timesteps == 60
 
 
 def test_a_fault_in_the_evaluation(tmp_path: Path) -> None:

@@ -113,6 +113,10 @@ def test_a_suite_takes_a_file(tmp_path: Path) -> None:
             "best.toml has no settings for sac on Pendulum-v1; expected a table [[sac]] with settings in it, and ",
         ),
         ("[[sac]]\ngama = 1", "unknown hyperparameter 'gama'"),
+        ("[[sac]]\nenv = 'CartPole-v1'", "unknown hyperparameter 'env'; "),
+        ("[[sac]]\nagent_class = 'td3'", "unknown hyperparameter 'agent_class'; "),
+        ("[[sac]]\ntrust_module = true", "unknown hyperparameter 'trust_module'; "),
+        ("[[sac]]\nenv_kwargs = { g = 9.0 }", "unknown hyperparameter 'env_kwargs'; "),
         ("[[sac]]\ngamma = 2", "gamma=2 was given; expected a number >= 0 and <= 1"),
     ],
 )

@@ -370,6 +370,29 @@ class FailsForSeed1(Faulty):
 gym.register("seeds/FailsForSeed1-v0", entry_point=FailsForSeed1)
 
 
+class EndsForSeed1(Faulty):
+    """Ends its process as if all was well in the run of seed 1 at step 40."""
+
+    def __init__(self) -> None:
+        super().__init__("none", at=40)
+
+    def step(self, action: Any) -> Any:
+        if self.steps == self.at and any(word.endswith("seed-1") for word in sys.argv):
+            os._exit(0)
+        return super().step(action)
+
+
+gym.register("seeds/EndsForSeed1-v0", entry_point=EndsForSeed1)
+
+
+def test_an_end_before_the_steps_are_made_is_no_success(folder: Path) -> None:
+    words = ["train", "test_seeds:seeds/EndsForSeed1-v0", "-n", 60, *SMALL, "--seeds", "1-2"]
+    code, stdout, stderr = printed(*words, "--run-dir", folder / "ends")
+    assert (code, stderr) == (1, "")
+    assert "seed 1 | failed (exit code 1): its process has ended before its steps were made\n" in stdout
+    assert "seed 2 | done\n" in stdout
+
+
 def test_a_seed_that_fails_does_not_stop_the_others(folder: Path) -> None:
     path, repaired, env = folder / "failing", folder / "repaired", "test_seeds:seeds/FailsForSeed1-v0"
     words = ["train", env, "-n", 60, *SMALL, "--seeds", "1-2", "--env-kwargs", f"repaired={repaired}"]
@@ -500,6 +523,10 @@ def test_progress_reads_what_is_new(tmp_path: Path) -> None:
         file.write('n_reward": -3.5}\nno JSON\n[1]\n')
     progress.read()
     assert (progress.steps, progress.evaluated, progress.value("eval/mean_reward")) == (20, 20, -3.5)
+    with path.open("a") as file:
+        file.write(f'{{"step": {"9" * 401}}}\n{{"step": 30, "time/fps": {"9" * 401}, "train/loss": true}}\n')
+    progress.read()
+    assert (progress.steps, progress.value("time/fps"), progress.value("train/loss")) == (30, None, None)
     # A run that goes on puts another file in the place of this one.
     (tmp_path / "new").write_text('{"step": 10, "time/fps": 6.0}\n')
     (tmp_path / "new").rename(path)

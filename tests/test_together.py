@@ -204,6 +204,10 @@ def test_what_cannot_be_shown_stops_the_runs(folder: Path, monkeypatch: pytest.M
         assert 50 <= int(newest_checkpoint(path / f"seed-{seed}").name.removeprefix("step-")) < 100_000
 
 
+class Closed(BaseException):
+    """No error, and nothing that an environment is expected to raise."""
+
+
 class LeavesForSeed1(Faulty):
     """Ends the program in the run of seed 1 at step 40."""
 
@@ -212,7 +216,7 @@ class LeavesForSeed1(Faulty):
 
     def step(self, action: Any) -> Any:
         if self.steps == self.at and threading.current_thread().name == "seed 1":
-            raise SystemExit("the window was closed")
+            raise Closed("the window was closed")
         return super().step(action)
 
 
@@ -231,7 +235,10 @@ def test_no_end_goes_unnoticed(full: bool, folder: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr("softac.experiments.together.new_file", refuse)
     code, stdout, stderr = printed("train", env, "-n", 60, *SMALL, "--seeds", "1-2", "--run-dir", path)
     assert (code, stderr) == (1, "")
-    assert f"seed 1 | failed (exit code 1): {'' if full else 'SystemExit: the window was closed'}\n" in stdout
+    assert (
+        f"seed 1 | failed (exit code 1): {'' if full else 'test_together.Closed: the window was closed'}\n"
+        in stdout
+    )
     assert "seed 2 | done\n" in stdout
 
 

@@ -42,7 +42,7 @@ def test_from_end_to_end_with_a_kill() -> None:
     with memory_folder() as folder:
         path, words = (
             folder / "search",
-            [*WORDS, "--space", space_in(folder), *SMALL, "--run-dir", folder / "search"],
+            [*WORDS, "--space", space_in(folder), *SMALL, "--run-dir", folder / "search", "--env-kwargs", "g=9.5"],
         )
         process = command(*words)
         journal = path / JOURNAL
@@ -58,6 +58,7 @@ def test_from_end_to_end_with_a_kill() -> None:
         assert told == ["trial 0 (defaults)", "trial 1"]
         assert "trials   2 done; the best with the seeds of the search, 0:" in lines
         assert "fresh    with the seeds 5, which no trial has seen:" in lines
+        assert f"train    softac train sac Pendulum-v1 --preset {path}/best.toml --env-kwargs g=9.5" in lines
         assert lines[-1] == "go on    the same command with more --trials than 2"
         assert sorted(p.name for p in path.iterdir()) == [
             "best.toml",
@@ -133,6 +134,23 @@ def test_what_is_asked_for_is_written_down(tmp_path: Path, monkeypatch: pytest.M
         (
             [*WORDS, "--trials", "0"],
             "--trials 0 was given; expected a whole number from 1 to 10,000; give 30, say",
+        ),
+        (
+            [*WORDS, "--trials", "9" * 5_000],
+            "99 was given; expected a whole number from 1 to 10,000; give 30, say",
+        ),
+        (
+            [*WORDS, "--seeds", "0,4294967295"],
+            "--seeds 0,4294967295 was given without --fresh-seeds; expected room for 5 larger ones, up to 4294967295"
+            ", with which the best are run again; give --fresh-seeds, or smaller seeds",
+        ),
+        (
+            [*WORDS, "--env-kwargs", f"g={'[' * 60}{']' * 60}"],
+            "expected plain data, at most 50 lists in one another",
+        ),
+        (
+            [*WORDS, "--env-kwargs", f"g={'[' * 100_000}"],
+            f"--env-kwargs g={'[' * 40}... was given; expected plain data, at most 50 lists in one another",
         ),
         ([*WORDS, "--parallel", "x"], "--parallel x was given; expected a whole number from 1 to 10,000"),
         (
@@ -213,3 +231,22 @@ def test_other_folders_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
         in said
     )
     assert read_search(tmp_path / "search") == search_of()
+
+
+@pytest.mark.parametrize("named", ["Pendulum-v1", "", "other:Pendulum-v1"])
+def test_the_module_that_a_file_names_is_imported_for_its_own_name_alone(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "stranger.py").write_text("raise RuntimeError('imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "search").mkdir()
+    write_search(tmp_path / "search", search_of(env="stranger:Pendulum-v1"))
+    before = sorted((tmp_path / "search").iterdir())
+    said = refusal("resume", str(tmp_path / "search"), "--env", named, capsys=capsys)
+    assert said == (
+        f"softac: --env {named or repr(named)} was given for runs on stranger:Pendulum-v1; expected one of these; "
+        "correct it\n"
+    )
+    assert sorted((tmp_path / "search").iterdir()) == before
+    said = refusal("resume", str(tmp_path / "search"), "--env", "stranger:Pendulum-v1", capsys=capsys)
+    assert "(imported)" in said

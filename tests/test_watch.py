@@ -24,6 +24,7 @@ def test_columns_stand_for_steps() -> None:
     assert columns({2_500: 1.0, 5_000: 2.0}, 5_000, 4) == [1.0, 1.0, 1.0, 2.0]
     assert columns({}, 5_000, 4) == []
     assert columns({700: 3.0}, 5_000, 5) == [3.0]
+    assert columns({0: 3.0}, 5_000, 5) == [3.0]
 
 
 def test_levels_reach_from_the_least_to_the_largest() -> None:

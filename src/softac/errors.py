@@ -17,6 +17,10 @@ from typing import Self
 
 LONGEST_MESSAGE = 2_000
 
+# What is a fault of the code of others, such as an environment, where that raises it: also sys.exit(), for the
+# program is not its own to end. A KeyboardInterrupt is of whoever sits before it.
+RAISED = (Exception, SystemExit, GeneratorExit)
+
 
 class SoftacError(Exception):
     """Base of all errors that softac raises on purpose; `exit_code` is what the command returns.

@@ -59,13 +59,20 @@ def duration(seconds: float) -> str:
 
 def clean(value: object, longest: int = LONGEST) -> str:
     """Untrusted text as one line of printable characters, cut in the middle if it is very long."""
-    return one_line(value if isinstance(value, str) else str(value), longest)
+    return one_line(_text(value), longest)
 
 
 def described(error: BaseException, longest: int = 300) -> str:
     """The kind and the text of an error of somebody else's, as one line; without a text, where it was raised."""
-    text = str(error).strip()
+    text = _text(error).strip()
     if not text and (frames := extract_tb(error.__traceback__)):
         last = frames[-1]
         text = f"{last.filename}, line {last.lineno}" + (f": {last.line}" if last.line else "")
     return one_line(f"{type(error).__name__}: {text}", longest)
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:  # of an error, or another object, of somebody else's
+        return ""

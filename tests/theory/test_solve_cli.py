@@ -101,6 +101,8 @@ def test_nothing_heavy_is_imported_for_the_help():
             r"no MDP 'four-room'; did you mean 'four-rooms'\?; it must be one of bridge, .*; check the spell",
         ),
         (["toy-text:Nothing-v1"], r"cannot make 'Nothing-v1'"),
+        (["toy-text:foo_bar:Nothing-v1"], r"cannot make 'foo_bar:Nothing-v1' \(No module named"),
+        (["/proc/self/mem"], r"/proc/self/mem cannot be read \(.+\); a text file .*; check the path"),
         (["empty", "--alpha", "-1"], r"alpha is -1\.0; .*; alpha = 0 gives"),
         (["empty", "--gamma", "1"], r"gamma is 1\.0; it must be in \[0, 1\)"),
         (["empty", "--tol", "1e-20"], r"tol is 1e-20; .* rounding"),

@@ -1,13 +1,17 @@
 """Tuned settings per environment, published ones by name, and those of a file, all of one form."""
 
 import tomllib
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from softac.agents.registry import find_agent
+from softac.config import make_config
 from softac.errors import ConfigError, nearest
 from softac.files import read_toml
 
+NO_SETTINGS = ("agent_class", "env", "env_kwargs", "self", "trust_module")
 TABLE = 'a table [[{algorithm}]] with settings in it, and perhaps environments = ["Pendulum-v1"]'
 
 
@@ -25,7 +29,7 @@ def find_preset(algorithm: str, env_id: str, asked: bool | str | Path | None) ->
     Raises:
         ConfigError: there are none.
     """
-    if not asked:
+    if asked is None or asked is False:
         return {}
     if asked is True:
         return preset(algorithm, env_id)
@@ -37,6 +41,17 @@ def find_preset(algorithm: str, env_id: str, asked: bool | str | Path | None) ->
         )
     name = str(asked)
     return file_preset(algorithm, env_id, name) if name.endswith(".toml") else named_preset(algorithm, name)
+
+
+def require_settings(algorithm: str, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that are arguments of a model and no hyperparameters: the environment, and whom to trust.
+
+    Raises:
+        ConfigError: one of them is given.
+    """
+    for name in NO_SETTINGS:
+        if name in settings:
+            make_config(find_agent(algorithm).Config, {name: settings[name]})  # which has none of this name
 
 
 def preset(algorithm: str, env_id: str) -> dict[str, Any]:
@@ -67,7 +82,7 @@ def named_preset(algorithm: str, name: str) -> dict[str, Any]:
     if name in named:
         return _settings(named[name])
     raise ConfigError(
-        f"a preset {name} was asked for {algorithm}{nearest(name, named)}",
+        f"a preset {name or repr(name)} was asked for {algorithm}{nearest(name, named)}",
         f"expected one of: {', '.join(named) or 'none has a name for this algorithm'}",
         "give preset without a name for the settings tuned for the environment, or leave it out",
     )
@@ -82,7 +97,7 @@ def file_preset(algorithm: str, env_id: str, file: str) -> dict[str, Any]:
         file: of the form of softac's own presets, as `softac tune` writes it.
 
     Raises:
-        ConfigError: it cannot be read, or has none.
+        ConfigError: it cannot be read, has none, or has what is no setting.
     """
     whole = read_toml(Path(file), "settings in TOML, such as `softac tune` writes", "docs/guide/tuning.md")
     entries = whole.get(algorithm, [])
@@ -95,7 +110,9 @@ def file_preset(algorithm: str, env_id: str, file: str) -> dict[str, Any]:
     entries.sort(key=lambda entry: "environments" not in entry)
     for entry in entries:
         if env_id in entry.get("environments", [env_id]):
-            return _settings(entry)
+            settings = _settings(entry)
+            require_settings(algorithm, settings)
+            return settings
     there = [f"{name} on {env}" for name, table in whole.items() for env in _environments(table)]
     raise ConfigError(
         f"{file} has no settings for {algorithm} on {env_id}",

@@ -2,9 +2,9 @@
 
 import argparse
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from softac.config import as_text, default, expected, fields
 from softac.errors import ConfigError
@@ -12,6 +12,8 @@ from softac.experiments.places import PLACES, Where
 from softac.experiments.suite import SUITE, read_suite
 from softac.files import exists
 from softac.run.folder import CONFIG
+
+DEEPEST = 50  # values of an environment's argument in one another
 
 
 def add_config(
@@ -44,6 +46,41 @@ def given(args: argparse.Namespace, config: type[Any]) -> dict[str, Any]:
     return {name: value for name in fields(config) if (value := getattr(args, name, None)) is not None}
 
 
+class _Foreseeing(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+def foreseen(
+    words: Sequence[str], verb: str, add: Callable[[argparse.ArgumentParser], None], config: type[Any]
+) -> argparse.Namespace | None:
+    """The command line as it would be read with certain hyperparameters.
+
+    Args:
+        words: the command line.
+        verb: the command.
+        add: adds the arguments that it has whatever the hyperparameters are.
+        config: has the hyperparameters.
+
+    Returns:
+        What was given; None where it cannot be read, which is said when it is read in earnest.
+    """
+    parser = _Foreseeing(add_help=False, allow_abbrev=False)
+    add(parser)
+    add_config(parser, config, "hyperparameters")
+    try:
+        return parser.parse_known_args(words[words.index(verb) + 1 :])[0]
+    except ValueError:
+        return None
+
+
+def as_path(text: str) -> Path:
+    """A path; an empty one would be the folder one stands in."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' was given, which is no file and no folder")
+    return Path(text)
+
+
 def steps(text: str | int, flag: str = "--total-timesteps") -> int:
     """A number of environment steps: 100000, 100_000 or 1e5; `flag` is named if it is none."""
     try:
@@ -52,7 +89,7 @@ def steps(text: str | int, flag: str = "--total-timesteps") -> int:
             raise ValueError
     except (ValueError, OverflowError):
         raise ConfigError(
-            f"{flag} {text} was given",
+            f"{flag} {text or repr(text)} was given",
             "expected a whole number of environment steps, at least 1",
             "give 100000, say",
         ) from None
@@ -87,6 +124,11 @@ def add_env_kwargs(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def as_pairs(kwargs: Mapping[str, Any]) -> list[str]:
+    """The inverse of `env_kwargs`."""
+    return [f"{name}={json.dumps(value)}" for name, value in kwargs.items()]
+
+
 def env_kwargs(pairs: list[str]) -> dict[str, Any]:
     """`["g=9.8", "mode=easy"]` as keyword arguments."""
     kwargs: dict[str, Any] = {}
@@ -100,14 +142,28 @@ def env_kwargs(pairs: list[str]) -> dict[str, Any]:
             )
         try:
             kwargs[name] = json.loads(text)
+            deep = _is_deep(kwargs[name], DEEPEST)
         except ValueError:
-            kwargs[name] = text
+            kwargs[name], deep = text, False
+        except RecursionError:
+            deep = True
+        if deep:
+            raise ConfigError(
+                f"--env-kwargs {name}={text:.40}... was given",
+                f"expected plain data, at most {DEEPEST} lists in one another",
+                "write for instance --env-kwargs g=9.8",
+            )
     return kwargs
+
+
+def _is_deep(value: Any, left: int) -> bool:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return left < 0 or any(_is_deep(part, left - 1) for part in parts)
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """The run folder, and `--env` for environments that a file may not name."""
-    parser.add_argument("run_dir", metavar="RUN", type=Path, help="the folder of a run")
+    parser.add_argument("run_dir", metavar="RUN", type=as_path, help="the folder of a run")
     add_env(parser)
 
 

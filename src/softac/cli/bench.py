@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from softac.cli.arguments import add_env, add_place, place, steps
+from softac.cli.arguments import add_env, add_place, as_path, place, steps
 from softac.cli.suite import print_plan, run_suite
 from softac.errors import ConfigError
 from softac.experiments.plan import plan, require_same, shipped
@@ -30,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
         "--seeds", metavar="SEEDS", help="for every algorithm, instead of the suite's: 0-9 or 0,3,7"
     )
     parser.add_argument(
-        "--run-dir", type=Path, metavar="DIR", help="the folder of all runs (default: runs/bench-SUITE)"
+        "--run-dir", type=as_path, metavar="DIR", help="the folder of all runs (default: runs/bench-SUITE)"
     )
     add_env(parser, "the suite file")
     add_place(parser)

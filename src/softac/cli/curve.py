@@ -17,7 +17,7 @@ def columns(returns: Mapping[int, float], until: int, width: int) -> list[float]
     steps = sorted(returns)
     for column in range(width):
         low, high = until * column / width, until * (column + 1) / width
-        if not steps or low >= steps[-1]:
+        if not steps or (values and low >= steps[-1]):
             break
         here = [returns[step] for step in steps if low < step <= high]
         values.append(sum(here) / len(here) if here else values[-1] if values else returns[steps[0]])

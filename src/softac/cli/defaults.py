@@ -3,10 +3,10 @@
 import argparse
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from softac.agents.registry import find_agent
+from softac.cli.screen import Screen
 from softac.config import as_text, default, expected, fields
 
 
@@ -29,5 +29,5 @@ def run(args: argparse.Namespace) -> int:
         table.add_column(column, overflow="fold")
     for name, field in fields(config).items():
         table.add_row(name, as_text(default(config, name)), expected(field), field.description)
-    Console().print(table)
+    Screen().print(table)
     return 0

@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -16,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from softac.cli.curve import learning_curve, number
+from softac.cli.screen import ascii_only, meanwhile
 from softac.experiments.standing import Standing, State, time_left
 from softac.run.messages import as_line
 from softac.run.progress import Progress
@@ -51,14 +53,14 @@ class Display(logging.Handler):
         title: of the run.
         where: the run folder.
         until: total environment steps asked for.
-        console: where to draw; None: standard output.
+        console: where to draw; None: standard output, as long as it can be written to.
     """
 
     def __init__(self, title: str, where: str, until: int, console: Console | None = None) -> None:
         super().__init__(logging.INFO)
         self.title, self.where, self.until = title, where, until
         self._notes: list[str] = []  # said before the title
-        self.console = console or Console()
+        self.console = console or meanwhile()
         self.latest: dict[str, float] = {}
         self.returns: dict[int, float] = {}
         self.speed: deque[tuple[float, int]] = deque()
@@ -116,7 +118,8 @@ class Display(logging.Handler):
         elif self.live is not None:
             self.live.console.print(Text(text, style="yellow"))
         else:
-            print(text, file=sys.stderr, flush=True)  # noqa: T201
+            with suppress(OSError):  # what cannot be shown ends nothing
+                print(text, file=sys.stderr, flush=True)  # noqa: T201
 
     def _begin(self) -> None:
         """Show the title once training has begun; a run that is refused never gets here."""
@@ -221,11 +224,6 @@ def titled(content: Table, title: str, where: str) -> Panel:
     )
 
 
-def ascii_only(console: Console) -> bool:
-    """Whether the terminal shows no other characters."""
-    return not console.encoding.lower().startswith("utf")
-
-
 class Overview:
     """Several runs that advance side by side: a table on a terminal, plain lines elsewhere.
 
@@ -235,7 +233,7 @@ class Overview:
         until: environment steps asked of each.
         limit: how many advance at a time.
         lines: of the runs; read anew whenever it is drawn.
-        console: where to draw; None: standard output.
+        console: where to draw; None: standard output, as long as it can be written to.
     """
 
     def __init__(
@@ -248,7 +246,7 @@ class Overview:
         console: Console | None = None,
     ) -> None:
         self.title, self.where, self.until, self.limit = title, where, until, limit
-        self.lines, self.console = lines, console or Console()
+        self.lines, self.console = lines, console or meanwhile()
         self.live: Live | None = None
         self._next = 0.0
         # State, steps and step of the evaluation that were printed last.

@@ -1,10 +1,9 @@
 """`softac doctor`."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from softac.cli.arguments import add_env, require_run
+from softac.cli.arguments import add_env, as_path, require_run
 from softac.cli.findings import show, verdict
 from softac.examine.installation import installation, self_test
 from softac.examine.learning import learning
@@ -20,7 +19,7 @@ def add_parser(subparsers: Any) -> None:
         "Exit code 0 if healthy (notes included), 1 if there is a problem, 3 if no checkpoint verifies.",
         allow_abbrev=False,
     )
-    parser.add_argument("run_dir", metavar="RUN", nargs="?", type=Path, help="the folder of a run")
+    parser.add_argument("run_dir", metavar="RUN", nargs="?", type=as_path, help="the folder of a run")
     add_env(parser)
     parser.set_defaults(run=run)
 

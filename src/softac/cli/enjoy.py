@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from softac.cli.arguments import add_run, require_run, whole_number
+from softac.cli.screen import Screen
 from softac.config import make_config
 from softac.envs import InProcessVectorEnv, Step, VectorEnv
 from softac.envs.rendering import draw, draw_unseen, frame_rate, has_display, require_render_mode
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         draw_unseen()
         env = model.source.make(mode)
         envs = stack.enter_context(closing(InProcessVectorEnv(lambda: env, 1)))
-        console = Console()
+        console = Screen()
         status = stack.enter_context(console.status("filming" if filming else "showing"))
         making: Film | None = None
         if filming:

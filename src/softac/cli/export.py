@@ -1,10 +1,9 @@
 """`softac export`."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from softac.cli.arguments import add_run, require_run, steps
+from softac.cli.arguments import add_run, as_path, require_run, steps
 from softac.model import Model
 from softac.ship.export import Agreement, export, require_format
 
@@ -30,7 +29,7 @@ def add_parser(subparsers: Any) -> None:
         "check.c, C99 without libraries (default: onnx)",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help=f"the folder for the files (default: RUN/{EXPORTED})"
+        "-o", "--output", type=as_path, metavar="DIR", help=f"the folder for the files (default: RUN/{EXPORTED})"
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument(

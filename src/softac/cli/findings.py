@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from softac.cli.screen import Screen
 from softac.examine.findings import Finding
 
 COLOURS = {"ok": "green", "note": "yellow", "problem": "bold red"}
@@ -13,7 +13,7 @@ COLOURS = {"ok": "green", "note": "yellow", "problem": "bold red"}
 
 def show(findings: Sequence[Finding], title: str = "") -> None:
     """Print findings below a title: wrapped on a terminal, one plain line each elsewhere."""
-    console = Console()
+    console = Screen()
     if title:
         console.print(Text(title, style="bold"), soft_wrap=True)
     if not console.is_terminal:
@@ -39,7 +39,7 @@ def verdict(findings: Sequence[Finding], healthy: str) -> None:
     found = [f"{n} {level}{'' if n == 1 else 's'}" for level, n in counts.items() if n]
     worst = next((level for level, n in counts.items() if n), "ok")
     text = healthy + (f" ({', '.join(found)})" if found else "") if worst != "problem" else ", ".join(found)
-    Console().print(Text(text, style=COLOURS[worst]), soft_wrap=True)
+    Screen().print(Text(text, style=COLOURS[worst]), soft_wrap=True)
 
 
 def _sentence(finding: Finding) -> str:

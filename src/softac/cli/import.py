@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from softac.cli.arguments import add_env_kwargs, env_kwargs
+from softac.cli.arguments import add_env_kwargs, as_path, env_kwargs
 from softac.run.folder import new_run_path
 from softac.ship.sb3 import import_sb3
 
@@ -19,17 +19,19 @@ def add_parser(subparsers: Any) -> None:
         "every command here takes. Nothing in the zip is unpickled; what cannot come is named.",
         allow_abbrev=False,
     )
-    parser.add_argument("file", metavar="FILE.zip", type=Path, help="what model.save of Stable-Baselines3 wrote")
+    parser.add_argument(
+        "file", metavar="FILE.zip", type=as_path, help="what model.save of Stable-Baselines3 wrote"
+    )
     parser.add_argument("--env", metavar="ENV", required=True, help="the environment it was trained in")
     add_env_kwargs(parser)
     parser.add_argument(
         "--normalize",
-        type=Path,
+        type=as_path,
         metavar="FILE.npz",
         help="the statistics of its VecNormalize; the guide on Stable-Baselines3 has the lines that write them",
     )
     parser.add_argument(
-        "--run-dir", type=Path, metavar="DIR", help="the new folder (default: runs/ENV__ALGO__SEED__TIME)"
+        "--run-dir", type=as_path, metavar="DIR", help="the new folder (default: runs/ENV__ALGO__SEED__TIME)"
     )
     parser.set_defaults(run=run)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from softac.cli.display import Display
+from softac.cli.output import say
 from softac.model import Model
 from softac.replay.ring import forecast, in_words
 from softac.run.config import RecordConfig
@@ -31,7 +32,7 @@ def train_shown(model: Model, total: int, record: RecordConfig, path: Path) -> i
     # A file may not name a module to import, so that the next command has to.
     run = shlex.quote(str(path)) + (f" --env {model.source.name}" if ":" in model.source.name else "")
     if stop.received is not None:
-        print(f"stopped and saved at step {model.num_timesteps:,}; go on with: softac resume {run}")  # noqa: T201
+        say(f"stopped and saved at step {model.num_timesteps:,}; go on with: softac resume {run}")
         return 128 + stop.received
     return _summary(path, run, rows, model.num_timesteps)
 
@@ -54,5 +55,5 @@ def _summary(path: Path, run: str, rows: list[dict[str, Any]], steps_made: int) 
         f"go on    softac resume {run} -n {2 * steps_made}",
         f"watch    softac enjoy {run}",
     ]
-    print("\n".join(lines))  # noqa: T201
+    say("\n".join(lines))
     return 0

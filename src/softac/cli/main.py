@@ -1,14 +1,15 @@
 """The command: finds the verb, imports what it needs and no more, and turns errors into one line."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import NoReturn
 
 from softac._version import __version__
-from softac.errors import ConfigError, SoftacError, nearest
+from softac.cli.output import in_its_letters, silence
+from softac.errors import ConfigError, DiskError, SoftacError, nearest
 from softac.run.messages import ERROR, messages_to, to_stderr
 
 COMMANDS = {
@@ -116,29 +117,63 @@ def build_parser(argv: Sequence[str]) -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments; returns its exit code and prints errors as one line."""
-    words = [_dashed(word) for word in (sys.argv[1:] if argv is None else argv)]
+    code = 0
+    try:
+        code = _executed([_dashed(word) for word in (sys.argv[1:] if argv is None else argv)])
+        print(end="", flush=True)  # noqa: T201 - here, where it can still be said that it cannot be written
+    except OSError as error:
+        if not _is_unwritable():
+            raise
+        silence(sys.stdout)
+        if not isinstance(error, BrokenPipeError):  # otherwise the reader has left, as `softac list | head` does
+            return code or _told(
+                DiskError(
+                    f"standard output cannot be written ({error.strerror})",
+                    "expected one that takes what is printed",
+                    "free some space, or print somewhere else",
+                )
+            )
+    return code
+
+
+def _executed(words: Sequence[str]) -> int:
     try:
         with messages_to(to_stderr()):
             parser = build_parser(words)
-            args = parser.parse_args(words)
+            try:
+                args = parser.parse_args(words)
+            except SystemExit:  # it has printed a help
+                return 0
             if args.command is None:
                 parser.print_help()
                 return 0
             code: int = args.run(args)
+            return code
     except SoftacError as error:
-        print(f"{ERROR}{error}", file=sys.stderr)  # noqa: T201
-        return error.exit_code
+        return _told(error)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # The reader has left, as `softac list | head` does; nothing more can be printed.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return code
+
+
+def _told(error: SoftacError) -> int:
+    """Print an error; returns its exit code."""
+    with suppress(OSError):
+        print(f"{ERROR}{error}", file=sys.stderr)  # noqa: T201
+    return error.exit_code
+
+
+def _is_unwritable() -> bool:
+    """Whether it is standard output that an error came from."""
+    try:
+        print(flush=True)  # noqa: T201
+    except OSError:
+        return True
+    return False
 
 
 def entry() -> NoReturn:
     """What the installed command calls."""
+    in_its_letters()
     sys.exit(main())
 
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from softac.cli.arguments import as_path
 from softac.report.plots import learning_curves, save_figure
 from softac.report.results import read_runs
 
@@ -17,10 +18,19 @@ def add_parser(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "runs", metavar="RUN", nargs="+", type=Path, help="run folders, folders of such, or the folder of a suite"
+        "runs",
+        metavar="RUN",
+        nargs="+",
+        type=as_path,
+        help="run folders, folders of such, or the folder of a suite",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", default=Path("learning_curves.png"), help=".png, .svg or .pdf"
+        "-o",
+        "--output",
+        type=as_path,
+        metavar="FILE",
+        default=Path("learning_curves.png"),
+        help=".png, .svg or .pdf",
     )
     parser.set_defaults(run=run)
 

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from softac.cli.arguments import as_path
 from softac.ship.hub import pull
 from softac.words import counted
 
@@ -20,7 +21,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("repository", metavar="USER/NAME", help="on the hub")
     parser.add_argument("--revision", metavar="COMMIT", help="a commit, branch or tag (default: the newest)")
-    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="the new folder (default: runs/USER__NAME)")
+    parser.add_argument("--run-dir", type=as_path, metavar="DIR", help="the new folder (default: runs/USER__NAME)")
     parser.add_argument(
         "--whole", action="store_true", help="the replay as well, if it was pushed, to go on learning"
     )

@@ -1,10 +1,9 @@
 """`softac push`."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from softac.cli.arguments import require_run
+from softac.cli.arguments import as_path, require_run
 from softac.ship.hub import push
 from softac.words import counted
 
@@ -18,12 +17,12 @@ def add_parser(subparsers: Any) -> None:
         "No pickle, no path of this machine; optimiser and replay only with --whole.",
         allow_abbrev=False,
     )
-    parser.add_argument("run_dir", metavar="RUN", type=Path, help="the folder of a run")
+    parser.add_argument("run_dir", metavar="RUN", type=as_path, help="the folder of a run")
     parser.add_argument("repository", metavar="USER/NAME", help="on the hub; made if it does not exist")
     parser.add_argument("--best", action="store_true", help="the agent of the best evaluation")
     parser.add_argument("--whole", action="store_true", help="with optimiser and replay, to go on learning from")
     parser.add_argument("--public", action="store_true", help="for everybody to see; else a new one is private")
-    parser.add_argument("--video", type=Path, metavar="FILE.mp4", help="a film for the card")
+    parser.add_argument("--video", type=as_path, metavar="FILE.mp4", help="a film for the card")
     parser.set_defaults(run=run)
 
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from softac.cli.arguments import as_path
 from softac.report import write_report
 
 
@@ -17,12 +18,16 @@ def add_parser(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "runs", metavar="RUN", nargs="+", type=Path, help="run folders, folders of such, or the folder of a suite"
+        "runs",
+        metavar="RUN",
+        nargs="+",
+        type=as_path,
+        help="run folders, folders of such, or the folder of a suite",
     )
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=as_path,
         metavar="FILE",
         default=Path("report.html"),
         help="the page (default: %(default)s)",

@@ -15,6 +15,7 @@ from softac.cli.arguments import (
     add_place,
     add_run,
     env_kwargs,
+    foreseen,
     given,
     place,
     require_folder,
@@ -49,26 +50,31 @@ def add_parser(subparsers: Any, words: Sequence[str]) -> None:
         "total.",
         allow_abbrev=False,
     )
-    add_run(parser)
-    parser.add_argument("-n", "--total-timesteps", metavar="N", help="the new total of environment steps")
-    add_place(parser)
-    add_env_kwargs(parser)
-    add_config(parser, RunConfig, "what may be changed (left out: as before)", (*EXCHANGEABLE, "device"))
+    _add_arguments(parser)
     if config := _hyperparameters(words):
         title = "what may be changed, but not bit for bit; the run's history says so (left out: as before)"
         add_config(parser, config, title, changeable(config))
     parser.set_defaults(run=run)
 
 
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    """All but the hyperparameters of the run."""
+    add_run(parser)
+    parser.add_argument("-n", "--total-timesteps", metavar="N", help="the new total of environment steps")
+    add_place(parser)
+    add_env_kwargs(parser)
+    add_config(parser, RunConfig, "what may be changed (left out: as before)", (*EXCHANGEABLE, "device"))
+
+
 def _hyperparameters(words: Sequence[str]) -> type[Any] | None:
     """The configuration of the run that the command line names."""
-    for word in words[1:]:
-        with suppress(
-            SoftacError, OSError, ValueError, KeyError
-        ):  # what is wrong with it is said when it is opened
-            if exists(path := Path(word) / CONFIG):
-                config: type[Any] = AGENTS[str(read_config(path.parent).get("algorithm"))].Config
-                return config
+    for path in map(Path, words[1:]):
+        with suppress(SoftacError, OSError, ValueError, KeyError):  # what is wrong is said when it is opened
+            if exists(path / CONFIG):
+                config: type[Any] = AGENTS[str(read_config(path).get("algorithm"))].Config
+                seen = foreseen(words, "resume", _add_arguments, config)
+                if seen is not None and seen.run_dir == path:
+                    return config
     return None
 
 
@@ -90,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
             "expected the folder of a run",
             "train one with `softac train`",
         ) from None
-    total = steps(args.total_timesteps or planned)
+    total = _total(args, planned)
     model = reopened(config, path, args.env, **_changes(args, str(config.get("algorithm"))))
     made = model.num_timesteps
     if made > total or (made == total and evaluated(path, total, record)):
@@ -103,8 +109,13 @@ def run(args: argparse.Namespace) -> int:
     if changes := _changes(args, str(config.get("algorithm"))):
         require_here(place(args), f"with another {next(iter(changes))}", "make a step here with it first")
     return run_elsewhere(
-        path, total, ["--env", args.env] if args.env else [], memory_of(model, total), place(args)
+        path, total, record, [] if args.env is None else ["--env", args.env], memory_of(model, total), place(args)
     )
+
+
+def _total(args: argparse.Namespace, planned: int) -> int:
+    """The new total of environment steps, or the one that was planned."""
+    return steps(planned if args.total_timesteps is None else args.total_timesteps)
 
 
 def _changes(args: argparse.Namespace, algorithm: str | None = None) -> dict[str, Any]:
@@ -133,7 +144,7 @@ def _resume_suite(suite: Suite, path: Path, args: argparse.Namespace) -> int:
             "expected it for one run",
             "leave it out, or name the folder of one of them",
         )
-    total = steps(args.total_timesteps or suite.total)
+    total = _total(args, suite.total)
     if total < suite.total:
         raise ConfigError(
             f"-n {total} was given for {path}, whose runs are to make {suite.total} steps",

@@ -1,10 +1,9 @@
 """`softac run`."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from softac.cli.arguments import add_env_kwargs, env_kwargs
+from softac.cli.arguments import add_env_kwargs, as_path, env_kwargs
 from softac.config import make_config
 from softac.envs import EnvSource
 from softac.run.config import RecordConfig, RunConfig
@@ -22,7 +21,7 @@ def add_parser(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "file", metavar="FILE", type=Path, help="policy.onnx, policy.py, policy.safetensors or policy.c"
+        "file", metavar="FILE", type=as_path, help="policy.onnx, policy.py, policy.safetensors or policy.c"
     )
     parser.add_argument("env", metavar="ENV", help="a Gymnasium id; module:Env-v0 imports the module")
     add_env_kwargs(parser)

@@ -4,9 +4,11 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from softac.cli.arguments import as_pairs
 from softac.cli.display import Overview
+from softac.cli.output import say
 from softac.config import as_text
-from softac.experiments.execute import Execution, opened
+from softac.experiments.execute import Execution, opened, require_named
 from softac.experiments.jobs import Place
 from softac.experiments.places import Where, opened_place
 from softac.experiments.standing import Standing
@@ -33,7 +35,11 @@ def run_search(search: Search, path: Path, env: str | None, where: Where) -> int
         path: its folder.
         env: the environment that the user has named, where files must not.
         where: the runs are executed.
+
+    Raises:
+        ConfigError: `env` is not that of the search.
     """
+    require_named(env, [search.env])  # before any model is made, which imports the module that the file names
     with (
         RunFolder(path),
         opened_place(where) as place,  # before the signals, which a library that it needs may take for itself
@@ -51,7 +57,7 @@ def run_search(search: Search, path: Path, env: str | None, where: Where) -> int
             return None if stop() else runs
 
         def told(trial: Trial) -> None:
-            print(_line(search, trial))  # noqa: T201
+            say(_line(search, trial))
             write_trials(search, path, journal.trials(), {})
 
         again = None
@@ -61,7 +67,7 @@ def run_search(search: Search, path: Path, env: str | None, where: Where) -> int
             again = confirm(search, path, trials, execute, trusted=env is not None)
     if again is None:
         named = f" --env {env}" if env else ""
-        print(f"stopped and saved; go on with: softac resume {shlex.quote(str(path))}{named}")  # noqa: T201
+        say(f"stopped and saved; go on with: softac resume {shlex.quote(str(path))}{named}")
         return 128 + (stop.received or 0)
     _summary(search, path, trials, again)
     return 0
@@ -110,9 +116,11 @@ def _summary(search: Search, path: Path, trials: Sequence[Trial], again: Sequenc
     file = write_best(search, path, winner)
     words += [f"winner   {winner.trial.title}{f': {more}' if more else ''}", f"preset   {file}"]
     quoted = [shlex.quote(str(place)) for place in (path / BEST, path)]
-    words += [f"train    softac train {search.algorithm} {search.env} --preset {quoted[0]}"]
+    pairs = "".join(f" {shlex.quote(pair)}" for pair in as_pairs(search.env_kwargs))
+    kwargs = f" --env-kwargs{pairs}" if pairs else ""
+    words += [f"train    softac train {search.algorithm} {shlex.quote(search.env)} --preset {quoted[0]}{kwargs}"]
     words += [
         f"page     softac report {quoted[1]}",
         f"go on    the same command with more --trials than {search.trials}",
     ]
-    print("\n".join(words))  # noqa: T201
+    say("\n".join(words))

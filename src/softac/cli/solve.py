@@ -25,6 +25,9 @@ TOY_TEXT = "toy-text:"
 CELL = 9
 ARROWS = {(-1, 0): "▲△", (0, 1): "▶▷", (1, 0): "▼▽", (0, -1): "◀◁"}
 LEGEND = "arrows: filled for probability >= 1/2, hollow >= 1/5, a dot >= 1/20; numbers: soft values V"
+# Where the terminal has no arrows.
+ASCII = str.maketrans("▲▶▼◀△▷▽◁░·", "URDLurdl#.")
+ASCII_LEGEND = LEGEND.replace("arrows: filled", "up, right, down, left: large").replace("hollow", "small")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -61,20 +64,19 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: for an unknown MDP, a bad layout or number, or a picture that cannot be drawn.
         DiskError: if the picture cannot be written.
     """
-    from rich.console import Console
-
+    from softac.cli.screen import Screen, ascii_only
     from softac.tabular import soft_policy_iteration
 
     if args.plot is not None:
         _check_plot(args.plot)
     problem = _load(args.mdp, args.gamma)
     solutions = [(alpha, soft_policy_iteration(problem.mdp, alpha, args.tol)) for alpha in args.alpha]
-    console = Console(highlight=False)
+    console = Screen(highlight=False)
     console.print(f"{problem.name}: {problem.mdp!r}", soft_wrap=True, markup=False)
     for alpha, solution in solutions:
         _print(console, problem, alpha, solution)
     if problem.cells is not None:
-        console.print(LEGEND, soft_wrap=True)
+        console.print(ASCII_LEGEND if ascii_only(console) else LEGEND, soft_wrap=True)
     if args.plot is not None:
         from softac.report.solutions import draw_solutions
 
@@ -106,6 +108,12 @@ def _load(name: str, gamma: float) -> Problem:
                 "a gridworld of the letters .#SGX was expected",
                 "save it as UTF-8 text",
             ) from error
+        except OSError as error:
+            raise ConfigError(
+                f"{name} cannot be read ({error.strerror})",
+                "a text file of the letters .#SGX was expected",
+                "check the path and its permissions",
+            ) from None
     else:
         raise ConfigError(
             f"there is no MDP {name!r}{nearest(name, NAMES)}",
@@ -129,6 +137,8 @@ def _print(console: Console, problem: Problem, alpha: float, solution: Solution)
 
 def _print_grid(console: Console, problem: Problem, cells: NDArray[np.intp], solution: Solution) -> None:
     from rich.text import Text
+
+    from softac.cli.screen import ascii_only
 
     states = {(int(row), int(column)): s for s, (row, column) in enumerate(cells)}
     height, width = (int(n) + 1 for n in cells.max(0))
@@ -156,6 +166,8 @@ def _print_grid(console: Console, problem: Problem, cells: NDArray[np.intp], sol
                     line.append(text, style)
                 line.append(" ")
         for line in lines:
+            if ascii_only(console):
+                line.plain = line.plain.translate(ASCII)
             console.print(line, soft_wrap=True)
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from softac.cli.display import Overview
+from softac.cli.output import say
 from softac.experiments.execute import Execution, opened
 from softac.experiments.jobs import Job
 from softac.experiments.places import Where, opened_place
 from softac.experiments.standing import Standing
-from softac.experiments.suite import Group, Suite
+from softac.experiments.suite import Group, Suite, reached
 from softac.model import Model
+from softac.run.config import RecordConfig
 from softac.run.signals import StopSignals
 from softac.words import duration
 
@@ -47,12 +49,15 @@ def run_suite(suite: Suite, models: Sequence[Model], path: Path, env: str | None
     return _summary(work, path, f"{shlex.quote(str(path))}{named}", stop.received)
 
 
-def run_elsewhere(path: Path, total: int, words: Sequence[str], memory: int, where: Where) -> int:
+def run_elsewhere(
+    path: Path, total: int, record: RecordConfig, words: Sequence[str], memory: int, where: Where
+) -> int:
     """Go on with one run on another machine; returns the exit code.
 
     Args:
         path: the run folder.
         total: environment steps.
+        record: when it is evaluated.
         words: of `softac resume`, besides these two.
         memory: bytes that it may come to need.
         where: that is.
@@ -65,16 +70,16 @@ def run_elsewhere(path: Path, total: int, words: Sequence[str], memory: int, whe
     ):
 
         def watch(running: Mapping[str, str], codes: Mapping[str, int]) -> None:
-            run.look(running, codes, stopping=stop())
+            run.look(running, codes, stopping=stop(), reached=lambda path: reached(path, total, record))
             overview.draw()
 
         job = Job(run.name, ["resume", str(path), "-n", str(total), *words], path, memory)
-        codes = place([job], 1, stop=stop, watch=watch)
+        place([job], 1, stop=stop, watch=watch)
     if stop.received is not None:
-        print(f"stopped and saved; go on with: softac resume {shlex.quote(str(path))}")  # noqa: T201
+        say(f"stopped and saved; go on with: softac resume {shlex.quote(str(path))}")
         return 128 + stop.received
-    print(f"run      {path}")  # noqa: T201
-    return codes[run.name]
+    say(f"run      {path}")
+    return run.code or 0
 
 
 def print_plan(suite: Suite, models: Sequence[Model], path: Path, env: str | None) -> int:
@@ -112,7 +117,7 @@ def _summary(work: Execution, path: Path, named: str, stopped_by: int | None) ->
         words.append(f"go on    softac resume {named}")
     else:
         words.append(f"go on    softac resume {named} -n {2 * suite.total}")
-    print("\n".join(words))  # noqa: T201
+    say("\n".join(words))
     if stopped_by is not None:
         return 128 + stopped_by
     return failed[0].code or 0 if failed else 0

@@ -1,9 +1,9 @@
 """`softac track`."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
+from softac.cli.arguments import as_path
 from softac.run.signals import StopSignals
 from softac.ship.track import track
 from softac.ship.trackers import PROJECT, TRACKERS
@@ -20,7 +20,11 @@ def add_parser(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "runs", metavar="RUN", nargs="+", type=Path, help="run folders, folders of such, or the folder of a suite"
+        "runs",
+        metavar="RUN",
+        nargs="+",
+        type=as_path,
+        help="run folders, folders of such, or the folder of a suite",
     )
     parser.add_argument("--to", metavar="TRACKER", required=True, help=", ".join(TRACKERS))
     parser.add_argument("--project", default=PROJECT, metavar="NAME", help="of the tracker (default: %(default)s)")

@@ -13,13 +13,16 @@ from softac.cli.arguments import (
     add_config,
     add_env_kwargs,
     add_place,
+    as_path,
     env_kwargs,
+    foreseen,
     given,
     place,
     require_here,
     steps,
 )
 from softac.cli.live import train_shown
+from softac.cli.output import say
 from softac.cli.suite import run_suite
 from softac.config import as_text, fields, make_config
 from softac.errors import ConfigError, nearest
@@ -42,13 +45,20 @@ log = logging.getLogger("softac")
 
 def add_parser(subparsers: Any, words: Sequence[str]) -> None:
     """Add `train`, with one flag for each hyperparameter of the algorithm that the command line names."""
-    algorithm = next((word for word in words if word in AGENTS), "sac")
+    algorithm = _algorithm(words)
     parser = subparsers.add_parser(
         "train",
         help="train an agent in an environment",
         description="Train an agent; alone, `softac train` trains SAC on Pendulum-v1 for 10,000 steps.",
         allow_abbrev=False,
     )
+    _add_arguments(parser)
+    add_config(parser, AGENTS[algorithm].Config, f"hyperparameters of {algorithm}")
+    parser.set_defaults(run=run)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    """All but the hyperparameters of the algorithm."""
     parser.add_argument(
         "what",
         nargs="*",
@@ -64,7 +74,7 @@ def add_parser(subparsers: Any, words: Sequence[str]) -> None:
     )
     add_env_kwargs(parser)
     parser.add_argument(
-        "--run-dir", type=Path, metavar="DIR", help="the run's own folder (default: runs/ENV__ALGO__SEED__TIME)"
+        "--run-dir", type=as_path, metavar="DIR", help="the run's own folder (default: runs/ENV__ALGO__SEED__TIME)"
     )
     parser.add_argument(
         "--preset",
@@ -77,16 +87,28 @@ def add_parser(subparsers: Any, words: Sequence[str]) -> None:
     add_place(parser)
     add_config(parser, RunConfig, "run")
     add_config(parser, RecordConfig, "evaluation and saving")
-    add_config(parser, AGENTS[algorithm].Config, f"hyperparameters of {algorithm}")
-    parser.set_defaults(run=run)
+
+
+def _algorithm(words: Sequence[str]) -> str:
+    """The algorithm that is named, which is not every word that is the name of one: of a folder, say."""
+    for name in dict.fromkeys([*(word for word in words if word in AGENTS), "sac"]):
+        seen = foreseen(words, "train", _add_arguments, AGENTS[name].Config)
+        if seen is not None and name in _what_and_preset(seen)[0][:1]:
+            return name
+    return "sac"
+
+
+def _what_and_preset(args: argparse.Namespace) -> tuple[list[str], bool | str | None]:
+    named = isinstance(args.preset, str) and not args.preset.endswith(".toml")
+    if args.preset in AGENTS or (named and not args.what):
+        # `--preset sac Pendulum-v1`: a flag that may have a word has taken the first of those that stand alone.
+        return [args.preset, *args.what], True
+    return args.what, args.preset
 
 
 def run(args: argparse.Namespace) -> int:
     """Train from the beginning; returns the exit code."""
-    named = isinstance(args.preset, str) and not args.preset.endswith(".toml")
-    if args.preset in AGENTS or (named and not args.what):
-        # `--preset sac Pendulum-v1`: a flag that may have a word has taken the first of those that stand alone.
-        args.what, args.preset = [args.preset, *args.what], True
+    args.what, args.preset = _what_and_preset(args)
     algorithm, env_id = _algorithm_and_env(args.what)
     agent_class = find_agent(algorithm)
     chosen = find_preset(algorithm, env_id, args.preset) | given(args, agent_class.Config) | given(args, RunConfig)
@@ -101,7 +123,8 @@ def run(args: argparse.Namespace) -> int:
                 "leave --seed out",
             )
         chosen["seed"] = several[0]
-    total = steps(args.total_timesteps or (USUAL_STEPS if args.what else FIRST_RUN_STEPS))
+    usual = USUAL_STEPS if args.what else FIRST_RUN_STEPS
+    total = steps(usual if args.total_timesteps is None else args.total_timesteps)
     record = make_config(RecordConfig, given(args, RecordConfig))
     kwargs = env_kwargs(args.env_kwargs)
     settings = asdict(make_config(RunConfig, {k: v for k, v in chosen.items() if k in fields(RunConfig)}))
@@ -110,7 +133,7 @@ def run(args: argparse.Namespace) -> int:
     if args.preset:
         changed = ", ".join(f"{k}={as_text(v)}" for k, v in chosen.items())
         name = env_id if args.preset is True else args.preset
-        print(f"preset for {name}: {changed}; everything else as in `softac defaults {algorithm}`")  # noqa: T201
+        say(f"preset for {name}: {changed}; everything else as in `softac defaults {algorithm}`")
     if (first := _first_update(model)) > total:
         log.warning("the first update would come at step %d, and this run ends at step %d", first, total)
     word = model.run.seed if several is None else _folder_word(several)

@@ -8,7 +8,17 @@ from typing import Any
 
 from softac.agents.presets import find_preset, preset
 from softac.agents.registry import AGENTS, find_agent
-from softac.cli.arguments import add_config, add_env_kwargs, add_place, env_kwargs, given, place, steps
+from softac.cli.arguments import (
+    add_config,
+    add_env_kwargs,
+    add_place,
+    as_path,
+    env_kwargs,
+    foreseen,
+    given,
+    place,
+    steps,
+)
 from softac.cli.search import run_search
 from softac.config import as_text, fields, make_config
 from softac.errors import ConfigError
@@ -26,7 +36,7 @@ from softac.experiments.tuning.space import Space, default_space, read_space
 from softac.files import exists
 from softac.run.config import RecordConfig, RunConfig
 from softac.run.folder import CONFIG
-from softac.seeds import in_ranges, read_seeds
+from softac.seeds import LARGEST_SEED, in_ranges, read_seeds
 
 EVALUATIONS, LEAST_SAVES = 16, 5  # of each run
 MOST_BETWEEN_SAVES = 10_000  # steps
@@ -35,7 +45,7 @@ FRESH = 5  # seeds
 
 def add_parser(subparsers: Any, words: Sequence[str]) -> None:
     """Add `tune`, with one flag for each hyperparameter of the algorithm that the command line names."""
-    algorithm = next((word for word in words if word in AGENTS), "sac")
+    algorithm = _algorithm(words)
     parser = subparsers.add_parser(
         "tune",
         help="search for hyperparameters, resumable; the winner is a file for --preset",
@@ -44,6 +54,13 @@ def add_parser(subparsers: Any, words: Sequence[str]) -> None:
         "hyperparameter that is given here has that value in every trial.",
         allow_abbrev=False,
     )
+    _add_arguments(parser)
+    add_config(parser, AGENTS[algorithm].Config, f"hyperparameters of {algorithm}, the same in every trial")
+    parser.set_defaults(run=run)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    """All but the hyperparameters of the algorithm."""
     parser.add_argument("algorithm", metavar="ALGO", help="`softac list` names them")
     parser.add_argument("env", metavar="ENV", nargs="?", help="the id of an environment")
     parser.add_argument("-n", "--total-timesteps", metavar="N", help="environment steps of each run")
@@ -57,19 +74,26 @@ def add_parser(subparsers: Any, words: Sequence[str]) -> None:
     )
     add_env_kwargs(parser)
     parser.add_argument(
-        "--run-dir", type=Path, metavar="DIR", help="the folder of the search (default: runs/tune-ALGO-ENV)"
+        "--run-dir", type=as_path, metavar="DIR", help="the folder of the search (default: runs/tune-ALGO-ENV)"
     )
     add_place(parser)
     add_config(parser, RunConfig, "run", [name for name in fields(RunConfig) if name != "seed"])
     add_config(parser, RecordConfig, "evaluation and saving")
-    add_config(parser, AGENTS[algorithm].Config, f"hyperparameters of {algorithm}, the same in every trial")
-    parser.set_defaults(run=run)
+
+
+def _algorithm(words: Sequence[str]) -> str:
+    """The algorithm that is named, which is not every word that is the name of one: of a folder, say."""
+    for name in dict.fromkeys(word for word in words if word in AGENTS):
+        seen = foreseen(words, "tune", _add_arguments, AGENTS[name].Config)
+        if seen is not None and seen.algorithm == name:
+            return name
+    return "sac"
 
 
 def _add_search(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trials", metavar="N", default="30", help="how many (default: %(default)s)")
     parser.add_argument(
-        "--space", type=Path, metavar="FILE.toml", help="what is searched (default: see --print-space)"
+        "--space", type=as_path, metavar="FILE.toml", help="what is searched (default: see --print-space)"
     )
     parser.add_argument(
         "--print-space", action="store_true", help="print what is searched, in the form of --space, and stop"
@@ -157,9 +181,9 @@ def _search(args: argparse.Namespace) -> Search:
 def _first(algorithm: str, env: str, asked: bool | str | None, fixed: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The preset and the defaults; the latter alone where there is no preset."""
     try:
-        tuned = find_preset(algorithm, env, asked) if asked else preset(algorithm, env)
+        tuned = preset(algorithm, env) if asked is None else find_preset(algorithm, env, asked)
     except ConfigError:
-        if asked:
+        if asked is not None:
             raise
         return {"defaults": fixed}
     return {"preset": tuned | fixed, "defaults": fixed}
@@ -210,6 +234,12 @@ def _require_apart(space: Space, fixed: dict[str, Any]) -> None:
 
 def _fresh(asked: str | None, seeds: Sequence[int]) -> tuple[int, ...]:
     if asked is None:
+        if seeds[-1] + FRESH > LARGEST_SEED:
+            raise ConfigError(
+                f"--seeds {in_ranges(seeds)} was given without --fresh-seeds",
+                f"expected room for {FRESH} larger ones, up to {LARGEST_SEED}, with which the best are run again",
+                "give --fresh-seeds, or smaller seeds",
+            )
         return tuple(range(seeds[-1] + 1, seeds[-1] + 1 + FRESH))
     fresh = read_seeds(asked)
     if both := sorted(set(fresh) & set(seeds)):
@@ -222,8 +252,11 @@ def _fresh(asked: str | None, seeds: Sequence[int]) -> tuple[int, ...]:
 
 
 def _count(text: str, flag: str, most: int) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= most:
+    digits = len(str(most))  # of more, even Python refuses to make a number
+    if not (text.isdecimal() and len(text) <= digits and 1 <= int(text) <= most):
         raise ConfigError(
-            f"{flag} {text} was given", f"expected a whole number from 1 to {most:,}", "give 30, say"
+            f"{flag} {text or repr(text):.100} was given",
+            f"expected a whole number from 1 to {most:,}",
+            "give 30, say",
         )
     return int(text)

@@ -14,8 +14,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from softac.cli.arguments import as_path
 from softac.cli.curve import columns, curve, number
-from softac.cli.display import STYLES, ascii_only, run_panel, titled
+from softac.cli.display import STYLES, run_panel, titled
+from softac.cli.screen import Screen, ascii_only
 from softac.experiments.standing import State
 from softac.report.results import Result, folders_of_runs, read_result
 from softac.run.folder import CONFIG, in_use
@@ -41,7 +43,11 @@ def add_parser(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "runs", metavar="RUN", nargs="+", type=Path, help="run folders, folders of such, or the folder of a suite"
+        "runs",
+        metavar="RUN",
+        nargs="+",
+        type=as_path,
+        help="run folders, folders of such, or the folder of a suite",
     )
     parser.set_defaults(run=run)
 
@@ -73,7 +79,7 @@ class Watched:
 
 def run(args: argparse.Namespace) -> int:
     """Show until asked to stop; returns the exit code."""
-    console = Console()
+    console = Screen()
     runs = [Watched(name, path, read_result(path)) for name, path in folders_of_runs(args.runs).items()]
     title, where = counted(len(runs), "run"), ", ".join(map(str, args.runs))
     with StopSignals() as stop:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from softac.envs.flat import item
 from softac.envs.masks import allowing_all, misfit_of_mask
 from softac.envs.spaces import Spaces
-from softac.envs.vector import FLOAT32_MAX, EnvFault, Step
-from softac.errors import ConfigError
+from softac.envs.vector import FLOAT32_MAX, EnvFault, Step, close_env
+from softac.errors import RAISED, ConfigError
 from softac.types import FloatArray
 from softac.words import described
 
@@ -84,7 +84,7 @@ class BatchVectorEnv:
         mask = np.arange(self.num_envs) == index
         try:
             obs = self.batch.reset(mask, np.where(mask, seed, 0))
-        except Exception as error:
+        except RAISED as error:
             raise EnvFault(f"raised {described(error)} in reset") from error
         first = self._row(_mapped(on_host, obs), index, ended=False)
         self._ready.pop(index, None)
@@ -109,7 +109,7 @@ class BatchVectorEnv:
 
     def close(self) -> None:
         """Close the simulator."""
-        self.batch.close()
+        close_env(self.batch)
 
     def _step(self, asked: range, actions: FloatArray) -> None:
         if len(asked) != self.num_envs:
@@ -121,7 +121,7 @@ class BatchVectorEnv:
             obs, rewards, *ends = self.batch.step(np.stack([self.spaces.to_env(action) for action in actions]))
             rewards = on_host(rewards).astype(np.float64)
             terminated, truncated = (on_host(end).astype(bool) for end in ends)
-        except Exception as error:
+        except RAISED as error:
             raise EnvFault(f"raised {described(error)} in step") from error
         hosted, answers = _mapped(on_host, obs), {}
         for i in asked:

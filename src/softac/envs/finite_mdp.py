@@ -8,8 +8,9 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 from scipy import sparse
 
-from softac.errors import ConfigError
+from softac.errors import RAISED, ConfigError
 from softac.tabular import FiniteMDP, Solution, soft_policy_iteration
+from softac.words import clean, described
 
 # Row and column steps of the actions of the toy-text environments that are grids.
 FROZEN_LAKE_MOVES = ((0, -1), (1, 0), (0, 1), (-1, 0))
@@ -129,9 +130,9 @@ def toy_text_grid(env_id: str, **env_kwargs: Any) -> tuple[NDArray[np.intp], tup
 def _toy_text(env_id: str, **env_kwargs: Any) -> Any:
     try:
         env = gym.make(env_id, **env_kwargs).unwrapped
-    except gym.error.Error as error:
+    except RAISED as error:  # a module that it names may raise anything
         raise ConfigError(
-            f"Gymnasium cannot make {env_id!r} ({error})",
+            f"Gymnasium cannot make {env_id!r} ({clean(error) or described(error)})",
             "a toy-text id was expected",
             "try FrozenLake-v1, CliffWalking-v1 or Taxi-v4",
         ) from error

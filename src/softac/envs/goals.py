@@ -20,7 +20,8 @@ from softac.envs.borders import draw
 from softac.envs.flat import flat_size
 from softac.envs.make import EnvSource
 from softac.envs.spaces import Spaces
-from softac.errors import ConfigError, EnvironmentFailed
+from softac.envs.vector import close_env
+from softac.errors import RAISED, ConfigError, EnvironmentFailed
 from softac.types import FloatArray
 from softac.words import described
 
@@ -91,13 +92,13 @@ class Goals:
     def close(self) -> None:
         """Close the environment, if it is this one's own."""
         if self.owned:
-            self.env.close()
+            close_env(self.env)
 
     def _asked(self, method: str, ask: Any, achieved: FloatArray, desired: FloatArray) -> NDArray[Any]:
         pairs = [self._of_the_space(goals) for goals in (achieved, desired)]
         try:
             answer = _many(method, ask, *pairs)
-        except Exception as error:
+        except RAISED as error:
             raise self._failed(f"raised {described(error)}", method) from error
         if answer.shape != (len(achieved),):
             raise self._failed(f"returned the shape {answer.shape} for {len(achieved)} pairs of goals", method)
@@ -125,7 +126,7 @@ class Goals:
             wrong = "" if many.shape == (n,) else f"returned the shape {many.shape} for {n} pairs of goals"
             if not wrong and not np.allclose(many, alone, rtol=1e-4, atol=1e-6):
                 wrong = f"returned {many.tolist()} for {n} pairs of goals, and {alone} for each by itself"
-        except Exception as error:  # it is somebody else's
+        except RAISED as error:
             wrong = f"raised {described(error)}"
         if wrong:
             raise ConfigError(
@@ -149,12 +150,23 @@ def goals_of(source: EnvSource, seen: Spaces) -> Goals:
     env: Any = batch if batch is not None else source.make() if owned else source.env
     try:
         if owned:
-            env.reset(seed=0)  # some have what they judge by only then
+            _begin(env, source.name)  # some have what they judge by only then
         return Goals(env, source.name, seen.observation_space, owned=owned)
     except BaseException:
         if owned:
-            env.close()
+            close_env(env)
         raise
+
+
+def _begin(env: Any, name: str) -> None:
+    try:
+        env.reset(seed=0)
+    except RAISED as error:
+        raise EnvironmentFailed(
+            f"{name} raised {described(error)} in reset",
+            "expected a first observation",
+            "correct the environment",
+        ) from error
 
 
 def _goals_in(space: gym.Space[Any], name: str) -> tuple[GoalSpace, slice, slice]:

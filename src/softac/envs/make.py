@@ -19,7 +19,7 @@ from softac.envs.foreign import home_of, refusal
 from softac.envs.masks import observe_mask
 from softac.envs.rendering import EGL_PACKAGES, has_display, has_egl
 from softac.envs.vector import InProcessVectorEnv
-from softac.errors import ConfigError, EnvironmentFailed, missing_extra, nearest
+from softac.errors import RAISED, ConfigError, EnvironmentFailed, missing_extra, nearest
 from softac.words import clean, described
 
 Env = gym.Env[Any, Any]
@@ -85,7 +85,7 @@ def _made(env: Any, kwargs: dict[str, Any]) -> Env:
             "expected it beside softac",
             "install it with pip",
         ) from None
-    except Exception as error:
+    except RAISED as error:
         raise EnvironmentFailed(
             f"{_name(env)} could not be made with {kwargs or 'no arguments'}: {described(error)}",
             "expected a Gymnasium environment",
@@ -197,9 +197,9 @@ def _require_registered(env_id: str, trust_module: bool) -> None:
         sys.path.append(str(Path.cwd()))
         try:
             importlib.import_module(module)
-        except Exception as error:
+        except RAISED as error:
             raise ConfigError(
-                f"the module {module!r} of {env_id!r} cannot be imported ({clean(error)})",
+                f"the module {module!r} of {env_id!r} cannot be imported ({clean(error) or described(error)})",
                 "expected an installed module that registers the environment",
                 "install it or correct its name",
             ) from None

@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 from softac.envs.flat import flat_size
-from softac.errors import ConfigError
+from softac.errors import RAISED, ConfigError
 from softac.types import EnvSpec, FloatArray
 from softac.words import counted
 
@@ -76,7 +76,7 @@ def observe_mask(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
         return MaskObserved(env, by_method=True)
     try:
         said = MASK in env.reset(seed=0)[1]
-    except Exception:  # the first reset that matters says what is wrong
+    except RAISED:  # the first reset that matters says what is wrong
         return env
     return MaskObserved(env, by_method=False) if said else env
 

@@ -27,6 +27,7 @@ from softac.envs.spaces import Spaces
 from softac.envs.vector import EnvFault, Step
 from softac.errors import ConfigError, EnvironmentFailed, SoftacError
 from softac.types import FloatArray
+from softac.words import described
 
 LONGEST_EPISODE = 100_000  # steps of one that is played again
 STARTING = 60.0  # seconds that a new process may take to import what it needs, at least
@@ -364,8 +365,7 @@ def packed(source: EnvSource) -> bytes:
     except Exception as error:
         what = "the registration of" if isinstance(source.env, str) else "the function or class"
         raise ConfigError(
-            f"{what} {source.name} cannot be sent to another process "
-            f"({' '.join(f'{type(error).__name__}: {error}'.split())})",
+            f"{what} {source.name} cannot be sent to another process ({described(error)})",
             "expected an id that an import registers, or a function that holds plain data",
             "write module:Env-v0, with the module that registers it, or make inside the function what it needs",
         ) from None

@@ -8,7 +8,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from softac.errors import ConfigError, EnvironmentFailed
+from softac.errors import RAISED, ConfigError, EnvironmentFailed
 from softac.words import described
 
 EGL_PACKAGES = "apt install libegl1 libegl-mesa0 libgl1-mesa-dri"
@@ -66,7 +66,7 @@ def draw(name: str, env: gym.Env[Any, Any]) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # GLFW's lines come before an error that says as much
             return env.render()
-    except Exception as error:
+    except RAISED as error:
         what = described(error)
         if not has_display() and any("mujoco" in base.__module__ for base in type(env.unwrapped).__mro__):
             raise ConfigError(

@@ -15,7 +15,7 @@ import numpy as np
 
 from softac.envs.masks import allowing_all, misfit_of_mask
 from softac.envs.spaces import Spaces, spaces_of
-from softac.errors import ConfigError, SoftacError
+from softac.errors import RAISED, ConfigError, SoftacError
 from softac.types import FloatArray
 from softac.words import described
 
@@ -121,7 +121,7 @@ class InProcessVectorEnv:
         """Begin an episode in one environment; its first observation `[O]`."""
         try:
             answer: Any = self.envs[index].reset(seed=seed)
-        except Exception as error:
+        except RAISED as error:
             raise EnvFault(f"raised {described(error)} in reset", OBSERVATION) from error
         if not isinstance(answer, tuple) or len(answer) != 2:
             wanted = f"two values, observation and info, {SINCE}"
@@ -133,7 +133,7 @@ class InProcessVectorEnv:
         for env, action in zip(self.envs[first:], actions, strict=False):
             try:
                 answer: Any = env.step(self.spaces.to_env(action))
-            except Exception as error:
+            except RAISED as error:
                 raise EnvFault(f"raised {described(error)} in step") from error
             yield self._read(answer)
 
@@ -141,7 +141,7 @@ class InProcessVectorEnv:
         """Put a new instance in the place of one that has failed; one that was given stays, to be reset."""
         if not self.renewable:
             return
-        _close(self.envs[index])  # before the next is made: there may be room for one only
+        close_env(self.envs[index])  # before the next is made: there may be room for one only
         try:
             self.envs[index] = self.make()
         except SoftacError as error:
@@ -150,7 +150,7 @@ class InProcessVectorEnv:
     def close(self) -> None:
         """Close every environment, also after one of them failed to."""
         for env in self.envs:
-            _close(env)
+            close_env(env)
 
     def _read(self, answer: Any) -> Step:
         if not isinstance(answer, tuple) or len(answer) != 5:
@@ -215,14 +215,15 @@ def _success(info: Any) -> bool | None:
     try:
         said = info[SUCCESS]
         return None if said is None else bool(said)
-    except (KeyError, TypeError, ValueError):  # nothing depends on it
+    except RAISED:  # it may be any object, and nothing depends on it
         return None
 
 
-def _close(env: gym.Env[Any, Any]) -> None:
+def close_env(env: Any) -> None:
+    """Close an environment or a simulator of many; what it raises is told, and ends nothing."""
     try:
         env.close()
-    except Exception as error:
+    except RAISED as error:
         log.warning("an environment raised %s in close", described(error))
 
 

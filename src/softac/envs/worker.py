@@ -19,7 +19,8 @@ from softac.envs.block import DONE, GO, LONGEST_TEXT, LOST, Block, State, frame
 from softac.envs.denormals import flush_denormals
 from softac.envs.make import EnvSource
 from softac.envs.vector import EnvFault, InProcessVectorEnv
-from softac.errors import ConfigError, SoftacError
+from softac.errors import RAISED, ConfigError, SoftacError
+from softac.words import described
 
 
 class PipesGone(Exception):  # noqa: N818
@@ -97,9 +98,9 @@ class _Worker:
         try:
             # What the learner has written for this process, and nobody else.
             source, self.spec = ForkingPickler.loads(os.pread(descriptor, os.fstat(descriptor).st_size, 0)).fn()
-        except Exception as error:
+        except RAISED as error:
             raise ConfigError(
-                f"the environment cannot be made in another process ({_described(error)})",
+                f"the environment cannot be made in another process ({described(error)})",
                 "expected an id, a function or a class that a new process can import as well",
                 "put it into a module, or leave env_workers out",
             ) from error
@@ -190,10 +191,6 @@ class _Forward(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()[:LONGEST_TEXT]
         self.worker._send("log", name=record.name, level=record.levelno, text=text)
-
-
-def _described(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _traceback(error: BaseException) -> str:

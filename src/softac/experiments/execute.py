@@ -67,7 +67,7 @@ class Execution:
             now = time.monotonic()
             self.used, looked = self.used + len(running) * (now - looked), now
             for run in self.runs:
-                run.look(running, codes, stopping=stop())
+                run.look(running, codes, stopping=stop(), reached=self.suite.reached)
             draw()
 
         placed = list(zip(self.suite.members, self.runs, strict=True))
@@ -108,13 +108,7 @@ def opened(
     """
     for model in models:
         model.close()
-    envs = list(dict.fromkeys(group.env for group in suite.groups))
-    if env is not None and env not in envs:
-        raise ConfigError(
-            f"--env {env} was given for runs on {either(envs)}",
-            "expected one of these",
-            "correct it",
-        )
+    require_named(env, [group.env for group in suite.groups])
     with RunFolder(path):
         runs = [_standing(member, path, several=len(suite.groups) > 1) for member in suite.members]
         _wait_until_free(runs)
@@ -126,6 +120,20 @@ def opened(
         most = at_once(models, suite) if where.here else len(suite.members)
         needs = {group.prefix: memory_of(model, suite.total) for group, model in by_group}
         yield Execution(suite, runs, env, together, most, needs)
+
+
+def require_named(env: str | None, envs: Sequence[str]) -> None:
+    """Refuse an environment that the user has named, if the runs are on others.
+
+    Raises:
+        ConfigError: `env` is none of `envs`.
+    """
+    if env is not None and env not in envs:
+        raise ConfigError(
+            f"--env {env or repr(env)} was given for runs on {either(dict.fromkeys(envs))}",
+            "expected one of these",
+            "correct it",
+        )
 
 
 def at_once(models: Sequence[Model], suite: Suite) -> int:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from softac.agents.presets import find_preset
+from softac.agents.presets import find_preset, require_settings
 from softac.agents.registry import find_agent
 from softac.config import STRICT, fields
 from softac.errors import ConfigError, SoftacError, nearest
@@ -71,13 +71,13 @@ class SuiteFile:
     """
 
     title: Annotated[str, Field(min_length=1, max_length=200)]
-    total_timesteps: Annotated[int, Field(ge=1, le=10**12)]
+    total_timesteps: Annotated[int, Field(strict=True, ge=1, le=10**12)]
     seeds: str
     algorithms: Annotated[tuple[Algorithm, ...], Field(min_length=1, max_length=100)]
     environments: Environments | None = None
-    eval_freq: Annotated[int, Field(ge=0)] = 5_000
-    n_eval_episodes: Annotated[int, Field(ge=0, le=10_000)] = 10
-    save_freq: Annotated[int, Field(ge=0)] = 10_000
+    eval_freq: Annotated[int, Field(strict=True, ge=0)] = 5_000
+    n_eval_episodes: Annotated[int, Field(strict=True, ge=0, le=10_000)] = 10
+    save_freq: Annotated[int, Field(strict=True, ge=0)] = 10_000
 
 
 def shipped() -> dict[str, str]:
@@ -164,9 +164,9 @@ def plan(suite: str, total: int | None, seeds: str | None, env: str | None) -> t
     models: list[Model] = []
     try:
         for entry in file.algorithms:
-            for env_id in _each_once(entry.environments or file.environments or _no_environment(suite, entry)):
+            for env_id in _environments(suite, file, entry):
                 name = entry.name or entry.algorithm
-                numbers = read_seeds(entry.seeds or file.seeds if seeds is None else seeds)
+                numbers = _seeds(seeds, entry, file)
                 model = _model(entry, env_id, numbers[0], trusted=env_id == env)
                 models.append(model)
                 prefix = f"{re.sub('[^A-Za-z0-9._-]', '_', env_id).lstrip('.')}__{name}__"
@@ -184,15 +184,14 @@ def plan(suite: str, total: int | None, seeds: str | None, env: str | None) -> t
     return Suite(file.title, typed(), tuple(groups), record, total or file.total_timesteps), models
 
 
-def _no_environment(suite: str, entry: Algorithm) -> tuple[str, ...]:
-    raise ConfigError(
-        f"{entry.name or entry.algorithm} has no environments",
-        "expected some for it or for all",
-        f'add environments = ["Pendulum-v1"] to {suite}',
-    )
-
-
-def _each_once(environments: tuple[str, ...]) -> tuple[str, ...]:
+def _environments(suite: str, file: SuiteFile, entry: Algorithm) -> tuple[str, ...]:
+    environments = entry.environments or file.environments  # neither is empty where it is given
+    if environments is None:
+        raise ConfigError(
+            f"{entry.name or entry.algorithm} has no environments",
+            "expected some for it or for all",
+            f'add environments = ["Pendulum-v1"] to {suite}',
+        )
     if twice := next((env_id for env_id in environments if environments.count(env_id) > 1), None):
         raise ConfigError(
             f"{twice} is there twice",
@@ -200,6 +199,11 @@ def _each_once(environments: tuple[str, ...]) -> tuple[str, ...]:
             "take one of them out",
         )
     return environments
+
+
+def _seeds(asked: str | None, entry: Algorithm, file: SuiteFile) -> tuple[int, ...]:
+    own = file.seeds if entry.seeds is None else entry.seeds
+    return read_seeds(own if asked is None else asked)
 
 
 def _model(entry: Algorithm, env_id: str, seed: int, *, trusted: bool) -> Model:
@@ -211,6 +215,7 @@ def _model(entry: Algorithm, env_id: str, seed: int, *, trusted: bool) -> Model:
                 "give the seeds with seeds, and register an environment that needs arguments",
             )
         agent_class = find_agent(entry.algorithm)
+        require_settings(entry.algorithm, entry.settings)
         chosen = find_preset(entry.algorithm, env_id, entry.preset) | entry.settings
         settings = (
             asdict(RunConfig()) | {k: v for k, v in chosen.items() if k in fields(RunConfig)} | {"seed": seed}

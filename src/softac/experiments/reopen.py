@@ -34,7 +34,7 @@ def begun(config: dict[str, Any], path: Path, env: str | None, **changes: Any) -
     asked = {name: value for name, value in changes.items() if value is not None}
     model = Model(
         described.agent_class,
-        env or described.env_id,
+        described.env_id if env is None else env,
         trust_module=env is not None,
         env_kwargs=asked.pop("env_kwargs", described.env_kwargs),
         **(asdict(described.run) | asdict(described.hyperparameters) | asked),

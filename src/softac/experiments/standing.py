@@ -1,7 +1,7 @@
 """Where each of several runs stands, read from its folder while other processes write there."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heapreplace
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import Literal
 
 from softac.experiments.jobs import last_line
 from softac.run.progress import Progress
+
+SHORT = "its process has ended before its steps were made"
 
 State = Literal["waiting", "running", "stopping", "stopped", "done", "failed"]
 
@@ -42,20 +44,32 @@ class Standing:
     def __post_init__(self) -> None:
         self.progress = Progress(self.folder)
 
-    def look(self, running: Mapping[str, str], codes: Mapping[str, int], *, stopping: bool) -> None:
-        """Read on, knowing where runs go on, the exit codes of those that have ended, and whether to stop.
+    def look(
+        self,
+        running: Mapping[str, str],
+        codes: Mapping[str, int],
+        *,
+        stopping: bool,
+        reached: Callable[[Path], bool],
+    ) -> None:
+        """Read on. One that has lost its machine waits again.
 
-        One that has lost its machine waits again.
+        Args:
+            running: the names of the runs that go on, and where.
+            codes: the exit codes of those that have ended.
+            stopping: whether they have been asked to stop.
+            reached: whether the run in a folder has made its steps; without them the exit code 0 is no success.
         """
         self.progress.read()
         if self.name in running:
             self.node = running[self.name]
             self.state = "stopping" if stopping else "running"
         elif self.name in codes and self.code is None:
-            self.code = codes[self.name]
+            short = codes[self.name] == 0 and not reached(self.folder)
+            self.code = 1 if short else codes[self.name]
             stopped = stopping and self.code == 128 + SIGTERM
             self.state = "done" if self.code == 0 else "stopped" if stopped else "failed"
-            self.said = last_line(self.folder) if self.state == "failed" else ""
+            self.said = SHORT if short else last_line(self.folder) if self.state == "failed" else ""
         elif self.code is None and self.state in ("running", "stopping"):
             self.state = "waiting"
 

@@ -97,15 +97,20 @@ class Suite:
 
     def reached(self, path: Path) -> bool:
         """Whether the run in `path` has made its steps and its last evaluation."""
-        newest = next(iter(checkpoints(path / CHECKPOINTS)), None)
-        named = None if newest is None else FOLDER_NAME.fullmatch(newest.name)
-        steps = 0 if named is None else int(named[1])
-        return steps > self.total or (steps == self.total and evaluated(path, steps, self.record))
+        return reached(path, self.total, self.record)
 
 
 def typed() -> str:
     """The command as it was typed, but for the place of the program."""
     return shlex.join(["softac", *sys.argv[1:]])
+
+
+def reached(path: Path, total: int, record: RecordConfig) -> bool:
+    """Whether the run in `path` has made `total` steps and its last evaluation."""
+    newest = next(iter(checkpoints(path / CHECKPOINTS)), None)
+    named = None if newest is None else FOLDER_NAME.fullmatch(newest.name)
+    steps = 0 if named is None else int(named[1])
+    return steps > total or (steps == total and evaluated(path, steps, record))
 
 
 def evaluated(path: Path, step: int, record: RecordConfig) -> bool:

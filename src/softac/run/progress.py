@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from softac.run.config import MOST_STEPS
 from softac.run.metrics import METRICS, as_number, parse_row
 
 
@@ -46,7 +47,7 @@ class Progress:
             self._take(line)
 
     def _take(self, line: bytes) -> None:
-        if (row := parse_row(line)) is None:
+        if (row := parse_row(line)) is None or not 0 <= row["step"] <= MOST_STEPS:
             return  # whoever reads the file as a whole says so
         self.steps = row["step"]
         self.latest |= row
@@ -57,5 +58,4 @@ class Progress:
 
     def value(self, name: str) -> float | None:
         """The newest value of a metric; None where there is none yet."""
-        value = self.latest.get(name)
-        return float(value) if isinstance(value, int | float) else None
+        return as_number(self.latest.get(name))

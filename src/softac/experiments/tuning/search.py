@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from softac._version import __version__
+from softac.agents.presets import require_settings
 from softac.agents.registry import find_agent
 from softac.config import fields, make_config
 from softac.errors import ConfigError
@@ -104,6 +105,7 @@ def model_of(search: Search, settings: Mapping[str, Any], seed: int, *, trusted:
     Raises:
         SoftacError: the settings cannot work, or the environment cannot be made.
     """
+    require_settings(search.algorithm, settings)
     run = {k: v for k, v in settings.items() if k in fields(RunConfig)} | {"seed": seed}
     hyperparameters = {k: v for k, v in settings.items() if k not in run}
     agent_class = find_agent(search.algorithm)
