@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from softac.agents.make import find_device, make_agent, present_device, require_agent, require_served
-from softac.agents.registry import algorithm_name, find_agent
+from softac.agents.registry import AGENTS, algorithm_name, find_agent
 from softac.config import make_config
 from softac.envs import EnvSource, VectorEnv, number_of
 from softac.envs.make import EnvLike
@@ -23,6 +23,7 @@ from softac.run.numerics import numerics, single_precision, usual_threads
 from softac.run.prior import named, with_norm
 from softac.run.seeding import Purpose, generator
 from softac.run.signals import Interruption
+from softac.run.size import require_memory_for, weights_described
 from softac.run.training import Training
 from softac.types import AsEncoder
 
@@ -109,6 +110,8 @@ class Model:
         kind, config, run, spaces = setup.agent_class, setup.hyperparameters, setup.run, setup.spaces
         require_served(kind, spaces.spec, source.name)
         stored.require_fitting(kind, run, setup.spec)
+        if kind in AGENTS.values():
+            require_memory_for(weights_described(kind, config, run, spaces), device)
         made: dict[str, Any] = {"generator": generator(Purpose.INITIAL_WEIGHTS, run.seed), "device": device}
         with numerics(setup.threads), single_precision():
             self.agent = make_agent(kind, setup.spec, config, **made, precision=run.precision)
