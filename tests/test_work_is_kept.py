@@ -248,9 +248,10 @@ def test_metrics_are_neither_read_nor_written_whole_at_a_checkpoint(
 ) -> None:
     file = MetricsFile(tmp_path, None)
     read: list[int] = []
-    parse = sys.modules["softac.run.metrics"].parse_rows
+    rows_from = sys.modules["softac.run.metrics"].rows_from
     monkeypatch.setattr(
-        "softac.run.metrics.parse_rows", lambda text, path: read.append(len(text)) or parse(text, path)
+        "softac.run.metrics.rows_from",
+        lambda path, offset: read.append(path.stat().st_size - offset) or rows_from(path, offset),
     )
     for step in range(1, 201):
         file.append({"step": step, "a": float(step)})

@@ -9,7 +9,7 @@ from softac.model import Model
 from softac.replay.ring import forecast, in_words
 from softac.run.config import RecordConfig
 from softac.run.messages import messages_to, to_file_in
-from softac.run.metrics import METRICS, read_rows
+from softac.run.metrics import METRICS, as_number, read_rows
 from softac.run.signals import StopSignals
 from softac.run.training import rows_kept
 
@@ -37,7 +37,7 @@ def train_shown(model: Model, total: int, record: RecordConfig, path: Path) -> i
 
 
 def _summary(path: Path, run: str, rows: list[dict[str, Any]], steps_made: int) -> int:
-    evaluations = [row for row in rows if "eval/mean_reward" in row]
+    evaluations = [row for row in rows if _told(row)]
     lines = []
     if evaluations:
         from softac.report.plots import draw_run  # half a second before the first step, if above
@@ -56,3 +56,9 @@ def _summary(path: Path, run: str, rows: list[dict[str, Any]], steps_made: int) 
     ]
     print("\n".join(lines))  # noqa: T201
     return 0
+
+
+def _told(row: dict[str, Any]) -> bool:
+    """Whether a row is an evaluation that says all; what a run has logged may come from somebody else."""
+    names = ("eval/mean_reward", "eval/std_reward", "eval/stochastic_mean_reward")
+    return isinstance(row.get("eval/returns"), list) and all(as_number(row.get(n)) is not None for n in names)

@@ -10,13 +10,14 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from softac.errors import CheckpointError
 from softac.files import replace_text
 from softac.run.names import EVENTS
 from softac.run.names import METRICS as METRICS
@@ -27,6 +28,7 @@ Row = dict[str, Any]
 
 MOST_WAITING = 1_000  # updates
 LARGEST = 1e100  # the square of one is still finite
+LARGEST_FILE, LONGEST_LINE = 2**32, 2**24  # bytes
 
 log = logging.getLogger("softac")
 
@@ -148,9 +150,7 @@ class MetricsFile:
 
     def _rows_since(self, offset: int) -> tuple[list[Row], list[Row]]:
         """Rows of training and rows of evaluations from this byte on."""
-        with self.path.open("rb") as file:
-            file.seek(offset)
-            rows = parse_rows(file.read().decode(errors="replace"), self.path)
+        rows = list(rows_from(self.path, offset))
         evaluations = [row for row in rows if isinstance(row.get("eval/returns"), list)]
         for row in evaluations:
             row["eval/returns"] = " ".join(map(repr, row["eval/returns"]))
@@ -234,29 +234,41 @@ class TensorBoard:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a `metrics.jsonl`; a last line that was cut off is left out."""
-    # A damaged byte costs its line, not the rest; a device in the file's place is not read.
-    return parse_rows(path.read_text(encoding="utf-8", errors="replace") if path.is_file() else "", path)
+    """The rows of a `metrics.jsonl`; a last line that was cut off is left out.
+
+    Raises:
+        CheckpointError: the file is larger than that of any run.
+    """
+    if not path.is_file():  # a device in the file's place is not read
+        return []
+    if (size := path.stat().st_size) > LARGEST_FILE:
+        raise CheckpointError(
+            f"{path} has {size} bytes",
+            f"expected at most {LARGEST_FILE} bytes",
+            "restore it, or remove it to go on without what was logged",
+        )
+    return list(rows_from(path, 0))
 
 
-def parse_rows(text: str, path: Path) -> list[Row]:
-    """The rows in a part of a `metrics.jsonl`, the file `path`."""
-    rows = []
-    for line in text.splitlines():
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            log.warning("a damaged line in %s was left out", path)
-            continue
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
-            rows.append(row)
-    return rows
+def rows_from(path: Path, offset: int) -> Iterator[Row]:
+    """The rows of a `metrics.jsonl` from this byte on."""
+    whole = True
+    with path.open("rb") as file:
+        file.seek(offset)
+        while line := file.readline(LONGEST_LINE):
+            if (row := parse_row(line)) is not None:
+                yield row
+            elif whole:  # a damaged byte costs its line, not the rest
+                whole = False
+                log.warning("damaged lines in %s were left out", path)
 
 
 def parse_row(line: bytes) -> Row | None:
     """One line of a `metrics.jsonl`; None where it is damaged."""
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode())
+        if b"\\u" in line:
+            json.dumps(row, ensure_ascii=False).encode()  # half a character cannot be written again
     except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) and type(row.get("step")) is int else None
