@@ -60,6 +60,14 @@ def replace_bytes(path: Path, data: bytes) -> None:
     partial.replace(path)
 
 
+def replace_durably(path: Path, data: bytes) -> None:
+    """`replace_bytes`, and it is on the disk when this returns."""
+    partial = path.with_name(f".tmp-{path.name}")
+    write_durably(partial, data)
+    partial.replace(path)
+    sync_folder(path.parent)
+
+
 def replace_text(path: Path, text: str) -> None:
     """`replace_bytes` for text, in UTF-8."""
     replace_bytes(path, text.encode())

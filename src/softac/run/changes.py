@@ -65,6 +65,11 @@ class Past:
     history: tuple[Change, ...] = ()
     made: tuple[Change, ...] = ()
 
+    @property
+    def other_task_until(self) -> int:
+        """The step up to which the environment was made with other arguments; -1: it never was."""
+        return max((change.step for change in self.history if change.name == "env_kwargs"), default=-1)
+
     def described(self, description: dict[str, Any]) -> dict[str, Any]:
         """The description of a model that has this past: as it was begun, and its history."""
         said = {**description, "hyperparameters": self.hyperparameters}

@@ -234,6 +234,7 @@ class Lifecycle:
                 record=record,
                 config_sha256="" if folder is None else config_sha256(self.description()),
                 home=home,
+                other_task_until=-1 if self.past is None else self.past.other_task_until,
                 sinks=by.get("sinks", ()),
                 callback=callback,
                 stop=by.get("stop", lambda: False),

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from softac.errors import CheckpointError
-from softac.files import replace_text
+from softac.files import replace_durably, replace_text
 from softac.run.names import EVENTS
 from softac.run.names import METRICS as METRICS
 from softac.types import Metrics
@@ -103,9 +103,9 @@ class MetricsFile:
     def __init__(self, folder: Path, resume_step: int | None) -> None:
         self.folder, self.path = folder, folder / METRICS
         kept = [] if resume_step is None else rows_until(self.path, resume_step)
-        text = "".join(json.dumps(row) + "\n" for row in kept)
-        replace_text(self.path, text)
-        self._size = len(text.encode())
+        data = "".join(json.dumps(row) + "\n" for row in kept).encode()
+        replace_durably(self.path, data)
+        self._size = len(data)
         self._waiting: list[Row] = []
         # What is made of the rows, and the bytes of them that are in it; 0: none, it is made anew.
         self._tables = Table(folder / PROGRESS), Table(folder / EVALUATIONS)
@@ -128,6 +128,17 @@ class MetricsFile:
             file.write(data)
         self._size += len(data)
         self._waiting.clear()
+
+    def sync(self) -> None:
+        """Flush the rows to the disk: nothing writes those again that a checkpoint has left behind.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        if self._waiting:
+            self._flush()
+        with self.path.open("rb") as file:
+            os.fsync(file.fileno())
 
     def derive(self) -> None:
         """Bring `progress.csv` and `evaluations.csv` up to the rows.
