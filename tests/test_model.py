@@ -509,6 +509,21 @@ def test_another_run_is_not_written_over(tmp_path):
     )
 
 
+@pytest.mark.parametrize("between", [None, "other"])
+def test_a_folder_that_lacks_steps_is_not_gone_on_with(between, tmp_path):
+    model, run = SAC(EarlyEndingEnv, **SMALL), tmp_path / "run"
+    model.learn(10, run_dir=run, n_eval_episodes=0).learn(10, run_dir=run, n_eval_episodes=0)
+    model.learn(10, run_dir=between and tmp_path / between, n_eval_episodes=0)
+    with pytest.raises(ConfigError) as error:
+        model.learn(10, run_dir=run, n_eval_episodes=0)
+    assert str(error.value) == (
+        f"{run} holds an earlier state of this model, which has gone on without it; expected the same run_dir in "
+        "every call of learn, so that the folder lacks no steps; choose a new folder, or load the model from that "
+        "one and go on from there"
+    )
+    assert SAC.load(run, EarlyEndingEnv).learn(10, run_dir=run, n_eval_episodes=0).num_timesteps == 30
+
+
 def test_a_folder_of_another_algorithm_is_refused(tmp_path):
     DQN("CartPole-v1", **SMALL).learn(20).save(tmp_path / "dqn")
     text = (

@@ -83,6 +83,7 @@ class Lifecycle:
         loaded: what it goes on from, if it was loaded.
         home: the folder that this state was read from or that its run is in.
         saves: the folders it was saved to.
+        left: the folders that were its home before.
         no_env: why there are no environments.
         past: of a model that was loaded.
     """
@@ -103,6 +104,7 @@ class Lifecycle:
         self.loaded: Snapshot | None = None
         self.home: Home | None = None
         self.saves: dict[Path, Home] = {}
+        self.left: set[Path] = set()
         wanted = run.hindsight != "none" and envs is not None
         self.goals = goals_of(source, spaces) if wanted else None
         self._claim()
@@ -245,6 +247,8 @@ class Lifecycle:
                 self._attended(training, until, recorder, by)
             finally:
                 # Also after an error: the same model may go on in the same folder.
+                if self.home is not None:
+                    self.left.add(self.home.folder.resolve())
                 self.home = recorder.home
 
     def _envs_to_evaluate_in(self) -> VectorEnv:
@@ -417,6 +421,12 @@ class Lifecycle:
         if home is not None:
             home.require_own()
         elif exists(folder / CONFIG) and checkpoints(folder / CHECKPOINTS):
+            if folder.resolve() in self.left:
+                raise ConfigError(
+                    f"{folder} holds an earlier state of this model, which has gone on without it",
+                    "expected the same run_dir in every call of learn, so that the folder lacks no steps",
+                    "choose a new folder, or load the model from that one and go on from there",
+                )
             raise ConfigError(
                 f"{folder} holds a run already",
                 "expected a new folder, or the one this model was loaded from",
