@@ -14,6 +14,7 @@ from softac.agents.registry import AGENTS, algorithm_name, find_agent
 from softac.config import make_config
 from softac.envs import EnvSource, VectorEnv, number_of
 from softac.envs.make import EnvLike
+from softac.files import user_path
 from softac.learning.engine import require_engine
 from softac.run import given, habits, stored
 from softac.run.config import RecordConfig, RunConfig, say_ineffective, whole_steps
@@ -176,22 +177,22 @@ class Model:
         habits.require_callback(callback)
         if run_dir is None:
             say_ineffective(record)
-        folder = None if run_dir is None else Path(run_dir).expanduser()
         until = self.num_timesteps + whole_steps(total_timesteps)
         with Interruption() as stop:
-            return self.train(until, record, folder, callback=callback, stop=stop)
+            return self.train(until, record, run_dir, callback=callback, stop=stop)
 
     def train(
         self,
         until: int,
         record: RecordConfig,
-        folder: Path | None = None,
+        folder: str | Path | None = None,
         *,
         callback: Callback | None = None,
         **attending: Unpack[Attending],
     ) -> Self:
         """`learn` in full, until `until` steps in total; `attending`: who watches the training and may stop it."""
-        self.life.train(until, record, folder, callback and partial(callback, self), attending)
+        place = None if folder is None else user_path(folder)
+        self.life.train(until, record, place, callback and partial(callback, self), attending)
         return self
 
     def predict(
@@ -237,7 +238,7 @@ class Model:
             ConfigError: a run is there, or another model.
             DiskError, NumericalError: it cannot be written, or a parameter is not finite.
         """
-        self.life.save(Path(folder).expanduser())
+        self.life.save(user_path(folder))
 
     @classmethod
     def load(
@@ -273,7 +274,7 @@ class Model:
             ConfigError: `env` has other spaces, a setting cannot be changed, or the agent is another or none.
         """
         own = None if agent_class is None else require_agent(agent_class)
-        said = stored.Description.read(Path(folder).expanduser(), lambda name: own or find_agent(name))
+        said = stored.Description.read(user_path(folder), lambda name: own or find_agent(name))
         cls._require_own(said.agent_class, said.path)
         found = said.newest(best=best, step=step, verify_replay=verify_replay)
         if own is None:

@@ -246,10 +246,12 @@ class Lifecycle:
             try:
                 self._attended(training, until, recorder, by)
             finally:
-                # Also after an error: the same model may go on in the same folder.
-                if self.home is not None:
-                    self.left.add(self.home.folder.resolve())
-                self.home = recorder.home
+                self._move(recorder.home)  # also after an error: the same model may go on in the same folder
+
+    def _move(self, home: Home | None) -> None:
+        if self.home is not None:
+            self.left.add(self.home.folder.resolve())
+        self.home = home
 
     def _envs_to_evaluate_in(self) -> VectorEnv:
         # In a process of its own as the others, where it cannot take the run with it either.
