@@ -189,7 +189,7 @@ def test_underscores_work_in_flags(tmp_path: Path) -> None:
         (["train", "sac", "--preset", "xqc-paper"], "expected one of: none has a name for this algorithm"),
         (["train", "--buffer-size", "900000000"], "buffer_size"),
         (["resume", "nowhere"], "nowhere is not a folder; expected the folder of a run"),
-        (["eval", "."], " has no config.json in it; expected the folder of a run or of a saved model; "),
+        (["eval", "."], ". has no config.json in it; expected the folder of a run or of a saved model; "),
         (["defaults", "sca"], "unknown algorithm 'sca'; did you mean 'sac'?"),
     ],
 )

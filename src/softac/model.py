@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, Unpack
@@ -274,8 +275,10 @@ class Model:
             ConfigError: `env` has other spaces, a setting cannot be changed, or the agent is another or none.
         """
         own = None if agent_class is None else require_agent(agent_class)
-        said = stored.Description.read(user_path(folder), lambda name: own or find_agent(name))
+        place = user_path(folder)
+        said = stored.Description.read(Path(folder).expanduser(), lambda name: own or find_agent(name))
         cls._require_own(said.agent_class, said.path)
+        said = replace(said, path=place)  # up to here it is called as the user has called it
         found = said.newest(best=best, step=step, verify_replay=verify_replay)
         if own is None:
             said.require_as_large(found[0])
