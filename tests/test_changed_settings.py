@@ -152,8 +152,29 @@ def test_what_does_not_exist_or_cannot_work(run: Path) -> None:
         SAC.load(run, batch_size=10**7)
     with pytest.raises(ConfigError, match=r"env_kwargs x="):
         SAC.load(run, env_kwargs={"x": object()})
-    with pytest.raises(CheckpointError, match="differ in"):  # learned before, and fixed now
-        SAC.load(run, ent_coef=0.1)
+
+
+LEARNED = "expected ent_coef='auto', as it was begun: it is learned and goes on from where it is"
+FIXED = "expected a number, as it was begun: nothing of it has been learned"
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "expected"),
+    [("auto", 0.2, LEARNED), ("auto", "auto_5.0", LEARNED), (0.2, "auto", FIXED), (0.2, "auto_0.2", FIXED)],
+)
+def test_a_temperature_stays_learned_or_fixed(was: Any, now: Any, expected: str, tmp_path: Path) -> None:
+    SAC("Pendulum-v1", **SMALL, ent_coef=was).learn(20).save(tmp_path / "m")
+    with pytest.raises(ConfigError) as caught:
+        SAC.load(tmp_path / "m", ent_coef=now)
+    assert str(caught.value) == (
+        f"ent_coef={now!r} was given for a run that goes on; {expected}; leave it out, or train from the start"
+    )
+    assert SAC.load(tmp_path / "m", ent_coef=was).learn(1).life.past.made == ()
+
+
+def test_a_fixed_temperature_may_be_another(tmp_path: Path) -> None:
+    SAC("Pendulum-v1", **SMALL, ent_coef=0.2).learn(20).save(tmp_path / "m")
+    assert SAC.load(tmp_path / "m", ent_coef="0.3").agent.temperature.alpha() == pytest.approx(0.3)
 
 
 def test_every_hyperparameter_that_shapes_tensors_is_kept() -> None:

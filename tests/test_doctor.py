@@ -290,6 +290,22 @@ def test_a_metric_that_is_not_finite(run):
     assert (finding.level, finding.exit_code) == ("problem", 1)
 
 
+def test_rows_that_lack_half_of_an_evaluation(run):
+    rows = ({"step": 90, "eval/mean_reward": 1.0, "eval/returns": [1.0]}, {"step": 91, "eval/mean_reward": "x"})
+    odd = {
+        "step": 92,
+        "train/ent_coef": "a",
+        "train/saturated_actions": [],
+        "time/action_delay": 1,
+        "time/fps": "x",
+    }
+    with (run / "metrics.jsonl").open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in (*rows, odd, {"step": 93, "eval/std_reward": 10**400}))
+    found = list(learning.learning(run))
+    assert not any("90" in finding.what for finding in found)
+    assert any(finding.what.startswith("evaluation ") for finding in found)
+
+
 @pytest.mark.parametrize(
     ("dim", "config", "level", "what"),
     [

@@ -329,6 +329,7 @@ REFUSED: dict[str, Callable[[Forgery], Any]] = {
     "action space of 1e9 numbers": lambda f: f.config(
         lambda c: c["env"]["spaces"].update(action=box(shape=[10**9]))
     ),
+    "metrics of 8 GB": lambda f: os.truncate(f.path("metrics.jsonl"), 2**33),
     # The counters and episodes.
     "steps negative": collector(steps=-1),
     "steps of another checkpoint": collector(steps=10**15),
@@ -373,6 +374,10 @@ HARMLESS: dict[str, Callable[[Forgery], Any]] = {
     "metrics with returns of nonsense": lambda f: f.path("metrics.jsonl").write_text(
         '{"step": 1, "eval/returns": 5}\n{"step": true}\n[]\n{"step": 2, "eval/returns": [[], {}]}\n'
     ),
+    "metrics with half a character": lambda f: f.path("metrics.jsonl").write_text(
+        '{"step": 1, "\\ud800": 1}\n{"step": 2, "a": "\\udfff"}\n'
+    ),
+    "metrics with a line of 1 GB": lambda f: os.truncate(f.path("metrics.jsonl"), 2**30),
     "metrics a pipe": lambda f: os.mkfifo(f.clear("metrics.jsonl")),
     "metrics a link to a device": lambda f: f.link("metrics.jsonl", "/dev/zero"),
     "metrics a link": lambda f: f.link("metrics.jsonl", f.outside / "precious"),

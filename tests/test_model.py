@@ -1,5 +1,6 @@
 """The model a user holds: predict, learn, callbacks, save and load, evaluation, and what it leaves untouched."""
 
+import os
 import random
 
 import gymnasium as gym
@@ -507,6 +508,59 @@ def test_another_run_is_not_written_over(tmp_path):
         f"{tmp_path / 'run'} holds a run already; expected a new folder, or the one this model was loaded from; "
         "choose another, or continue that run with `softac resume`"
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("a\0b", "embedded null byte"),
+        ("x" * 300, "File name too long"),
+        ("~no-such-user/x", "Could not determine home directory."),
+        (None, "expected str, bytes or os.PathLike object, not NoneType"),
+    ],
+)
+def test_paths_that_can_be_none(path, reason):
+    model = SAC(EarlyEndingEnv, **SMALL)
+    text = f"the path {str(path)!r:.100} cannot be used ({reason}); expected that of a file or folder; correct it"
+    calls = [lambda: model.save(path), lambda: SAC.load(path)]
+    calls += [lambda: model.learn(10, run_dir=path)] * (path is not None)
+    for call in calls:
+        with pytest.raises(ConfigError) as error:
+            call()
+        assert str(error.value) == ConfigError(*text.split("; ")).__str__()
+
+
+def test_a_run_stays_in_its_folder_wherever_the_process_goes(tmp_path, monkeypatch):
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.chdir(tmp_path)
+    model = SAC(EarlyEndingEnv, **SMALL)
+
+    def leave(_model, _row):
+        os.chdir(other)
+
+    model.learn(1_000, run_dir="run", n_eval_episodes=0, save_freq=500, callback=leave)
+    assert list(other.iterdir()) == []
+    assert SAC.load(tmp_path / "run", EarlyEndingEnv).num_timesteps == 1_000
+    os.chdir(tmp_path)
+    loaded = SAC.load("run", EarlyEndingEnv)
+    os.chdir(other)
+    assert loaded.learn(5).num_timesteps == 1_005
+
+
+@pytest.mark.parametrize("between", [None, "other"])
+def test_a_folder_that_lacks_steps_is_not_gone_on_with(between, tmp_path):
+    model, run = SAC(EarlyEndingEnv, **SMALL), tmp_path / "run"
+    model.learn(10, run_dir=run, n_eval_episodes=0).learn(10, run_dir=run, n_eval_episodes=0)
+    model.learn(10, run_dir=between and tmp_path / between, n_eval_episodes=0)
+    with pytest.raises(ConfigError) as error:
+        model.learn(10, run_dir=run, n_eval_episodes=0)
+    assert str(error.value) == (
+        f"{run} holds an earlier state of this model, which has gone on without it; expected the same run_dir in "
+        "every call of learn, so that the folder lacks no steps; choose a new folder, or load the model from that "
+        "one and go on from there"
+    )
+    assert SAC.load(run, EarlyEndingEnv).learn(10, run_dir=run, n_eval_episodes=0).num_timesteps == 30
 
 
 def test_a_folder_of_another_algorithm_is_refused(tmp_path):

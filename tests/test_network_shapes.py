@@ -1,25 +1,37 @@
 """Activations, layer norm, and widths of the actor and the critics apart."""
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
+from forgery import Forgery
+from probes import SpaceEnv
 from softac import DQN, PPO, SAC, Model
 from softac.agents.registry import AGENTS
+from softac.cli.main import main
 from softac.config import bodies, fields, make_config
 from softac.errors import CheckpointError, ConfigError
+from softac.learning.size import weights_of
 from softac.learning.state import state_of
-from softac.nets.layers import LayerNorm, mlp, orthogonal_mlp
+from softac.nets.encoders import Conv
+from softac.nets.layers import LayerNorm, Linear, mlp, orthogonal_mlp
+from softac.run import size
 from softac.ship.export import export
 from softac.ship.runtimes import open_policy
+from softac.types import EnvSpec, Image
 
 WITH_BOTH = [name for name, agent in AGENTS.items() if "actor_net_arch" in fields(agent.Config)]
 WITH_NORM = [name for name, agent in AGENTS.items() if "critic_layer_norm" in fields(agent.Config)]
 WITH_ACTIVATION = [name for name, agent in AGENTS.items() if "activation" in fields(agent.Config)]
+
+gym.register("tests/Seen-v0", lambda: SpaceEnv(spaces.Box(0, 255, (20, 24, 1), np.uint8)))
 
 
 def agent_of(name: str, **options: Any) -> Any:
@@ -137,17 +149,66 @@ def test_bodies() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["actor_net_arch", "critic_net_arch"])
-def test_a_file_that_asks_for_far_larger_networks_is_refused_first(name: str, tmp_path: Path) -> None:
-    import json
+def learned_layers(agent: Any) -> list[torch.nn.Module]:
+    learners = [part.module for part in vars(agent).values() if hasattr(part, "module") and hasattr(part, "adam_")]
+    return [layer for module in learners for layer in module.modules() if isinstance(layer, Linear | Conv)]
 
-    from softac.files import sealed_json
 
-    SAC("Pendulum-v1", net_arch=(8,)).learn(10).save(tmp_path / "m")
-    path = tmp_path / "m" / "config.json"
-    config = json.loads(path.read_text())
-    config.pop("sha256", None)
-    config["hyperparameters"][name] = [16384] * 16
-    path.write_bytes(sealed_json(config))
-    with pytest.raises(CheckpointError):
+@pytest.mark.parametrize("images", [(), (Image(1, 2, 20, 24, 1),)], ids=["numbers", "images"])
+@pytest.mark.parametrize("name", AGENTS)
+def test_weights_are_counted_without_being_made(name: str, images: tuple[Image, ...]) -> None:
+    kind = AGENTS[name]
+    options = {"n_critics": 5} if "n_critics" in fields(kind.Config) else {}
+    n_actions = None if "continuous" in kind.actions else 3
+    spec = EnvSpec(1 + 2 * 20 * 24 + 2, 1, n_actions, images=images)
+    config = make_config(kind.Config, {"net_arch": (7, 6), **options})
+    agent = kind(spec, config, generator=torch.Generator(), device=torch.device("cpu"))
+    made = sum(p.numel() for layer in learned_layers(agent) for p in layer.parameters(recurse=False))
+    assert weights_of(kind, spec, config) == made
+    huge = make_config(kind.Config, {"net_arch": (16384,) * 16, **options})
+    assert weights_of(kind, spec, huge) > 15 * 16384**2  # 16 GB at least
+
+
+LARGER: dict[str, tuple[str, Any]] = {
+    "actor": ("Pendulum-v1", {"actor_net_arch": [16384] * 16}),
+    "critic": ("Pendulum-v1", {"critic_net_arch": [16384] * 16}),
+    "critics": ("Pendulum-v1", {"n_critics": 64}),
+    "behind images": ("tests/Seen-v0", {"net_arch": [16384] * 16}),
+    "critics of images": ("tests/Seen-v0", {"n_critics": 64}),
+}
+
+
+@pytest.mark.parametrize("name", LARGER)
+def test_a_file_that_asks_for_larger_networks_is_refused_first(name: str, tmp_path: Path) -> None:
+    env, changes = LARGER[name]
+    SAC(env, net_arch=(64, 64)).learn(10).save(tmp_path / "m")
+    Forgery(tmp_path / "m").config(lambda c: c["hyperparameters"].update(changes))
+    with pytest.raises(
+        CheckpointError, match=r"describes networks of \d+ weights, and the checkpoint of step 10 has"
+    ):
         SAC.load(tmp_path / "m")
+
+
+def test_an_encoder_of_ones_own_says_nothing_of_its_size(tmp_path: Path) -> None:
+    def encoder(shape: tuple[int, int, int], generator: torch.Generator) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Flatten(), Linear(math.prod(shape), 4, generator=generator))
+
+    SAC("tests/Seen-v0", net_arch=(8,), encoder=encoder).learn(10).save(tmp_path / "m")
+    assert SAC.load(tmp_path / "m", encoder=encoder).num_timesteps == 10
+    Forgery(tmp_path / "m").config(lambda c: c["hyperparameters"].update(net_arch=[16384] * 16))
+    with pytest.raises(CheckpointError, match="describes networks"):
+        SAC.load(tmp_path / "m", encoder=encoder)
+
+
+def test_networks_that_do_not_fit_are_refused_before_they_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    SAC("Pendulum-v1", net_arch=(8,)).learn(10, run_dir=tmp_path / "run", n_eval_episodes=0)
+    Forgery(tmp_path / "run").config(lambda c: c["hyperparameters"].update(net_arch=[16384] * 16, n_critics=64))
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    monkeypatch.setattr(size, "available_memory", lambda: 10**9)
+    assert main(["resume", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err == (
+        "softac: the networks need 3140.96 GB for 261,746,933,826 weights; expected at most the 1.00 GB of memory "
+        "free now; lower net_arch, say, or free memory\n"
+    )

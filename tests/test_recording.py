@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from softac import SAC, Model
 from softac.envs import make_env
 from softac.equations.distributions import SquashedGaussian
 from softac.equations.returns import explained_variance
-from softac.errors import ConfigError
+from softac.errors import CheckpointError, ConfigError
 from softac.nets.layers import orthogonal_mlp
 from softac.replay import ring
 from softac.run import recorder
@@ -26,6 +27,7 @@ from softac.run.checkpoint import checkpoints
 from softac.run.config import RecordConfig
 from softac.run.folder import RunFolder
 from softac.run.metrics import METRICS, MetricsFile, TensorBoard, read_rows
+from softac.run.progress import Progress
 from tiny_agents import Remembering
 
 
@@ -264,3 +266,25 @@ def test_the_memory_limit_of_a_container_counts(
         files[name] = str(tmp_path / str(i))
     monkeypatch.setattr(ring, "Path", lambda name: Path(files[name]))
     assert ring.available_memory() == expected
+
+
+def test_metrics_too_large_for_any_run_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / METRICS
+    path.write_text('{"step": 1}\n')
+    os.truncate(path, 2**32 + 1)
+    with pytest.raises(CheckpointError) as refused:
+        read_rows(path)
+    assert str(refused.value) == (
+        f"{path} has 4294967297 bytes; expected at most 4294967296 bytes; restore it, or remove it to go on "
+        "without what was logged"
+    )
+    progress = Progress(tmp_path)
+    progress.read()
+    assert progress.steps == 0
+
+
+def test_damaged_lines_cost_themselves_and_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / METRICS
+    path.write_bytes(b'{"step": 1}\n\xff\n{"step": true}\n{"step": 2, "\\ud800": 1}\n{"step": 3, "\\u00e9": 1}\n[')
+    assert read_rows(path) == [{"step": 1}, {"step": 3, "\u00e9": 1}]
+    assert caplog.messages == [f"damaged lines in {path} were left out"]

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -369,6 +370,17 @@ def test_half_a_line_is_taken_away_and_said(folder: Path, caplog: pytest.LogCapt
         Journal(path, search_of(trials=2))
     assert f"{path}/study.jsonl ended in half a line, which was taken away" in caplog.text
     assert (path / "study.jsonl").read_bytes() == text
+
+
+def test_a_journal_too_large_for_any_search_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "study.jsonl").touch()
+    os.truncate(tmp_path / "study.jsonl", 2**30 + 1)
+    with pytest.raises(CheckpointError) as refused:
+        Journal(tmp_path, search_of(trials=2))
+    assert str(refused.value) == (
+        f"{tmp_path}/study.jsonl has 1073741825 bytes; expected at most 1073741824 bytes; move it away: it is "
+        "made again from the run folders, which the same command then goes on with"
+    )
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,66 @@ def test_the_best_agent_of_an_abandoned_run_is_forgotten(tmp_path: Path) -> None
     assert not (run / "crash").exists()
 
 
+def with_best(run: Path, step: int) -> Path:
+    """A run of 60 steps, evaluated every 20, whose best agent is one of this step that nothing will ever beat."""
+    tiny().learn(60, run_dir=run, eval_freq=20, n_eval_episodes=1, save_freq=20)
+    (best,) = checkpoints(run / "best")
+    best.rename(best.with_name(f"step-{step:09d}"))
+    (run / "best/score.json").write_text(f'{{"step": {step}, "mean_reward": 1e9}}')
+    (run / "best/.tmp-12345").mkdir()  # of a process that was killed
+    return run
+
+
+def best_of(run: Path) -> tuple[int, float]:
+    score = json.loads((run / "best/score.json").read_text())
+    assert sorted(path.name for path in (run / "best").iterdir()) == ["score.json", f"step-{score['step']:09d}"]
+    return score["step"], score["mean_reward"]
+
+
+@pytest.mark.parametrize(
+    ("step", "go_on_from", "changes", "kept"),
+    [
+        (40, 60, {}, True),
+        (60, 60, {"learning_rate": 0.5}, True),
+        (60, 40, {"learning_rate": 0.5}, False),  # of the branch that is given up
+        (60, 60, {"env_kwargs": {"max_episode_steps": 3}}, False),  # of another task
+    ],
+)
+def test_the_best_agent_is_one_of_the_run_that_goes_on(
+    step: int, go_on_from: int, changes: dict[str, Any], kept: bool, tmp_path: Path
+) -> None:
+    run = with_best(tmp_path / "run", step)
+    SAC.load(run, step=go_on_from, **changes).learn(20, run_dir=run, eval_freq=20, n_eval_episodes=1)
+    assert (best_of(run) == (step, 1e9)) == kept
+    if not kept:
+        assert best_of(run)[0] == go_on_from + 20
+        chosen = best_of(run)
+        SAC.load(run).learn(1, run_dir=run, n_eval_episodes=0)
+        assert best_of(run) == chosen
+
+
+def test_a_best_agent_that_a_score_does_not_belong_to_is_chosen_anew(tmp_path: Path) -> None:
+    run = with_best(tmp_path / "run", 40)
+    (run / "best/score.json").write_text('{"step": 41, "mean_reward": 1e9}')
+    SAC.load(run).learn(20, run_dir=run, eval_freq=20, n_eval_episodes=1)
+    assert best_of(run)[0] == 80
+
+
+def test_rows_are_on_the_disk_before_a_checkpoint_that_they_lead_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, synced = tmp_path / "run", []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().relative_to(run).as_posix())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    tiny().learn(40, run_dir=run, n_eval_episodes=0, save_freq=40)
+    assert synced.index(".tmp-metrics.jsonl") < synced.index("metrics.jsonl") < synced.index("checkpoints")
+
+
 # --------------------------------------------------------------------------- looking and locking
 
 
@@ -248,9 +308,10 @@ def test_metrics_are_neither_read_nor_written_whole_at_a_checkpoint(
 ) -> None:
     file = MetricsFile(tmp_path, None)
     read: list[int] = []
-    parse = sys.modules["softac.run.metrics"].parse_rows
+    rows_from = sys.modules["softac.run.metrics"].rows_from
     monkeypatch.setattr(
-        "softac.run.metrics.parse_rows", lambda text, path: read.append(len(text)) or parse(text, path)
+        "softac.run.metrics.rows_from",
+        lambda path, offset: read.append(path.stat().st_size - offset) or rows_from(path, offset),
     )
     for step in range(1, 201):
         file.append({"step": step, "a": float(step)})

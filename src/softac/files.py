@@ -26,6 +26,26 @@ NPY_HEADER = re.compile(
 SEALED = re.compile(rb'(.*,\n) "sha256": "([0-9a-f]{64})"\n\}\n', re.DOTALL)
 
 
+def user_path(given: str | Path) -> Path:
+    """What a user's path means, wherever the process goes later: absolute, ~ being the home folder.
+
+    Raises:
+        ConfigError: there can be no such file or folder.
+    """
+    try:
+        path = Path(given).expanduser().absolute()
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):  # whoever opens it says so
+            path.lstat()
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(
+            f"the path {str(given)!r:.100} cannot be used ({reason})",
+            "expected that of a file or folder",
+            "correct it",
+        ) from None
+    return path
+
+
 def write_durably(path: Path, data: bytes) -> None:
     """Write a new file and flush it to the disk; a file that cannot be finished is removed.
 
@@ -58,6 +78,14 @@ def replace_bytes(path: Path, data: bytes) -> None:
     with new_file(partial) as file:
         file.write(data)
     partial.replace(path)
+
+
+def replace_durably(path: Path, data: bytes) -> None:
+    """`replace_bytes`, and it is on the disk when this returns."""
+    partial = path.with_name(f".tmp-{path.name}")
+    write_durably(partial, data)
+    partial.replace(path)
+    sync_folder(path.parent)
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -131,7 +159,7 @@ def read_toml(path: Path, expected: str, page: str) -> dict[str, Any]:
         ConfigError: the file cannot be read, or is no TOML.
     """
     try:
-        return tomllib.loads(read_regular(Path(os.path.realpath(path)), LARGEST_TOML).decode())
+        return tomllib.loads(read_regular(Path(os.path.realpath(user_path(path))), LARGEST_TOML).decode())
     except (CheckpointError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         detail = error.given if isinstance(error, CheckpointError) else f"{path}: {error}"
         raise ConfigError(detail, f"expected {expected}", f"see {page} for one, and correct the file") from None

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, Unpack
@@ -10,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from softac.agents.make import find_device, make_agent, present_device, require_agent, require_served
-from softac.agents.registry import algorithm_name, find_agent
+from softac.agents.registry import AGENTS, algorithm_name, find_agent
 from softac.config import make_config
 from softac.envs import EnvSource, VectorEnv, number_of
 from softac.envs.make import EnvLike
+from softac.files import user_path
 from softac.learning.engine import require_engine
 from softac.run import given, habits, stored
 from softac.run.config import RecordConfig, RunConfig, say_ineffective, whole_steps
@@ -23,6 +25,7 @@ from softac.run.numerics import numerics, single_precision, usual_threads
 from softac.run.prior import named, with_norm
 from softac.run.seeding import Purpose, generator
 from softac.run.signals import Interruption
+from softac.run.size import require_memory_for, weights_described
 from softac.run.training import Training
 from softac.types import AsEncoder
 
@@ -109,6 +112,8 @@ class Model:
         kind, config, run, spaces = setup.agent_class, setup.hyperparameters, setup.run, setup.spaces
         require_served(kind, spaces.spec, source.name)
         stored.require_fitting(kind, run, setup.spec)
+        if kind in AGENTS.values():
+            require_memory_for(weights_described(kind, config, run, spaces), device)
         made: dict[str, Any] = {"generator": generator(Purpose.INITIAL_WEIGHTS, run.seed), "device": device}
         with numerics(setup.threads), single_precision():
             self.agent = make_agent(kind, setup.spec, config, **made, precision=run.precision)
@@ -173,22 +178,22 @@ class Model:
         habits.require_callback(callback)
         if run_dir is None:
             say_ineffective(record)
-        folder = None if run_dir is None else Path(run_dir).expanduser()
         until = self.num_timesteps + whole_steps(total_timesteps)
         with Interruption() as stop:
-            return self.train(until, record, folder, callback=callback, stop=stop)
+            return self.train(until, record, run_dir, callback=callback, stop=stop)
 
     def train(
         self,
         until: int,
         record: RecordConfig,
-        folder: Path | None = None,
+        folder: str | Path | None = None,
         *,
         callback: Callback | None = None,
         **attending: Unpack[Attending],
     ) -> Self:
         """`learn` in full, until `until` steps in total; `attending`: who watches the training and may stop it."""
-        self.life.train(until, record, folder, callback and partial(callback, self), attending)
+        place = None if folder is None else user_path(folder)
+        self.life.train(until, record, place, callback and partial(callback, self), attending)
         return self
 
     def predict(
@@ -234,7 +239,7 @@ class Model:
             ConfigError: a run is there, or another model.
             DiskError, NumericalError: it cannot be written, or a parameter is not finite.
         """
-        self.life.save(Path(folder).expanduser())
+        self.life.save(user_path(folder))
 
     @classmethod
     def load(
@@ -270,8 +275,10 @@ class Model:
             ConfigError: `env` has other spaces, a setting cannot be changed, or the agent is another or none.
         """
         own = None if agent_class is None else require_agent(agent_class)
+        place = user_path(folder)
         said = stored.Description.read(Path(folder).expanduser(), lambda name: own or find_agent(name))
         cls._require_own(said.agent_class, said.path)
+        said = replace(said, path=place)  # up to here it is called as the user has called it
         found = said.newest(best=best, step=step, verify_replay=verify_replay)
         if own is None:
             said.require_as_large(found[0])

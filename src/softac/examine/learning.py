@@ -1,7 +1,7 @@
 """Does a run learn as it should?"""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from softac.examine.run_files import action_dim
 from softac.examine.soft_returns import soft_returns
 from softac.model import Model
 from softac.run.folder import read_config
-from softac.run.metrics import METRICS, read_rows
+from softac.run.metrics import METRICS, as_number, read_rows
 from softac.run.numerics import numerics
 
 Rows = list[dict[str, Any]]
@@ -26,6 +26,10 @@ SATURATED, VERY_SATURATED = 0.7, 0.9
 FAR = 100.0  # two orders of magnitude
 LATE = 0.2  # of the time from one action to the next
 COLD = 1e-6  # a temperature that is as good as zero
+# What is in the rows that are judged.
+DELAYS = {"time/action_delay", "time/action_delay_max", "time/fps"}
+EVALUATED = {"eval/mean_reward", "eval/std_reward"}
+SAMPLED = {"eval/stochastic_mean_reward", "eval/stochastic_std_reward"}
 
 
 def learning(path: Path, env: str | None = None) -> Iterator[Finding]:
@@ -46,16 +50,17 @@ def learning(path: Path, env: str | None = None) -> Iterator[Finding]:
     if description["algorithm"] == "sac":
         config = make_config(SACConfig, description["hyperparameters"])
     dim = action_dim(description)
-    rows = read_rows(path / METRICS)
+    read = read_rows(path / METRICS)
+    yield from _finite(read)
+    rows = [_numbers(row) for row in read]
     trained = [row for row in rows if "train/n_updates" in row]
-    yield from _finite(rows)
     if not trained:
         yield Finding("ok", "no update has been logged yet")
     if config is not None:
         yield from target_entropy(config, dim)
         yield from temperature(trained, config, dim)
         yield from saturation(trained)
-    yield from evaluations([row for row in rows if "eval/mean_reward" in row])
+    yield from evaluations(rows)
     yield from action_delay(rows, int(description["run"]["n_envs"]))
     if not trained or config is None:
         return
@@ -70,7 +75,7 @@ def learning(path: Path, env: str | None = None) -> Iterator[Finding]:
 def _finite(rows: Rows) -> Iterator[Finding]:
     for row in rows:
         for name, value in row.items():
-            if isinstance(value, int | float) and not math.isfinite(value):
+            if isinstance(value, float) and not math.isfinite(value):
                 yield Finding(
                     "problem",
                     f"{name} is {value} at step {row['step']:,}",
@@ -81,9 +86,16 @@ def _finite(rows: Rows) -> Iterator[Finding]:
                 return
 
 
+def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row without what cannot be computed with."""
+    returns = row.get("eval/returns")
+    whole = {"eval/returns": returns} if isinstance(returns, list) else {}
+    return whole | {name: value for name, value in row.items() if as_number(value) is not None}
+
+
 def action_delay(rows: Rows, n_envs: int) -> Iterator[Finding]:
     """Whether actions come late, in runs that learn while the environment moves: against the time of a round."""
-    told = [row for row in rows if "time/action_delay" in row and row.get("time/fps")]
+    told = [row for row in rows if row.keys() >= DELAYS and row["time/fps"] > 0.0]
     if not told:
         return
     row = told[-1]
@@ -186,7 +198,7 @@ def saturation(rows: Rows) -> Iterator[Finding]:
 
 def evaluations(rows: Rows) -> Iterator[Finding]:
     """Whether the agent lost what it had learned, and whether its mode does what its samples do."""
-    rows = [r for r in rows if all(math.isfinite(v) for v in r.values() if isinstance(v, int | float))]
+    rows = [row for row in rows if row.keys() >= EVALUATED]
     if not rows:
         yield Finding("ok", "no evaluation yet")
         return
@@ -207,7 +219,7 @@ def evaluations(rows: Rows) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", f"{score}, best {means.max():,.4g} at step {best['step']:,}")
-    if "eval/stochastic_mean_reward" not in last:
+    if not last.keys() >= SAMPLED:
         return
     sampled, spread = last["eval/stochastic_mean_reward"], last["eval/stochastic_std_reward"]
     gap = means[-1] - sampled

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from softac.errors import ConfigError, either
+from softac.learning.size import new_weights
 from softac.nets.layers import Linear, as_operations, uniform_fan_in_
 from softac.nets.operations import Operation, add, affine, convolution, part
 from softac.types import AsEncoder, Image
@@ -44,9 +45,9 @@ class Conv(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, kernel: int, stride: int, *, generator: torch.Generator) -> None:
         super().__init__()
-        self.stride = stride
-        self.weight = nn.Parameter(torch.empty(n_out, n_in, kernel, kernel))
-        self.bias = nn.Parameter(torch.empty(n_out))
+        self.kernel, self.stride = kernel, stride
+        self.weight = new_weights(n_out, n_in, kernel, kernel)
+        self.bias = new_weights(n_out)
         for parameter in (self.weight, self.bias):
             uniform_fan_in_(parameter, n_in * kernel * kernel, generator)
 
@@ -56,8 +57,7 @@ class Conv(nn.Module):
 
     def sides(self, height: int, width: int) -> tuple[int, int]:
         """H', W' for H, W."""
-        kernel = self.weight.shape[-1]
-        return (height - kernel) // self.stride + 1, (width - kernel) // self.stride + 1
+        return (height - self.kernel) // self.stride + 1, (width - self.kernel) // self.stride + 1
 
     def operations(
         self, x: Operation, sides: tuple[int, int], channels: slice = ALL, factor: float = 1.0

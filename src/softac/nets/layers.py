@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from softac.errors import ConfigError
+from softac.learning.size import new_weights
 from softac.nets.operations import Operation, affine, elu, relu, scale, silu, standardise, tanh
 from softac.types import Activation
 
@@ -54,11 +55,11 @@ class Linear(nn.Module):
         super().__init__()
         lead = () if members is None else (members,)
         row = () if members is None else (1,)
-        self.weight = nn.Parameter(torch.empty(*lead, n_in, n_out))
+        self.weight = new_weights(*lead, n_in, n_out)
         uniform_fan_in_(self.weight, n_in, generator)
         self.bias: nn.Parameter | None = None
         if bias:
-            self.bias = nn.Parameter(torch.empty(*lead, *row, n_out))
+            self.bias = new_weights(*lead, *row, n_out)
             uniform_fan_in_(self.bias, n_in, generator)
         self.rounded = False
 

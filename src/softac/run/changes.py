@@ -65,6 +65,11 @@ class Past:
     history: tuple[Change, ...] = ()
     made: tuple[Change, ...] = ()
 
+    @property
+    def other_task_until(self) -> int:
+        """The step up to which the environment was made with other arguments; -1: it never was."""
+        return max((change.step for change in self.history if change.name == "env_kwargs"), default=-1)
+
     def described(self, description: dict[str, Any]) -> dict[str, Any]:
         """The description of a model that has this past: as it was begun, and its history."""
         said = {**description, "hyperparameters": self.hyperparameters}
@@ -115,7 +120,23 @@ def change(hyperparameters: Any, given: Mapping[str, Any], step: int) -> tuple[A
                 "correct it, or leave it out",
             )
     new = make_config(config, {**values, **given})
+    if "ent_coef" in given:
+        _require_as_learned(values["ent_coef"], new.ent_coef)
     changes = [
         Change(step, name, values[name], now) for name in given if (now := getattr(new, name)) != values[name]
     ]
     return new, changes
+
+
+def _require_as_learned(was: float | str, now: float | str) -> None:
+    """Refuse another beginning of a temperature that is learned, and one that is to be learned from now on."""
+    if was == now or not (isinstance(was, str) or isinstance(now, str)):
+        return
+    why = (
+        "it is learned and goes on from where it is" if isinstance(was, str) else "nothing of it has been learned"
+    )
+    raise ConfigError(
+        f"ent_coef={now!r} was given for a run that goes on",
+        f"expected {f'ent_coef={was!r}' if isinstance(was, str) else 'a number'}, as it was begun: {why}",
+        "leave it out, or train from the start",
+    )

@@ -19,7 +19,7 @@ import torch
 from softac._version import __version__
 from softac.config import ONCE
 from softac.errors import CheckpointError, ConfigError, DiskError
-from softac.files import read_regular, seal_is_whole, sealed_json, sync_folder, write_durably
+from softac.files import read_regular, seal_is_whole, sealed_json, sync_folder, user_path, write_durably
 from softac.run.checkpoint import fingerprint, parse_json
 from softac.run.config import EXCHANGEABLE, LATER
 from softac.run.names import BEST as BEST
@@ -43,12 +43,12 @@ class RunFolder:
         path: the folder; made if it does not exist.
 
     Raises:
-        ConfigError: another process holds it, or parts of it are links.
+        ConfigError: another process holds it, parts of it are links, or there can be no such folder.
         DiskError: it cannot be made or written.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path = user_path(path)
         try:
             # Nothing is written or deleted through links: in a folder from a stranger they lead somewhere else.
             for name in (LOCK, CHECKPOINTS, REPLAY, BEST, CRASH):

@@ -83,6 +83,7 @@ class Lifecycle:
         loaded: what it goes on from, if it was loaded.
         home: the folder that this state was read from or that its run is in.
         saves: the folders it was saved to.
+        left: the folders that were its home before.
         no_env: why there are no environments.
         past: of a model that was loaded.
     """
@@ -103,6 +104,7 @@ class Lifecycle:
         self.loaded: Snapshot | None = None
         self.home: Home | None = None
         self.saves: dict[Path, Home] = {}
+        self.left: set[Path] = set()
         self._claim()
         wanted = run.hindsight != "none" and envs is not None
         self.goals = goals_of(source, spaces) if wanted else None
@@ -234,6 +236,7 @@ class Lifecycle:
                 record=record,
                 config_sha256="" if folder is None else config_sha256(self.description()),
                 home=home,
+                other_task_until=-1 if self.past is None else self.past.other_task_until,
                 sinks=by.get("sinks", ()),
                 callback=callback,
                 stop=by.get("stop", lambda: False),
@@ -243,8 +246,12 @@ class Lifecycle:
             try:
                 self._attended(training, until, recorder, by)
             finally:
-                # Also after an error: the same model may go on in the same folder.
-                self.home = recorder.home
+                self._move(recorder.home)  # also after an error: the same model may go on in the same folder
+
+    def _move(self, home: Home | None) -> None:
+        if self.home is not None:
+            self.left.add(self.home.folder.resolve())
+        self.home = home
 
     def _envs_to_evaluate_in(self) -> VectorEnv:
         # In a process of its own as the others, where it cannot take the run with it either.
@@ -416,6 +423,12 @@ class Lifecycle:
         if home is not None:
             home.require_own()
         elif exists(folder / CONFIG) and checkpoints(folder / CHECKPOINTS):
+            if folder.resolve() in self.left:
+                raise ConfigError(
+                    f"{folder} holds an earlier state of this model, which has gone on without it",
+                    "expected the same run_dir in every call of learn, so that the folder lacks no steps",
+                    "choose a new folder, or load the model from that one and go on from there",
+                )
             raise ConfigError(
                 f"{folder} holds a run already",
                 "expected a new folder, or the one this model was loaded from",

@@ -10,14 +10,15 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from softac.files import replace_text
+from softac.errors import CheckpointError
+from softac.files import replace_durably, replace_text
 from softac.run.names import EVENTS
 from softac.run.names import METRICS as METRICS
 from softac.types import Metrics
@@ -27,6 +28,7 @@ Row = dict[str, Any]
 
 MOST_WAITING = 1_000  # updates
 LARGEST = 1e100  # the square of one is still finite
+LARGEST_FILE, LONGEST_LINE = 2**32, 2**24  # bytes
 
 log = logging.getLogger("softac")
 
@@ -101,9 +103,9 @@ class MetricsFile:
     def __init__(self, folder: Path, resume_step: int | None) -> None:
         self.folder, self.path = folder, folder / METRICS
         kept = [] if resume_step is None else rows_until(self.path, resume_step)
-        text = "".join(json.dumps(row) + "\n" for row in kept)
-        replace_text(self.path, text)
-        self._size = len(text.encode())
+        data = "".join(json.dumps(row) + "\n" for row in kept).encode()
+        replace_durably(self.path, data)
+        self._size = len(data)
         self._waiting: list[Row] = []
         # What is made of the rows, and the bytes of them that are in it; 0: none, it is made anew.
         self._tables = Table(folder / PROGRESS), Table(folder / EVALUATIONS)
@@ -127,6 +129,17 @@ class MetricsFile:
         self._size += len(data)
         self._waiting.clear()
 
+    def sync(self) -> None:
+        """Flush the rows to the disk: nothing writes those again that a checkpoint has left behind.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        if self._waiting:
+            self._flush()
+        with self.path.open("rb") as file:
+            os.fsync(file.fileno())
+
     def derive(self) -> None:
         """Bring `progress.csv` and `evaluations.csv` up to the rows.
 
@@ -148,9 +161,7 @@ class MetricsFile:
 
     def _rows_since(self, offset: int) -> tuple[list[Row], list[Row]]:
         """Rows of training and rows of evaluations from this byte on."""
-        with self.path.open("rb") as file:
-            file.seek(offset)
-            rows = parse_rows(file.read().decode(errors="replace"), self.path)
+        rows = list(rows_from(self.path, offset))
         evaluations = [row for row in rows if isinstance(row.get("eval/returns"), list)]
         for row in evaluations:
             row["eval/returns"] = " ".join(map(repr, row["eval/returns"]))
@@ -234,29 +245,41 @@ class TensorBoard:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a `metrics.jsonl`; a last line that was cut off is left out."""
-    # A damaged byte costs its line, not the rest; a device in the file's place is not read.
-    return parse_rows(path.read_text(encoding="utf-8", errors="replace") if path.is_file() else "", path)
+    """The rows of a `metrics.jsonl`; a last line that was cut off is left out.
+
+    Raises:
+        CheckpointError: the file is larger than that of any run.
+    """
+    if not path.is_file():  # a device in the file's place is not read
+        return []
+    if (size := path.stat().st_size) > LARGEST_FILE:
+        raise CheckpointError(
+            f"{path} has {size} bytes",
+            f"expected at most {LARGEST_FILE} bytes",
+            "restore it, or remove it to go on without what was logged",
+        )
+    return list(rows_from(path, 0))
 
 
-def parse_rows(text: str, path: Path) -> list[Row]:
-    """The rows in a part of a `metrics.jsonl`, the file `path`."""
-    rows = []
-    for line in text.splitlines():
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            log.warning("a damaged line in %s was left out", path)
-            continue
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
-            rows.append(row)
-    return rows
+def rows_from(path: Path, offset: int) -> Iterator[Row]:
+    """The rows of a `metrics.jsonl` from this byte on."""
+    whole = True
+    with path.open("rb") as file:
+        file.seek(offset)
+        while line := file.readline(LONGEST_LINE):
+            if (row := parse_row(line)) is not None:
+                yield row
+            elif whole:  # a damaged byte costs its line, not the rest
+                whole = False
+                log.warning("damaged lines in %s were left out", path)
 
 
 def parse_row(line: bytes) -> Row | None:
     """One line of a `metrics.jsonl`; None where it is damaged."""
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode())
+        if b"\\u" in line:
+            json.dumps(row, ensure_ascii=False).encode()  # half a character cannot be written again
     except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) and type(row.get("step")) is int else None

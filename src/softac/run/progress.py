@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from softac.run.config import MOST_STEPS
-from softac.run.metrics import METRICS, as_number, parse_row
+from softac.run.metrics import LARGEST_FILE, METRICS, as_number, parse_row
 
 
 class Progress:
@@ -37,8 +37,11 @@ class Progress:
             return
         with self.path.open("rb") as file:
             # A run that goes on replaces the file, without the rows after its checkpoint.
-            if (inode := os.fstat(file.fileno()).st_ino) != self._inode:
-                self._begin(inode)
+            status = os.fstat(file.fileno())
+            if status.st_ino != self._inode:
+                self._begin(status.st_ino)
+            if status.st_size > LARGEST_FILE:
+                return  # as below
             file.seek(self._offset)
             data = file.read()
         whole = data[: data.rfind(b"\n") + 1]

@@ -17,16 +17,18 @@ import torch
 from softac.config import scheduled
 from softac.envs import VectorEnv
 from softac.errors import CheckpointError, DiskError, EnvironmentFailed, NumericalError, SoftacError
-from softac.files import exists, read_regular, replace_text
+from softac.files import exists, read_regular, remove, replace_text
 from softac.learning.state import state_of
 from softac.run.checkpoint import (
     CHECKPOINTS,
+    FOLDER_NAME,
     KEEP,
     Home,
     Snapshot,
     checkpoints,
     parse_json,
     prune,
+    read_manifest,
     write_checkpoint,
 )
 from softac.run.config import RecordConfig
@@ -58,6 +60,7 @@ class Recorder:
             stochastic), and when to save.
         config_sha256: identifies the configuration in checkpoints.
         home: the folder's files, where they belong to this state; None for a new run.
+        other_task_until: the step up to which evaluations were of another task and say nothing of this one.
         sinks: get every row of metrics.
         callback: gets every row of metrics; returning False ends the training.
         stop: whether the process has been asked to stop.
@@ -73,6 +76,7 @@ class Recorder:
         record: RecordConfig,
         config_sha256: str = "",
         home: Home | None = None,
+        other_task_until: int = -1,
         sinks: Sequence[Sink] = (),
         callback: Callable[[dict[str, float]], bool | None] | None = None,
         stop: Callable[[], bool] = lambda: False,
@@ -90,6 +94,7 @@ class Recorder:
                 self.sinks.append(TensorBoard(folder, resume_step))
             except OSError as error:
                 raise _refused("the metrics", folder, error) from None
+            forget_best(folder / BEST, config_sha256, other_task_until + 1, training.steps)
         # What is due when: environment steps between two times, and what is done then; 0: only at the end.
         self.schedule: list[tuple[int, Callable[[], None]]] = [
             (LOG_FREQ, self._log),
@@ -180,6 +185,8 @@ class Recorder:
         state = (training.steps, training.updates, training.evaluation_due)
         if self.folder is None or state == self._saved:
             return
+        if self.metrics is not None:
+            self._to_disk(self.metrics.sync, "metrics", "the metrics", last=False)
         if self._to_disk(self._save, "checkpoint", f"the checkpoint of step {training.steps}", last=last):
             self._saved = state
         if self.metrics is not None:
@@ -290,7 +297,7 @@ class Recorder:
         replace_text(score, json.dumps({"step": self.training.steps, "mean_reward": mean}))
         for old in checkpoints(best):
             if old != written:
-                shutil.rmtree(old, ignore_errors=True)
+                remove(old)
 
     def _write(self, row: Mapping[str, float], *, final: bool, returns: list[float] | None = None) -> None:
         step = self.training.steps
@@ -340,14 +347,48 @@ def _refused(what: str, folder: Path, error: OSError) -> DiskError:
     )
 
 
-def _best_so_far(score: Path) -> float:
-    if not score.exists():
-        return -math.inf
+def forget_best(best: Path, config_sha256: str, first: int, last: int) -> None:
+    """Remove the best agent where it is none of the run that goes on, and what was half written.
+
+    Args:
+        best: the folder it lies in.
+        config_sha256: identifies the configuration of the run.
+        first: step from which evaluations are of its task.
+        last: step that it goes on from; what came later was of a branch that is given up.
+    """
+    kept = set()
+    for path in best.iterdir() if best.is_dir() else ():
+        named = FOLDER_NAME.fullmatch(path.name)
+        if named is not None and first <= int(named[1]) <= last and _is_of(path, config_sha256):
+            kept.add(int(named[1]))
+        elif named is not None or path.name.startswith(".tmp-"):
+            remove(path)
+    if not kept or (found := _score(best / SCORE)) is None or found[0] not in kept:
+        remove(best / SCORE)
+
+
+def _is_of(path: Path, config_sha256: str) -> bool:
     try:
-        return float(parse_json(read_regular(score, 1000), score)["mean_reward"])
+        return bool(read_manifest(path).get("config_sha256") == config_sha256)
+    except CheckpointError:
+        return False
+
+
+def _best_so_far(score: Path) -> float:
+    found = _score(score)
+    return -math.inf if found is None else found[1]
+
+
+def _score(path: Path) -> tuple[int, float] | None:
+    """The step and the mean return of the best agent; None: there is none."""
+    if not exists(path):
+        return None
+    try:
+        score = parse_json(read_regular(path, 1000), path)
+        return int(score["step"]), float(score["mean_reward"])
     except (CheckpointError, KeyError, TypeError, ValueError, OverflowError):
-        log.warning("%s is damaged; the best agent is chosen anew from here on", score)
-        return -math.inf
+        log.warning("%s is damaged; the best agent is chosen anew from here on", path)
+        return None
 
 
 def require_finite(snapshot: Snapshot) -> None:

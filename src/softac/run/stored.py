@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
@@ -40,6 +39,7 @@ from softac.run.folder import (
 from softac.run.free import require_free
 from softac.run.prior import require_prior_fits
 from softac.run.recorder import require_finite
+from softac.run.size import weights_described
 from softac.run.training import Training
 from softac.types import Agent, AsEncoder, EnvSpec
 
@@ -202,19 +202,16 @@ class Description(Setup):
         return changed.with_encoder(given.get("encoder"))
 
     def require_as_large(self, snapshot: Snapshot) -> None:
-        """Refuse a configuration that asks for larger networks than were saved, before it gets their memory.
+        """Refuse a configuration that asks for larger networks than were saved, before they get their memory.
 
         Raises:
             CheckpointError: it does.
         """
-        spec, config = self.spaces.spec, self.hyperparameters
-        both = getattr(config, "net_arch", ())
-        archs = {getattr(config, name, None) or both for name in ("actor_net_arch", "critic_net_arch")}
-        asked = max(sum(a * b for a, b in pairwise((spec.obs_dim, *arch, 1))) for arch in archs)
+        asked = weights_described(self.agent_class, self.hyperparameters, self.run, self.spaces)
         saved = sum(tensor.numel() for tensor in snapshot.tensors.values())
-        if asked > saved and any(archs) and not spec.images:
+        if asked > saved:
             raise CheckpointError(
-                f"{self.path / CONFIG} describes a network of {asked} weights or more, and the checkpoint of step "
+                f"{self.path / CONFIG} describes networks of {asked} weights, and the checkpoint of step "
                 f"{snapshot.step} has {saved}",
                 "expected the configuration it was trained with",
                 "restore the file",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 JOURNAL, LOCK = "study.jsonl", "study.jsonl.lock"
+LARGEST_FILE = 2**30  # bytes
 STARTUP = 6  # trials with a value before proposals are more than random
 ATTEMPTS = 20  # to propose what has not been tried
 FEWEST = 10  # trials with a value before importances are worth a look
@@ -256,6 +257,12 @@ def _mend(path: Path) -> None:
     """Take away half a line at the end, which a power cut leaves and to which the next line would be joined."""
     if not path.exists():
         return
+    if (size := path.stat().st_size) > LARGEST_FILE:
+        raise CheckpointError(
+            f"{path} has {size} bytes",
+            f"expected at most {LARGEST_FILE} bytes",
+            "move it away: it is made again from the run folders, which the same command then goes on with",
+        )
     with path.open("r+b") as file:
         data = file.read()
         whole = data.rfind(b"\n") + 1
