@@ -141,8 +141,8 @@ def test_what_is_asked_for_is_written_down(tmp_path: Path, monkeypatch: pytest.M
         ),
         (
             [*WORDS, "--seeds", "0,4294967295"],
-            "--seeds 0,4294967295 was given without --fresh-seeds; expected room for 5 larger ones, up to 4294967295"
-            ", with which the best are run again; give --fresh-seeds, or smaller seeds",
+            "--seeds 0,4294967295 was given without --fresh-seeds; expected room for 5 larger ones, up to "
+            "4294967295, with which the best are run again; give --fresh-seeds, or smaller seeds",
         ),
         (
             [*WORDS, "--env-kwargs", f"g={'[' * 60}{']' * 60}"],
