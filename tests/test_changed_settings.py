@@ -13,6 +13,7 @@ from softac.agents.registry import AGENTS
 from softac.cli.main import main
 from softac.config import fields
 from softac.errors import CheckpointError, ConfigError
+from softac.experiments.reopen import begun
 from softac.learning.learner import Learner
 from softac.learning.state import state_of
 from softac.run.changes import KEPT, changeable
@@ -247,3 +248,13 @@ def test_the_record_of_a_run_shows_it(run: Path) -> None:
 
     SAC.load(run, learning_rate=1e-4).learn(50, run_dir=run, **RECORD)
     assert label(read_config(run)).endswith("learning_rate=0.0001 from step 150")
+
+
+@pytest.mark.parametrize(
+    ("env", "arguments"), [(None, SMALL["env_kwargs"]), ("Pendulum-v1", SMALL["env_kwargs"]), ("Reacher-v5", {})]
+)
+def test_arguments_of_an_environment_are_not_those_of_another(env: str | None, arguments: Any, run: Path) -> None:
+    """Of a run without a checkpoint: as `load` has it where there is one."""
+    model = begun(read_config(run), run, env)
+    assert model.source.kwargs == arguments
+    model.close()

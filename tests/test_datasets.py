@@ -1,6 +1,7 @@
 """Data sets: written in Minari's format, read as an agent sees them, refused in words where they are not sound."""
 
 import json
+import sys
 import tracemalloc
 import warnings
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from minari.dataset.minari_dataset import MinariDataset
 
+import policies
 import reliability_envs as reliability_envs  # registers its environments
 from softac import DDPG, PPO, SAC, Model
 from softac.cli.main import main
@@ -463,6 +465,27 @@ def test_what_ends_early_leaves_nothing(model: Any, tmp_path: Path, monkeypatch:
     with pytest.raises(EnvironmentFailed):
         collect(model, tmp_path / "new", 2)
     assert (calls, list(tmp_path.iterdir())) == ([0], [])
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (lambda: sys.exit(3), "raised SystemExit: 3 at step 1 of the episode with seed "),
+        (lambda: np.nan, "returned the reward nan, not a finite float32 at step 1 of the episode with seed "),
+    ],
+    ids=["leaves", "no reward"],
+)
+def test_an_environment_that_fails(fault: Callable[[], float], said: str, tmp_path: Path) -> None:
+    class Faulty(policies.Spaced):
+        def step(self, action: Any) -> Any:
+            obs, _, *rest = super().step(action)
+            return obs, fault(), *rest
+
+    model = SAC(lambda: Faulty(policies.OBSERVATIONS["float32"], policies.CONTINUOUS["[-1, 1]"]), net_arch=(8,))
+    with pytest.raises(EnvironmentFailed) as failed:
+        collect(model, tmp_path / "set", 1)
+    assert f" {said}" in failed.value.given
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_is_there_and_empty(

@@ -274,6 +274,11 @@ class Failing(policies.Spaced):
         raise RuntimeError("a cable is loose")
 
 
+class Leaving(policies.Spaced):
+    def step(self, action: Any) -> Any:
+        sys.exit(3)
+
+
 class Blind(policies.Spaced):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         obs, info = super().reset(seed=seed)
@@ -288,6 +293,8 @@ def test_an_environment_that_fails(tmp_path: Path) -> None:
         EnvironmentFailed, match="with NumPy raised RuntimeError: a cable is loose at step 1 of the"
     ):
         play(policy, EnvSource(lambda: Failing(*made), {}), 1, 0)
+    with pytest.raises(EnvironmentFailed, match="with NumPy raised SystemExit: 3 at step 1 of the"):
+        play(policy, EnvSource(lambda: Leaving(*made), {}), 1, 0)
     with pytest.raises(
         EnvironmentFailed, match="raised ValueError: the observation, or what the policy makes of it, is"
     ):

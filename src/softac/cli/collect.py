@@ -1,10 +1,9 @@
 """`softac collect`."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from softac.cli.arguments import add_run, require_run, whole_number
+from softac.cli.arguments import add_run, as_path, require_run, whole_number
 from softac.config import make_config
 from softac.model import Model
 from softac.run.config import RunConfig
@@ -23,7 +22,7 @@ def add_parser(subparsers: Any) -> None:
     add_run(parser)
     parser.add_argument("--episodes", default=100, metavar="N", help="episodes (default: 100)")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="the new folder of the data set (default: RUN/data)"
+        "-o", "--output", type=as_path, metavar="DIR", help="the new folder of the data set (default: RUN/data)"
     )
     parser.add_argument(
         "--best", action="store_true", help="the agent of the best evaluation, not the last checkpoint"

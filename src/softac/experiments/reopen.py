@@ -36,7 +36,7 @@ def begun(config: dict[str, Any], path: Path, env: str | None, **changes: Any) -
         described.agent_class,
         described.env_id if env is None else env,
         trust_module=env is not None,
-        env_kwargs=asked.pop("env_kwargs", described.env_kwargs),
+        env_kwargs=asked.pop("env_kwargs", described.env_kwargs if env in (None, described.env_id) else {}),
         **(asdict(described.run) | asdict(described.hyperparameters) | asked),
     )
     model.life.threads = described.threads

@@ -9,7 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from softac._version import __version__
-from softac.errors import ConfigError, DiskError, EnvironmentFailed, missing_extra, one_line
+from softac.envs import EnvFault
+from softac.envs.vector import checked_reward
+from softac.errors import RAISED, ConfigError, DiskError, EnvironmentFailed, missing_extra, one_line
 from softac.files import exists, remove
 from softac.model import Model
 from softac.run.datasets import expanded
@@ -145,10 +147,16 @@ def _play(model: Model, env: Any, start: int, choose: Choose) -> Any:
             obs, reward, terminated, truncated, _ = env.step(action)
             observations.append(copied(obs))
             actions.append(np.array(action))
-            rewards.append(float(reward))
+            rewards.append(checked_reward(reward))
             ends.append((bool(terminated), bool(truncated)))
             ended, length = bool(terminated or truncated), length + 1
-    except Exception as error:
+    except EnvFault as fault:
+        raise EnvironmentFailed(
+            f"{model.source.name} {fault} at step {length + 1} of the episode with seed {start}",
+            f"expected {fault.expected}",
+            "correct the environment",
+        ) from fault
+    except RAISED as error:
         raise EnvironmentFailed(
             f"{model.source.name} raised {type(error).__name__}: {one_line(str(error), 300)} at step {length + 1} "
             f"of the episode with seed {start}",

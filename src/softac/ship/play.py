@@ -9,7 +9,7 @@ import numpy as np
 
 from softac.envs import EnvFault, EnvSource, Spaces
 from softac.envs.vector import checked_reward
-from softac.errors import ConfigError, EnvironmentFailed, one_line
+from softac.errors import RAISED, ConfigError, EnvironmentFailed, one_line
 from softac.run.evaluate import LONGEST, Returns, require_counts, say_cut_off
 from softac.run.seeding import Purpose, derive_seed
 from softac.ship.runtimes import Exported
@@ -81,7 +81,7 @@ def _episode(policy: Exported, name: str, env: Any, start: int, met: list[Any]) 
             f"expected {fault.expected}",
             "correct the environment",
         ) from fault
-    except Exception as error:
+    except RAISED as error:
         raise EnvironmentFailed(
             f"{name} with {policy.runtime} raised {type(error).__name__}: {one_line(str(error), 300)} "
             f"at step {length + 1} of the episode with seed {start}",
