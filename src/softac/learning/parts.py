@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from softac.learning.learner import Learner
 from softac.learning.schedules import Scheduled
+from softac.types import Image
 
 
 def parts(agent: Any) -> list[Learner | nn.Module]:
@@ -34,6 +35,12 @@ def followers(agent: Any) -> list[Learner | Scheduled]:
     numbers = [value for value in vars(agent).values() if isinstance(value, Scheduled)]
     every: list[Learner | Scheduled] = [*learners(agent), *numbers]
     return [part for part in every if part.schedule is not None]
+
+
+def images_read(agent: Any) -> tuple[Image, ...]:
+    """The images that the networks of an agent read as such, be it only since an encoder was asked for."""
+    said = (getattr(module, "images", ()) for network in networks(agent) for module in network.modules())
+    return next((images for images in said if images and isinstance(images, tuple)), ())
 
 
 def _parts(thing: Any, met: set[int]) -> Iterator[Learner | nn.Module]:

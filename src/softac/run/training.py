@@ -12,9 +12,8 @@ from softac.config import has_soft_returns
 from softac.envs import FreeEnvs, VectorEnv
 from softac.errors import CheckpointError, ConfigError
 from softac.learning.engine import Engine
-from softac.learning.parts import followers, networks
+from softac.learning.parts import followers, images_read
 from softac.learning.state import load_state_, state_of
-from softac.nets.reading import Encoded
 from softac.replay import (
     Hindsight,
     HindsightReplay,
@@ -38,7 +37,7 @@ from softac.run.prior import ALL, Prior, require_same_data
 from softac.run.seeding import Streams
 from softac.run.statistics import statistics_of
 from softac.run.warm_up import uniform_actions
-from softac.types import Agent, FloatArray, Image, Moment, OffPolicyConfig, OnPolicyConfig, Row, SoftRow
+from softac.types import Agent, FloatArray, Moment, OffPolicyConfig, OnPolicyConfig, Row, SoftRow
 from softac.words import described
 
 
@@ -85,7 +84,7 @@ class Training:
     ) -> None:
         self.prior, self.offline = prior, prior is not None and prior.share == ALL
         self.agent, self.envs, self.streams, self.overlap = agent, envs, Streams(seed), overlap
-        self.random_shift, self.images = random_shift, _images(agent)
+        self.random_shift, self.images = random_shift, images_read(agent)
         self.soft = _is_soft(agent)
         self.statistics = statistics_of(agent, envs.num_envs, normalize)
         self.engine = Engine(agent)
@@ -298,12 +297,6 @@ class Training:
             raise ValueError(f"a rollout of {rows.dtype} {tuple(rows.shape)} where {added} rows were counted")
         memory.rows[:added] = rows
         memory.added = added
-
-
-def _images(agent: Agent) -> tuple[Image, ...]:
-    """Those that its networks read as such, be it only since an encoder was asked for."""
-    modules = (module for network in networks(agent) for module in network.modules())
-    return next((module.images for module in modules if isinstance(module, Encoded)), ())
 
 
 def _memory(agent: Agent, envs: VectorEnv, hindsight: Hindsight | None, *, soft: bool) -> Replay | RolloutStorage:
