@@ -14,6 +14,7 @@ from softac.agents.make import find_device, make_agent, present_device, require_
 from softac.agents.registry import AGENTS, algorithm_name, find_agent
 from softac.config import make_config
 from softac.envs import EnvSource, VectorEnv, number_of
+from softac.envs.images import say_what_may_be_images
 from softac.envs.make import EnvLike
 from softac.files import user_path
 from softac.learning.engine import require_engine
@@ -112,6 +113,7 @@ class Model:
         kind, config, run, spaces = setup.agent_class, setup.hyperparameters, setup.run, setup.spaces
         require_served(kind, spaces.spec, source.name)
         stored.require_fitting(kind, run, setup.spec)
+        say_what_may_be_images(spaces.observation_space, setup.encoder)
         if kind in AGENTS.values():
             require_memory_for(weights_described(kind, config, run, spaces), device)
         made: dict[str, Any] = {"generator": generator(Purpose.INITIAL_WEIGHTS, run.seed), "device": device}

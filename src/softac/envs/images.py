@@ -80,8 +80,15 @@ def read_with(spec: EnvSpec, space: gym.Space[Any], encoder: AsEncoder) -> EnvSp
                 "expected an array of two to four dimensions among them",
                 "leave encoder out: vectors are read as they are",
             )
+    return spec.reading(images, encoder)
+
+
+def say_what_may_be_images(space: gym.Space[Any], encoder: AsEncoder) -> None:
+    """Log which parts are read as vectors and have the shape of pictures, where no encoder was asked for."""
+    if encoder != "auto":
+        return
     for _, part in _placed(space):
-        if encoder == "auto" and isinstance(part, spaces.Box) and _looks_like_floats(part):
+        if isinstance(part, spaces.Box) and _looks_like_floats(part):
             log.warning(
                 "observations %s of %s are read as a vector of %s numbers; if they are images, declare them as "
                 "uint8, or ask for an encoder (encoder='nature')",
@@ -89,7 +96,6 @@ def read_with(spec: EnvSpec, space: gym.Space[Any], encoder: AsEncoder) -> EnvSp
                 part.dtype,
                 f"{flat_size(part):,}",
             )
-    return spec.reading(images, encoder)
 
 
 def require_at_most_four_dimensions(space: gym.Space[Any], where: str) -> None:

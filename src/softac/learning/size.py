@@ -11,9 +11,8 @@ from torch import nn
 
 from softac.types import EnvSpec
 
-_COUNTS: ContextVar[list[int] | None] = ContextVar(
-    "_COUNTS", default=None
-)  # of each parameter; None: they are made
+# The sizes of parameters; None: they are not counted but made.
+_COUNTS: ContextVar[list[int] | None] = ContextVar("_COUNTS", default=None)
 
 
 def new_weights(*shape: int) -> nn.Parameter:

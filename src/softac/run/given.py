@@ -105,7 +105,7 @@ def _require_replay(model: Any, training: Any) -> None:
             "choose sac or td3, say",
         )
     require_one_scale(model.agent, "transitions were")
-    if training.prior is not None and training.prior.alone:
+    if training.offline:
         raise ConfigError(
             "transitions were given to a model that learns from its prior data alone",
             "expected one whose batches are of its replay, too",

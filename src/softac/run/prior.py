@@ -50,11 +50,6 @@ class Prior:
     sha256: str
     told: str
 
-    @property
-    def alone(self) -> bool:
-        """Whether nothing else is learned from."""
-        return self.share == ALL
-
     def batch(self, own: Replay, size: int, generator: torch.Generator) -> Any:
         """`size` transitions, the agent's `own` first."""
         theirs = size if self.share == ALL else min(max(round(self.share * size), 1), size - 1)
