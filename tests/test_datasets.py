@@ -4,6 +4,7 @@ import json
 import sys
 import tracemalloc
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -344,7 +345,8 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_read(
 
 def test_small_files_that_become_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers of one byte that become eight, and one piece of far more than is asked for."""
-    monkeypatch.setattr("softac.run.datasets.available_memory", lambda: 10**9)
+    for room in ("datasets", "hdf5"):
+        monkeypatch.setattr(f"softac.run.{room}.available_memory", lambda: 10**9)
     steps, few = 10**8, {"chunks": (2**20,), "compression": "gzip"}
 
     def narrow(file: Any) -> None:
@@ -366,6 +368,34 @@ def test_small_files_that_become_large(tmp_path: Path, monkeypatch: pytest.Monke
         recordings_of(folder, FEW)
 
 
+def test_a_piece_that_becomes_far_larger_than_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HDF5 unpacks to the end of what is packed; here pieces are 2^15 times smaller than those it is about."""
+    monkeypatch.setattr("softac.run.hdf5.UNSEEN", 2**15)
+    folder = write(tmp_path / "set", {"observations": np.zeros((5, 3))})
+
+    def packed(piece: bytes, length: int, **how: Any) -> Callable[[Any], None]:
+        def change(file: Any) -> None:
+            del file["episode_0/rewards"]
+            array = file["episode_0"].create_dataset(
+                "rewards", (4,), "i1", chunks=(length,), maxshape=(None,), **how
+            )
+            array.id.write_direct_chunk((0,), piece)
+
+        return change
+
+    text = "rewards of episode_0 are packed so that they may become far larger than they say"
+    for bomb in (zlib.compress(bytes(2**16), 9), bytes(64)):  # the second is not deflated at all
+        edit(packed(bomb, 4, compression="gzip"))(folder)
+        with pytest.raises(CheckpointError, match=text):
+            recordings_of(folder, FEW)
+    edit(packed(bytes(400), 4, compression="lzf"))(folder)
+    with pytest.raises(CheckpointError, match=text):
+        recordings_of(folder, FEW)
+    for length in (4, 2**16):  # as large as they say
+        edit(packed(zlib.compress(bytes(length), 9), length, compression="gzip"))(folder)
+        assert recordings_of(folder, FEW)[0].rewards.tolist() == [0, 0, 0, 0]
+
+
 def test_episodes_are_read_one_after_another(tmp_path: Path) -> None:
     folder = write(tmp_path / "set", {"observations": np.zeros((1001, 3))}, steps=1000, episodes=40)
     steps, recordings = read_dataset(folder, FEW)
@@ -385,6 +415,21 @@ def test_an_action_that_its_own_mask_forbids(tmp_path: Path) -> None:
     write(tmp_path / "set", masks | {"actions": np.array([0, 1, 2, 0])})
     with pytest.raises(CheckpointError, match="episode_0 has action 2 of step 3, which its own mask forbids;"):
         recordings_of(tmp_path / "set", spaces)
+
+
+def test_a_mask_that_allows_nothing_where_the_episode_has_ended(tmp_path: Path) -> None:
+    """Nobody acts there; where an episode breaks off somebody would have."""
+    masked = gym.spaces.Dict({"action_mask": gym.spaces.MultiBinary(3), "x": gym.spaces.Box(-1, 1, (2,))})
+    spaces = Spaces(masked, gym.spaces.Discrete(3))
+    masks = np.tile([1, 1, 0], (5, 1))
+    masks[-1] = 0
+    given = {"observations/action_mask": masks, "observations/x": np.zeros((5, 2))}
+    write(tmp_path / "ended", given | {"terminations": np.array([False, False, False, True])})
+    [recording] = recordings_of(tmp_path / "ended", spaces)
+    assert recording.obs[:, :3].tolist() == [[1, 1, 0]] * 4 + [[1, 1, 1]]
+    write(tmp_path / "cut", given | {"truncations": np.array([False, False, False, True])})
+    with pytest.raises(CheckpointError, match="an action mask that allows no action, of 3"):
+        recordings_of(tmp_path / "cut", spaces)
 
 
 def write(folder: Path, changes: dict[str, Any], steps: int = 4, episodes: int = 1) -> Path:

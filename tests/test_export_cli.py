@@ -312,15 +312,45 @@ class Rewardless(Endless):
     reward = np.nan
 
 
+class Solvable(Endless):
+    """Ten steps; solved from every second start state or so."""
+
+    def reset(self, *, seed: int | None = None, **arguments: Any) -> Any:
+        self.solved = (seed or 0) % 2 == 0
+        return super().reset(seed=seed, **arguments)
+
+    def step(self, action: Any) -> Any:
+        self.left -= 1
+        obs, reward, _, _, _ = super().step(action)
+        return obs, reward, self.left == 0, False, {"is_success": self.solved}
+
+
+def registered(kind: type[Endless], monkeypatch: pytest.MonkeyPatch) -> str:
+    name = f"export/{kind.__name__}-v0"
+    made = {"observation": policies.OBSERVATIONS["float32"], "action": policies.CONTINUOUS["[-1, 1]"]}
+    monkeypatch.setitem(gym.registry, name, EnvSpec(name, kind, kwargs=made))
+    return name
+
+
+def test_run_tells_success_as_eval_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env = registered(Solvable, monkeypatch)
+    model = SAC(env, net_arch=(8,), device="cpu")
+    model.save(tmp_path / "run")
+    export(model, "numpy", tmp_path)
+    for command in (["eval", str(tmp_path / "run"), "--env"], ["run", str(tmp_path / "policy.py")]):
+        assert main([*command, env, "--n-eval-episodes", "4", "--seed", "1"]) == 0
+        printed = capsys.readouterr().out.splitlines()
+        assert [line.split()[-1] for line in printed[:4]] == ["failure", "failure", "success", "failure"]
+        assert printed[4].startswith("mean 10.000  std 0.000  success 25 %  over 4 ")
+
+
 def test_run_has_the_episodes_of_eval_where_they_have_no_end_or_no_reward(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = {"observation": policies.OBSERVATIONS["float32"], "action": policies.CONTINUOUS["[-1, 1]"]}
     for kind in (Endless, Rewardless):
-        monkeypatch.setitem(
-            gym.registry, f"export/{kind.__name__}-v0", EnvSpec(f"export/{kind.__name__}-v0", kind)
-        )
-        gym.registry[f"export/{kind.__name__}-v0"].kwargs = made
+        registered(kind, monkeypatch)
     model = SAC("export/Endless-v0", net_arch=(8,), device="cpu")
     model.save(tmp_path / "run")
     export(model, "numpy", tmp_path)

@@ -290,6 +290,18 @@ def test_an_action_that_its_own_mask_forbids_is_not_added() -> None:
     model.learn(40)
 
 
+def test_a_mask_may_allow_nothing_where_the_episode_has_ended() -> None:
+    model = DQN(Masked, net_arch=(8,))
+    obs, _ = Masked().reset()
+    last = obs | {"action_mask": np.zeros(3, np.int8)}
+    assert model.add(obs, 1, 1.0, last, True) == 1
+    several = [{name: np.stack([a[name], b[name]]) for name in obs} for a, b in ((obs, obs), (obs, last))]
+    assert model.add(several[0], [1, 0], [1.0, 2.0], several[1], [False, True]) == 2
+    assert last["action_mask"].tolist() == [0, 0, 0]  # what was given stays as it is
+    with pytest.raises(ConfigError, match="an action mask that allows no action, of 3"):
+        model.add(obs, 1, 1.0, last, False)
+
+
 class Masked(gym.Env[Any, Any]):
     observation_space = gym.spaces.Dict(
         {"action_mask": gym.spaces.MultiBinary(3), "x": gym.spaces.Box(-1, 1, (2,))}

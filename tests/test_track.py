@@ -10,6 +10,7 @@ import runpy
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -72,6 +73,20 @@ def test_rows_come_once_also_if_the_file_is_taken_back(tmp_path: Path) -> None:
     assert [place for place, _ in rows.new()] == [(3, 1)]
     file.write_text('nonsense\n{"step": "x"}\n[]\n' + lines([{"step": 4}]))
     assert [place for place, _ in rows.new()] == [(4, 1)]
+
+
+def test_rows_are_read_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that none is long enough for costs itself, and no more memory than such a piece of it."""
+    monkeypatch.setattr("softac.ship.track.LONGEST_LINE", 2**16)
+    rows, file = Rows(tmp_path), tmp_path / "metrics.jsonl"
+    with file.open("w") as written:
+        written.write(lines([{"step": 1}]) + "0" * 2**24 + "\n" + lines([{"step": 2}]))
+        written.writelines(lines([{"step": step, "note": "x" * 1_000}]) for step in range(3, 20_000))
+    tracemalloc.start()
+    assert [place.step for place, _ in rows.new()] == list(range(1, 20_000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**23
 
 
 def test_every_row_once_whatever_is_killed_when(tmp_path: Path, memory: type[Memory], run: Path) -> None:

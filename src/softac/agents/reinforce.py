@@ -95,7 +95,17 @@ class REINFORCEAgent:
         return self.draw(batch_size, generator).to(self.device)
 
     def update_noise(self, batch_size: int, generator: torch.Generator) -> None:
-        """Nothing: this update draws no samples."""
+        """Nothing: this update draws no samples.
+
+        Raises:
+            ConfigError: a rollout of one transition, whose return less their mean is 0.
+        """
+        if self.config.baseline == "mean" and batch_size == 1:
+            raise ConfigError(
+                'n_steps=1 was given with one environment and baseline="mean"',
+                "expected at least 2 steps in a rollout, since a single return less its mean is 0",
+                'raise n_steps or choose baseline="none"',
+            )
 
     def update_(self, rollout: Rollout, _noise: None) -> Metrics:
         """One gradient step of the actor on the whole rollout, and `value_steps` of V if there is one."""

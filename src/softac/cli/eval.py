@@ -4,10 +4,10 @@ import argparse
 from typing import Any
 
 from softac.cli.arguments import add_run, require_run
+from softac.cli.episodes import show_episodes, summary
 from softac.config import make_config
 from softac.model import Model
 from softac.run.config import RecordConfig, RunConfig
-from softac.run.evaluate import success_rate
 
 
 def add_parser(subparsers: Any) -> None:
@@ -34,16 +34,9 @@ def run(args: argparse.Namespace) -> int:
     seed = make_config(RunConfig, {"seed": args.seed}).seed
     model = Model.load(require_run(args.run_dir), args.env, best=args.best, trust_module=args.env is not None)
     returns = model.evaluate(None, episodes, deterministic=not args.stochastic, seed=seed)
-    for i, (total, length, success) in enumerate(
-        zip(returns.returns, returns.lengths, returns.successes, strict=True)
-    ):
-        ended = {None: "", True: "  success", False: "  failure"}[success]
-        print(f"episode {i:>4}  return {total:>12,.3f}  length {length:>6,}{ended}")  # noqa: T201
-    rate = success_rate("success", returns.successes)
-    share = f"  success {100 * rate['success']:.0f} %" if rate else ""
+    show_episodes(returns)
     kind = "stochastic" if args.stochastic else "deterministic"
     print(  # noqa: T201
-        f"mean {returns.mean:,.3f}  std {returns.std:,.3f}{share}  over {len(returns.returns)} {kind} episodes, "
-        f"agent of step {model.num_timesteps:,}"
+        f"{summary(returns)}  over {len(returns.returns)} {kind} episodes, agent of step {model.num_timesteps:,}"
     )
     return 0

@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from softac.cli.arguments import add_env_kwargs, as_path, env_kwargs
+from softac.cli.episodes import show_episodes, summary
 from softac.config import make_config
 from softac.envs import EnvSource
 from softac.run.config import RecordConfig, RunConfig
@@ -41,11 +42,10 @@ def run(args: argparse.Namespace) -> int:
     source = EnvSource(args.env, env_kwargs(args.env_kwargs), trust_module=True)
     played = play(policy, source, episodes, seed)
     returns = played.returns
-    for i, (total, length) in enumerate(zip(returns.returns, returns.lengths, strict=True)):
-        print(f"episode {i:>4}  return {total:>12,.3f}  length {length:>6,}")  # noqa: T201
+    show_episodes(returns)
     step, time = int(policy.about["step"]), f"{played.microseconds:.1f} µs an action"
     print(  # noqa: T201
-        f"mean {returns.mean:,.3f}  std {returns.std:,.3f}  over {len(returns.returns)} episodes, "
-        f"agent of step {step:,} through {policy.runtime}, {time}"
+        f"{summary(returns)}  over {len(returns.returns)} episodes, agent of step {step:,} through "
+        f"{policy.runtime}, {time}"
     )
     return 0

@@ -179,6 +179,15 @@ def allowing_all(spec: EnvSpec, flat: FloatArray) -> FloatArray:
     return flat
 
 
+def allowing_all_at_the_end(spec: EnvSpec, obs: Any, *, several: bool) -> Any:
+    """The observations of an episode that terminates, or its last one alone, as `allowing_all` has them."""
+    if spec.mask is None:
+        return obs
+    mask = np.array(obs[MASK])
+    mask[-1 if several else ...] = 1
+    return {**obs, MASK: mask}
+
+
 def allowing_some(spec: EnvSpec, obs: Any) -> Any:
     """Observations that were drawn at random, as one batch; where a mask allows nothing of a choice, its first."""
     if spec.mask is not None:

@@ -163,7 +163,7 @@ class InProcessVectorEnv:
         flat = self._checked(obs)
         if self.spaces.spec.mask is not None:
             flat = allowing_all(self.spaces.spec, flat) if terminated else self._allowed(flat)
-        success = _success(info) if terminated or truncated else None
+        success = success_of(info) if terminated or truncated else None
         return Step(flat, reward, bool(terminated), bool(truncated), success)
 
     def _allowed(self, flat: FloatArray, expected: str = ANSWER) -> FloatArray:
@@ -210,7 +210,7 @@ def _number(reward: Any) -> float:
     return float(reward.item() if hasattr(reward, "item") else reward)
 
 
-def _success(info: Any) -> bool | None:
+def success_of(info: Any) -> bool | None:
     """Whether the task has been solved; None where the environment does not say so."""
     try:
         said = info[SUCCESS]

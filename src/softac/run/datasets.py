@@ -9,7 +9,6 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,19 +18,18 @@ from numpy.typing import NDArray
 
 from softac.envs import Spaces
 from softac.envs.leaves import leaves
-from softac.envs.masks import require_allowed
+from softac.envs.masks import allowing_all_at_the_end, require_allowed
 from softac.errors import CheckpointError, ConfigError, missing_extra, one_line
 from softac.files import exists, read_regular
 from softac.replay import available_memory, forecast
 from softac.replay.ring import in_words
+from softac.run.hdf5 import Group, opened, refused, size
 from softac.types import FloatArray
 
 MAIN, METADATA = "main_data.hdf5", "metadata.json"
 METADATA_LIMIT = 8 * 2**20
 MOST_EPISODES = 10_000_000
-MOST_BYTES = 2**40  # of one array
 WORKING = 40  # bytes for each number beside observations, while it is read
-FILTERS = {1, 2, 3, 32000}  # deflate, shuffle, checksum, lzf: those that HDF5 and h5py have themselves
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -89,12 +87,12 @@ def read_dataset(name: str | Path, spaces: Spaces) -> tuple[int, Iterator[Record
     folder = dataset_folder(name)
     _require_spaces(folder, spaces)
     steps = largest = 0
-    with _opened(folder / MAIN) as file:
+    with opened(folder / MAIN) as file:
         names = sorted((key for key in file if key.startswith("episode_")), key=_number)
         if not names:
-            raise _refused(folder, "it has no episode")
+            raise refused(folder, "it has no episode")
         if len(names) > MOST_EPISODES:
-            raise _refused(folder, f"it has {len(names)} episodes")
+            raise refused(folder, f"it has {len(names)} episodes")
         for key in names:
             stored = _stored(file, key, spaces, folder)
             steps, largest = steps + stored.steps, max(largest, _bytes_to_read(stored, spaces))
@@ -110,7 +108,7 @@ def read_dataset(name: str | Path, spaces: Spaces) -> tuple[int, Iterator[Record
 
 
 def _recordings(folder: Path, names: list[str], spaces: Spaces) -> Iterator[Recording]:
-    with _opened(folder / MAIN) as file:
+    with opened(folder / MAIN) as file:
         for name in names:
             yield _recording(_stored(file, name, spaces, folder), spaces, folder)
 
@@ -130,9 +128,9 @@ def _require_spaces(folder: Path, spaces: Spaces) -> None:
             f"{folder} is of spaces that no algorithm here has ({error.given})", error.expected, "choose another"
         ) from None
     except CheckpointError as error:
-        raise _refused(folder, error.given) from None
+        raise refused(folder, error.given) from None
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise _refused(folder, f"its {METADATA} cannot be used: {one_line(str(error), 200)}") from None
+        raise refused(folder, f"its {METADATA} cannot be used: {one_line(str(error), 200)}") from None
     if kind != "hdf5":
         raise ConfigError(
             f"{folder} is stored as {kind[:40]!r}",
@@ -175,82 +173,6 @@ def _numbers(bounds: Any) -> list[Any]:
     return [number if math.isfinite(number) else ("inf" if number > 0 else "-inf") for number in flat]
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The HDF5 file, whatever is wrong with it refused in words."""
-    import h5py
-
-    if path.is_symlink() or not path.is_file():
-        raise _refused(path.parent, f"it has no {MAIN}")
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            yield file
-    except (CheckpointError, ConfigError):
-        raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise _refused(path.parent, f"its {MAIN} is damaged: {one_line(str(error), 200)}") from None
-    except MemoryError:
-        raise _refused(path.parent, "it does not fit into the memory") from None
-
-
-class _Group:
-    """A group in an HDF5 file from a stranger: only what lies in this file itself is looked at.
-
-    HDF5 has links to other files, data in other files, and filters that are loaded as programs.
-    """
-
-    def __init__(self, parent: Any, name: str, folder: Path) -> None:
-        import h5py
-
-        self.folder, self.name = folder, name
-        self.group = _own(parent, name, folder)
-        if not isinstance(self.group, h5py.Group):
-            raise _refused(folder, f"{name!r} in it is no group")
-
-    def inside(self, name: str) -> "_Group":
-        """The group of this name."""
-        return _Group(self.group, name, self.folder)
-
-    def array(self, name: str) -> Any:
-        """The numbers of this name, not yet read."""
-        import h5py
-
-        found = _own(self.group, name, self.folder)
-        what = f"{name} of {self.name}"
-        if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "fiub" or not found.shape:
-            raise _refused(self.folder, f"{what} are no array of numbers")
-        made = found.id.get_create_plist()
-        if found.is_virtual or made.get_external_count():
-            raise _refused(self.folder, f"{what} lie in another file")
-        if {made.get_filter(i)[0] for i in range(made.get_nfilters())} - FILTERS:
-            raise _refused(self.folder, f"{what} are packed in a way that only other programs know")
-        if _size(found) > min(MOST_BYTES, available_memory()):
-            chunks = f", in pieces of {found.chunks}" if found.chunks else ""
-            raise _refused(self.folder, f"{what} do not fit into the memory: {found.shape}{chunks}")
-        return found
-
-
-def _own(parent: Any, name: str, folder: Path) -> Any:
-    """What lies in `parent` under this name; a slash in it is a path, of which each part may lead elsewhere."""
-    import h5py
-
-    found = parent
-    for part in name.split("/"):
-        link = found.get(part, getlink=True) if isinstance(found, h5py.Group) else None
-        if link is None:
-            raise _refused(folder, f"{name!r} is missing")
-        if not isinstance(link, h5py.HardLink):
-            raise _refused(folder, f"{name!r} in it leads to another place")
-        found = found[part]
-    return found
-
-
-def _size(array: Any) -> int:
-    """Bytes that reading an array takes: its own, and those of a piece of it that is read as a whole."""
-    numbers = math.prod(array.shape) + (math.prod(array.chunks) if array.chunks else 0)
-    return int(array.dtype.itemsize * numbers)
-
-
 class _Stored(NamedTuple):
     """One episode as it lies in the file: arrays that have not been read, of lengths that belong together."""
 
@@ -263,23 +185,23 @@ class _Stored(NamedTuple):
 
 
 def _stored(file: Any, name: str, spaces: Spaces, folder: Path) -> _Stored:
-    group = _Group(file, name, folder)
+    group = Group(file, name, folder)
     found = {key: group.array(key) for key in ("rewards", "actions", "terminations", "truncations")}
     rewards, actions, *ends = found.values()
     steps = rewards.shape[0]
     if odd := [(array.shape[0], key) for key, array in found.items() if array.shape[0] != steps]:
-        raise _refused(folder, f"{name} has {steps} rewards and {odd[0][0]} {odd[0][1]}")
+        raise refused(folder, f"{name} has {steps} rewards and {odd[0][0]} {odd[0][1]}")
     if steps == 0 or any(array.ndim != 1 for array in (rewards, *ends)):
-        raise _refused(folder, f"{name} has no steps, or several rewards for one")
+        raise refused(folder, f"{name} has no steps, or several rewards for one")
     obs = _observed(group, spaces)
     if many := [array.shape[0] for _, array in obs if array.shape[0] != steps + 1]:
-        raise _refused(
+        raise refused(
             folder, f"{name} has {steps} steps and {many[0]} observations: one more than steps belongs to them"
         )
     return _Stored(name, steps, rewards, actions, (ends[0], ends[1]), obs)
 
 
-def _observed(group: _Group, spaces: Spaces) -> list[tuple[tuple[Any, ...], Any]]:
+def _observed(group: Group, spaces: Spaces) -> list[tuple[tuple[Any, ...], Any]]:
     """The arrays of the parts of observations, each with the path to it."""
     parts: list[tuple[tuple[Any, ...], Any]] = []
     for _, path, _part in leaves(spaces.observation_space):
@@ -297,7 +219,7 @@ def _bytes_to_read(stored: _Stored, spaces: Spaces) -> int:
     arrays = [*others, *(array for _, array in stored.obs)]
     seen = 2 * 4 * (stored.steps + 1) * spaces.spec.obs_dim  # one by one, then all in one array
     numbers = sum(int(math.prod(array.shape)) for array in others)
-    return sum(map(_size, arrays)) + seen + WORKING * numbers
+    return sum(map(size, arrays)) + seen + WORKING * numbers
 
 
 def _recording(stored: _Stored, spaces: Spaces, folder: Path) -> Recording:
@@ -305,28 +227,31 @@ def _recording(stored: _Stored, spaces: Spaces, folder: Path) -> Recording:
     name, rewards = stored.name, np.asarray(stored.rewards[()], np.float64)
     ends = [np.asarray(end[()], bool) for end in stored.ends]
     if early := np.flatnonzero(ends[0][:-1] | ends[1][:-1]).tolist():
-        raise _refused(folder, f"{name} ends at step {early[0] + 1} and has {stored.steps}")
+        raise refused(folder, f"{name} ends at step {early[0] + 1} and has {stored.steps}")
     if not (np.abs(rewards) <= FLOAT32_MAX).all():
         step = int(np.flatnonzero(~(np.abs(rewards) <= FLOAT32_MAX))[0])
-        raise _refused(folder, f"the reward of step {step + 1} of {name} is {rewards[step]}")
-    obs = _observations(stored, spaces, folder)
+        raise refused(folder, f"the reward of step {step + 1} of {name} is {rewards[step]}")
+    obs = _observations(stored, spaces, folder, terminated=bool(ends[0][-1]))
     try:
         actions = spaces.from_env(stored.actions[()])
         require_allowed(spaces.spec, obs[:-1], actions)
         return Recording(obs, actions, rewards, bool(ends[0][-1]))
     except ValueError as error:
-        raise _refused(folder, f"{name} has {error}") from None
+        raise refused(folder, f"{name} has {error}") from None
 
 
-def _observations(stored: _Stored, spaces: Spaces, folder: Path) -> FloatArray:
+def _observations(stored: _Stored, spaces: Spaces, folder: Path, *, terminated: bool) -> FloatArray:
     try:
-        flat, batched = spaces.flatten_batch(_nested([(path, array[()]) for path, array in stored.obs]))
+        obs = _nested([(path, array[()]) for path, array in stored.obs])
+        if terminated:
+            obs = allowing_all_at_the_end(spaces.spec, obs, several=True)
+        flat, batched = spaces.flatten_batch(obs)
         if not batched:
             raise ValueError(f"{len(flat)} of them where there are {stored.steps + 1}")
         require_whole(flat, spaces)
         return flat
     except (TypeError, ValueError, KeyError, IndexError) as error:
-        raise _refused(folder, f"{stored.name} has an observation that does not fit: {error}") from None
+        raise refused(folder, f"{stored.name} has an observation that does not fit: {error}") from None
 
 
 def require_whole(obs: FloatArray, spaces: Spaces) -> None:
@@ -347,11 +272,3 @@ def _nested(parts: list[tuple[tuple[Any, ...], NDArray[Any]]]) -> Any:
 def _number(name: str) -> int:
     digits = name.removeprefix("episode_")
     return int(digits) if digits.isascii() and digits.isdigit() else -1
-
-
-def _refused(folder: Path, what: str) -> CheckpointError:
-    return CheckpointError(
-        f"the data set {folder} cannot be used: {what}",
-        "expected whole episodes of finite numbers as Minari stores them",
-        "get it again, or choose another",
-    )

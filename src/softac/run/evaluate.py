@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -48,6 +48,12 @@ class Returns:
     lengths: list[int]
     cut: bool = False  # whether the last episode was cut off, and those after it left out
     successes: list[bool | None] = field(default_factory=list)  # None: the environment does not say
+
+    @classmethod
+    def of(cls, episodes: Sequence[Played]) -> Self:
+        """Those of whole episodes."""
+        totals, lengths, cut, successes = zip(*episodes, strict=True) if episodes else ((), (), (), ())
+        return cls(list(totals), list(lengths), any(cut), list(successes))
 
     @property
     def mean(self) -> float:
@@ -111,8 +117,7 @@ def evaluate(
         if played is None:
             break
         episodes.append(played)
-    totals, lengths, cut, successes = zip(*episodes, strict=True) if episodes else ((), (), (), ())
-    return Returns(list(totals), list(lengths), any(cut), list(successes))
+    return Returns.of(episodes)
 
 
 def success_rate(name: str, successes: Sequence[bool | None]) -> dict[str, float]:

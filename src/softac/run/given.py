@@ -8,7 +8,7 @@ import numpy as np
 
 from softac.config import has_soft_returns
 from softac.envs import Spaces, Step
-from softac.envs.masks import require_allowed
+from softac.envs.masks import allowing_all_at_the_end, require_allowed
 from softac.errors import ConfigError
 from softac.replay import Replay
 from softac.run.datasets import FLOAT32_MAX, Recording, require_whole
@@ -121,6 +121,8 @@ def _require_replay(model: Any, training: Any) -> None:
 
 def _recording(spaces: Spaces, obs: Any, action: Any, reward: Any, next_obs: Any, *ends: Any) -> Recording:
     flat, several = spaces.flatten_batch(obs)
+    if bool(np.asarray(ends[0]).reshape(-1)[-1]):
+        next_obs = allowing_all_at_the_end(spaces.spec, next_obs, several=several)
     following, also = spaces.flatten_batch(next_obs)
     rewards = np.asarray(reward, np.float64).reshape(-1)
     flags = [np.asarray(end).reshape(-1) for end in ends]

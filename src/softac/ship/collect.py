@@ -9,16 +9,15 @@ import numpy as np
 from torch import Tensor
 
 from softac._version import __version__
-from softac.envs import EnvFault
 from softac.envs.vector import checked_reward
-from softac.errors import RAISED, ConfigError, DiskError, EnvironmentFailed, missing_extra, one_line
+from softac.errors import ConfigError, DiskError, missing_extra
 from softac.files import exists, remove
 from softac.model import Model
 from softac.run.datasets import expanded
 from softac.run.evaluate import LONGEST, Choose, choosing
 from softac.run.numerics import numerics
 from softac.run.seeding import Purpose, derive_seed
-from softac.ship.play import copied
+from softac.ship.play import copied, failures
 
 DATA, PARTIAL = "data", ".tmp-data"
 
@@ -138,7 +137,7 @@ def _play(model: Model, env: Any, start: int, choose: Choose) -> Any:
     actions: list[Any] = []
     rewards: list[float] = []
     ends: list[tuple[bool, bool]] = []
-    try:
+    with failures(model.source.name, start, lambda: length):
         obs, _ = env.reset(seed=start)
         observations = [copied(obs)]
         while not ended and length < LONGEST:
@@ -150,19 +149,6 @@ def _play(model: Model, env: Any, start: int, choose: Choose) -> Any:
             rewards.append(checked_reward(reward))
             ends.append((bool(terminated), bool(truncated)))
             ended, length = bool(terminated or truncated), length + 1
-    except EnvFault as fault:
-        raise EnvironmentFailed(
-            f"{model.source.name} {fault} at step {length + 1} of the episode with seed {start}",
-            f"expected {fault.expected}",
-            "correct the environment",
-        ) from fault
-    except RAISED as error:
-        raise EnvironmentFailed(
-            f"{model.source.name} raised {type(error).__name__}: {one_line(str(error), 300)} at step {length + 1} "
-            f"of the episode with seed {start}",
-            "expected finite observations of the declared space",
-            "try `softac check` on the environment",
-        ) from error
     if not ended:
         ends[-1] = (False, True)
     return EpisodeBuffer(

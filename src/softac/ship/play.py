@@ -1,6 +1,7 @@
 """An exported policy in an environment, through the runtime it was exported for."""
 
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -8,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from softac.envs import EnvFault, EnvSource, Spaces
-from softac.envs.vector import checked_reward
+from softac.envs.vector import checked_reward, success_of
 from softac.errors import RAISED, ConfigError, EnvironmentFailed, one_line
-from softac.run.evaluate import LONGEST, Returns, require_counts, say_cut_off
+from softac.run.evaluate import LONGEST, Played, Returns, require_counts, say_cut_off
 from softac.run.seeding import Purpose, derive_seed
 from softac.ship.runtimes import Exported
 
@@ -18,7 +19,7 @@ KEPT, TIMED = 100, 1_000  # observations, actions
 
 
 @dataclass(frozen=True)
-class Played:
+class Timed:
     """What came of it.
 
     Attributes:
@@ -30,7 +31,7 @@ class Played:
     microseconds: float
 
 
-def play(policy: Exported, source: EnvSource, n_episodes: int, seed: int) -> Played:
+def play(policy: Exported, source: EnvSource, n_episodes: int, seed: int) -> Timed:
     """Whole episodes, from the start states that `softac eval` has with the same seed.
 
     An episode without an end is cut off as there, and is the last.
@@ -49,46 +50,60 @@ def play(policy: Exported, source: EnvSource, n_episodes: int, seed: int) -> Pla
         EnvironmentFailed: the environment raised, there is no action for what it returned, or its reward is none.
     """
     require_counts(n_episodes, seed)
-    returns: list[float] = []
-    lengths: list[int] = []
+    episodes: list[Played] = []
     met: list[Any] = []
-    cut = False
     with closing(source.make()) as env:
         _require_same_spaces(policy, source.name, Spaces(env.observation_space, env.action_space))
-        while len(returns) < n_episodes and not cut:
-            start = derive_seed(Purpose.EVALUATION_EPISODE, seed, len(returns))
-            total, length, cut = _episode(policy, source.name, env, start, met)
-            returns.append(total)
-            lengths.append(length)
-    if cut:
-        say_cut_off(lengths[-1])
-    return Played(Returns(returns, lengths, cut), _microseconds(policy, met))
+        while len(episodes) < n_episodes and not (episodes and episodes[-1].cut):
+            start = derive_seed(Purpose.EVALUATION_EPISODE, seed, len(episodes))
+            episodes.append(_episode(policy, source.name, env, start, met))
+    if episodes[-1].cut:
+        say_cut_off(episodes[-1].length)
+    return Timed(Returns.of(episodes), _microseconds(policy, met))
 
 
-def _episode(policy: Exported, name: str, env: Any, start: int, met: list[Any]) -> tuple[float, int, bool]:
-    """Return and length of one episode, and whether it was cut off; the first observations are added to `met`."""
-    total, length, ended = 0.0, 0, False
-    try:
+def _episode(policy: Exported, name: str, env: Any, start: int, met: list[Any]) -> Played:
+    """One episode; the first observations are added to `met`."""
+    total, length, ended, success = 0.0, 0, False, None
+    with failures(name, start, lambda: length, f" with {policy.runtime}"):
         obs, _ = env.reset(seed=start)
         while not ended and length < LONGEST:
             if len(met) < KEPT:
                 met.append(copied(obs))
-            obs, reward, terminated, truncated, _ = env.step(policy.act(obs))
+            obs, reward, terminated, truncated, info = env.step(policy.act(obs))
             total, length, ended = total + checked_reward(reward), length + 1, bool(terminated or truncated)
+            success = success_of(info) if ended else None
+    return Played(total, length, not ended, success)
+
+
+@contextmanager
+def failures(name: str, seed: int, steps: Callable[[], int], beside: str = "") -> Iterator[None]:
+    """What goes wrong in an episode, in words.
+
+    Args:
+        name: of the environment.
+        seed: of its start state.
+        steps: tells how many have been made.
+        beside: what else may have raised.
+
+    Raises:
+        EnvironmentFailed: in place of what was raised.
+    """
+    try:
+        yield
     except EnvFault as fault:
         raise EnvironmentFailed(
-            f"{name} {fault} at step {length + 1} of the episode with seed {start}",
+            f"{name} {fault} at step {steps() + 1} of the episode with seed {seed}",
             f"expected {fault.expected}",
             "correct the environment",
         ) from fault
     except RAISED as error:
         raise EnvironmentFailed(
-            f"{name} with {policy.runtime} raised {type(error).__name__}: {one_line(str(error), 300)} "
-            f"at step {length + 1} of the episode with seed {start}",
+            f"{name}{beside} raised {type(error).__name__}: {one_line(str(error), 300)} "
+            f"at step {steps() + 1} of the episode with seed {seed}",
             "expected finite observations of the declared space",
             "try `softac check` on the environment",
         ) from error
-    return total, length, not ended
 
 
 def _microseconds(policy: Exported, met: list[Any]) -> float:

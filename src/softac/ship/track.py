@@ -12,7 +12,7 @@ from typing import Any
 from softac.errors import CheckpointError
 from softac.report.results import folders_of_runs
 from softac.run.folder import CONFIG, read_config
-from softac.run.metrics import METRICS, parse_row
+from softac.run.metrics import LONGEST_LINE, METRICS, parse_row
 from softac.ship.trackers import START, Place, Subject, Tracker, after, failures_of, open_tracker, plain
 
 POLL = 2.0  # seconds
@@ -43,15 +43,16 @@ class Rows:
             status = os.fstat(file.fileno())
             if (seen := (status.st_mtime_ns, status.st_size)) == self._seen:
                 return
-            data = file.read()
-        self._seen, place = seen, START
-        for line in data[: data.rfind(b"\n") + 1].splitlines():
-            if (row := parse_row(line)) is None:
-                continue
-            place = after(place, row["step"])
-            if place > self.last:
-                self.last = place
-                yield place, row
+            self._seen, place = seen, START
+            while line := file.readline(LONGEST_LINE):
+                if len(line) < LONGEST_LINE and not line.endswith(b"\n"):
+                    return
+                if (row := parse_row(line)) is None:
+                    continue
+                place = after(place, row["step"])
+                if place > self.last:
+                    self.last = place
+                    yield place, row
 
 
 @dataclass
