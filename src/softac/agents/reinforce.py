@@ -94,7 +94,7 @@ class REINFORCEAgent:
         """What the policy's sample takes, `[B, ...]`."""
         return self.draw(batch_size, generator).to(self.device)
 
-    def update_noise(self, batch_size: int, generator: torch.Generator) -> None:
+    def update_noise(self, batch_size: int, _: torch.Generator) -> None:
         """Nothing: this update draws no samples.
 
         Raises:

@@ -76,8 +76,8 @@ class Group:
         """The numbers of this name, not yet read.
 
         Raises:
-            CheckpointError: there are none, they lie elsewhere, only another program can unpack them, or they do not
-                fit into the memory.
+            CheckpointError: there are none, they lie elsewhere, only another program can unpack them, or they do
+                not fit into the memory.
         """
         import h5py
 
