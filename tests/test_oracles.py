@@ -279,14 +279,15 @@ def test_crossq_finds_the_temperature_and_the_gaussian_of_the_target_entropy():
 
 
 def test_xqc_arrives_at_the_best_gaussian_of_its_temperature():
-    model = XQC(p.OneStepSeen, ent_coef=0.3, **(NORMALISED | {"learning_rate": 3e-3}))
-    policies, q, scale, alpha = arrive(model, 1_400, look_at_seen)
+    model = XQC(p.OneStepSeen, ent_coef=0.3, **(NORMALISED | {"learning_rate": 2e-3}))
+    policies, q, scale, alpha = arrive(model, 2_500, look_at_seen)
     rewards = p.two_bumps(p.ACTIONS)
     value, best = p.local_bests(rewards, alpha, 1, 4)[0]
     assert alpha == pytest.approx(0.3 / scale, rel=0.01)
     found = policies.mean(0)
     assert found[1] == pytest.approx(best[1], abs=0.05)
-    assert p.distance(found, best) < 0.06  # a temperature a fifth higher: more than this
+    # Seen with four seeds: 0.02 to 0.04, and each alone up to 0.06. A temperature a fifth higher: more than this.
+    assert p.distance(found, best) < 0.06
     assert max(p.distance(policy, best) for policy in policies) < 0.1
     assert p.soft_value(best, q / scale, alpha) == pytest.approx(value, rel=0.03)
 

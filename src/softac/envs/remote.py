@@ -7,7 +7,6 @@ number. What goes wrong is told as in the pool, and a machine that is lost is a 
 import logging
 import os
 import platform
-import re
 import sys
 import time
 import weakref
@@ -15,7 +14,6 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from softac._version import __version__, installed_version
@@ -25,6 +23,7 @@ from softac.envs.make import EnvSource
 from softac.envs.process import CLOSING, Lost, Process, Worker
 from softac.envs.processes import STARTING, ProcessVectorEnv, in_memory, packed
 from softac.errors import one_line
+from softac.machine import processor
 from softac.types import FloatArray
 
 MOST_LOSSES = 3  # machines that are lost one after the other
@@ -282,13 +281,11 @@ class RayVectorEnv(ProcessVectorEnv):
         differ = [part for part in here if part != "host" and theirs.get(part) != here[part]]
         if differ and name not in self._told:
             self._told.add(name)
-            said = ", ".join(f"{p} {one_line(str(theirs.get(p)), 60)} instead of {here[p]}" for p in differ)
+            said = ", ".join(f"{p} {one_line(str(theirs.get(p)), 100)} instead of {here[p]}" for p in differ)
             log.warning("environments on %s may answer with other bits than here: %s", name, said)
 
 
 def machine() -> dict[str, Any]:
     """What the answers of an environment depend on besides itself, and the name of the machine."""
-    text = Path("/proc/cpuinfo").read_text(errors="replace") if Path("/proc/cpuinfo").is_file() else ""
-    named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     versions = {name: __version__ if name == "softac" else installed_version(name) for name in PACKAGES}
-    return {**versions, "processor": named[1].strip() if named else platform.machine(), "host": platform.node()}
+    return {**versions, "processor": processor(), "host": platform.node()}

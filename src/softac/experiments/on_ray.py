@@ -276,8 +276,8 @@ def _examiner() -> Callable[[], dict[str, Any]]:
 
 def _differences(said: Mapping[str, Any]) -> str:
     """In words, where a node may compute other bits than this machine; "" if nowhere."""
-    here, names = system(), ["softac", *fingerprint(), "processor"]
+    here, names = system(), ["softac", *fingerprint()]
     differ = [name for name in names if name != "threads" and said.get(name) != here[name]]
     if NOT_INSTALLED in (said.get("mujoco"), here["mujoco"]):
         differ = [name for name in differ if name != "mujoco"]  # who needs it says so
-    return ", ".join(f"{name} {one_line(str(said.get(name)), 60)} instead of {here[name]}" for name in differ)
+    return ", ".join(f"{name} {one_line(str(said.get(name)), 100)} instead of {here[name]}" for name in differ)

@@ -42,6 +42,7 @@ from softac.files import (
     sync_folder,
     write_durably,
 )
+from softac.machine import processor
 from softac.replay import Segment, forget_segments
 from softac.run.names import ACTIONS, NETWORKS, OPTIM, STATE
 from softac.run.names import CHECKPOINTS as CHECKPOINTS  # the folder they lie in
@@ -217,6 +218,7 @@ def fingerprint() -> dict[str, Any]:
         **{name: installed_version(name) or NOT_INSTALLED for name in PACKAGES},
         "threads": torch.get_num_threads(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
+        "processor": processor(),
     }
 
 
@@ -424,4 +426,4 @@ def differences(made_on: Mapping[str, Any]) -> str:
     changed = [name for name in here if name in made_on and made_on[name] != here[name]]
     if NOT_INSTALLED in (made_on.get("mujoco"), here["mujoco"]):
         changed = [name for name in changed if name != "mujoco"]  # then this environment does without it
-    return ", ".join(f"{name} was {one_line(str(made_on[name]), 40)} and is {here[name]}" for name in changed)
+    return ", ".join(f"{name} was {one_line(str(made_on[name]), 100)} and is {here[name]}" for name in changed)

@@ -222,17 +222,8 @@ def system() -> dict[str, Any]:
         "softac": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
         "cores": os.cpu_count(),
         **how_threads_wait(),
         "cuda": torch.version.cuda,
         **fingerprint(),
     }
-
-
-def _processor() -> str:
-    """Its name, as Linux knows it."""
-    described = Path("/proc/cpuinfo")
-    text = described.read_text(errors="replace") if described.is_file() else ""
-    named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return named[1].strip() if named else platform.machine()

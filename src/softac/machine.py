@@ -1,0 +1,23 @@
+"""What sums are added up by: a run ends in other bits where that is another."""
+
+import platform
+import re
+from functools import cache
+from pathlib import Path
+
+CPUINFO = Path("/proc/cpuinfo")
+KIND = ("cpu family", "model", "CPU implementer", "CPU part")  # on x86 processors, on those of Arm
+
+
+@cache
+def processor() -> str:
+    """The processor, as Linux knows it.
+
+    The name alone does not tell: a rented machine may call two generations "AMD EPYC", whose products of matrices
+    are added up in different orders.
+    """
+    text = CPUINFO.read_text(errors="replace") if CPUINFO.is_file() else ""
+    said = dict(re.findall(r"^([^\t:]+?)\s*:\s*(.+?)\s*$", text, re.MULTILINE))
+    name = said.get("model name", platform.machine())
+    parts = [f"{part} {said[part]}" for part in KIND if part in said]
+    return f"{name} ({', '.join(parts)})" if parts else name
