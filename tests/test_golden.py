@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from softac import Model
+from softac.envs.machine import processor
 from softac.learning.state import state_of
-from softac.machine import processor
 from softac.run.checkpoint import checkpoints, differences, read_manifest
 
 GOLDEN = Path(__file__).parent / "golden"

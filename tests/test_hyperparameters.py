@@ -15,7 +15,8 @@ from reliability_envs import Drift, tiny
 from softac import SAC
 from softac.agents.registry import AGENTS
 from softac.agents.sac import SACConfig
-from softac.config import ELSEWHERE, fields, make_config
+from softac.config import fields, make_config
+from softac.config.make import ELSEWHERE
 from softac.errors import ConfigError, NumericalError
 from softac.learning.state import state_of
 from softac.replay import Replay

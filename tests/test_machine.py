@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from reliability_envs import tiny
-from softac import SAC, machine
+from softac import SAC
+from softac.envs import machine
 
 AMD = (
     "processor\t: {}\nvendor_id\t: AuthenticAMD\ncpu family\t: {}\nmodel\t\t: {}\nmodel name\t: AMD EPYC\n"
@@ -18,7 +19,7 @@ ARM = "processor\t: 0\nBogoMIPS\t: 243.75\nCPU implementer\t: 0x41\nCPU architec
 
 @pytest.fixture(autouse=True)
 def cpuinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr("softac.machine.CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr("softac.envs.machine.CPUINFO", tmp_path / "cpuinfo")
     machine.processor.cache_clear()
     yield tmp_path / "cpuinfo"
     machine.processor.cache_clear()

@@ -19,6 +19,7 @@ from worlds import Drift
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'softac[ray]'")
 from softac.envs.cluster import cluster  # noqa: E402 - it needs Ray
+from softac.envs.machine import machine  # noqa: E402
 from softac.envs.make import EnvSource  # noqa: E402
 from softac.envs.remote import RayVectorEnv  # noqa: E402
 from softac.envs.vector import EnvFault, Step  # noqa: E402
@@ -132,11 +133,7 @@ def test_a_machine_of_other_versions_is_said_once(caplog: pytest.LogCaptureFixtu
     envs = RayVectorEnv(EnvSource("Pendulum-v1", {}), 1, 1, 60.0)
     try:
         assert not caplog.records
-        other = {
-            **__import__("softac.envs.remote", fromlist=["machine"]).machine(),
-            "numpy": "1.26.0",
-            "host": "far",
-        }
+        other = machine() | {"numpy": "1.26.0", "host": "far"}
         with caplog.at_level(logging.WARNING):
             envs._compare(other)
             envs._compare(other)

@@ -66,7 +66,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def _unknown(self, word: str) -> str:
-        from softac.config import ELSEWHERE
+        from softac.config.make import ELSEWHERE
 
         known = dict.fromkeys(o for action in self._all_actions() for o in action.option_strings)
         here = "--" + ELSEWHERE.get(word.lstrip("-").replace("-", "_"), "").replace("_", "-")

@@ -6,7 +6,6 @@ number. What goes wrong is told as in the pool, and a machine that is lost is a 
 
 import logging
 import os
-import platform
 import sys
 import time
 import weakref
@@ -16,19 +15,17 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from softac._version import __version__, installed_version
 from softac.envs.block import DONE, Block, State
 from softac.envs.cluster import cluster
+from softac.envs.machine import machine
 from softac.envs.make import EnvSource
 from softac.envs.process import CLOSING, Lost, Process, Worker
 from softac.envs.processes import STARTING, ProcessVectorEnv, in_memory, packed
 from softac.errors import one_line
-from softac.machine import processor
 from softac.types import FloatArray
 
 MOST_LOSSES = 3  # machines that are lost one after the other
 MARGIN = 60.0  # seconds that an answer may take longer than the environments
-PACKAGES = ("softac", "numpy", "gymnasium", "mujoco")  # that the answers of an environment depend on
 
 log = logging.getLogger("softac.envs")
 
@@ -283,9 +280,3 @@ class RayVectorEnv(ProcessVectorEnv):
             self._told.add(name)
             said = ", ".join(f"{p} {one_line(str(theirs.get(p)), 100)} instead of {here[p]}" for p in differ)
             log.warning("environments on %s may answer with other bits than here: %s", name, said)
-
-
-def machine() -> dict[str, Any]:
-    """What the answers of an environment depend on besides itself, and the name of the machine."""
-    versions = {name: __version__ if name == "softac" else installed_version(name) for name in PACKAGES}
-    return {**versions, "processor": processor(), "host": platform.node()}

@@ -30,6 +30,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from softac._version import __version__, installed_version
+from softac.envs.machine import processor
 from softac.errors import CheckpointError, ConfigError, either, one_line
 from softac.files import (
     npy_bytes,
@@ -42,7 +43,6 @@ from softac.files import (
     sync_folder,
     write_durably,
 )
-from softac.machine import processor
 from softac.replay import Segment, forget_segments
 from softac.run.names import ACTIONS, NETWORKS, OPTIM, STATE
 from softac.run.names import CHECKPOINTS as CHECKPOINTS  # the folder they lie in

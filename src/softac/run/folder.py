@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from softac._version import __version__
-from softac.config import ONCE
+from softac.config.make import ONCE
 from softac.errors import CheckpointError, ConfigError, DiskError
 from softac.files import read_regular, seal_is_whole, sealed_json, sync_folder, user_path, write_durably
 from softac.run.checkpoint import fingerprint, parse_json
