@@ -305,3 +305,27 @@ def test_a_temperature_that_runs_away_ends_in_words() -> None:
         "train/critic_loss is inf at step 64; expected finite numbers; lower the learning rate or scale the "
         "rewards down, then resume from the last checkpoint"
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            {"ent_coef": 0.1, "ent_coef_learning_rate": 1e-3, "target_entropy": -2.0, "alpha_loss": "log_alpha"},
+            [
+                f"{setting} has no effect with ent_coef=0.1, which is not learned"
+                for setting in ("ent_coef_learning_rate=0.001", "target_entropy=-2.0", "alpha_loss=log_alpha")
+            ],
+        ),
+        ({"env_timeout": 20.0}, ["env_timeout=20 has no effect without env_workers, which it is for"]),
+        ({"ent_coef": "auto_0.1", "ent_coef_learning_rate": 1e-3, "target_entropy": -2.0}, []),
+        ({"ent_coef": 0.1}, []),
+    ],
+)
+def test_what_waits_for_another_setting_is_said_once(
+    arguments: dict[str, Any], said: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = SAC("Pendulum-v1", net_arch=(8,), batch_size=8, **arguments)
+    model.learn(2)
+    model.learn(2)
+    assert caplog.messages == said

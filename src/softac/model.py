@@ -19,7 +19,7 @@ from softac.envs.make import EnvLike
 from softac.files import user_path
 from softac.learning.engine import require_engine
 from softac.run import given, habits, stored
-from softac.run.config import RecordConfig, RunConfig, say_ineffective, whole_steps
+from softac.run.config import RecordConfig, RunConfig, say_ineffective, say_without_effect, whole_steps
 from softac.run.evaluate import Returns, evaluate, predict
 from softac.run.lifecycle import Attending, Lifecycle
 from softac.run.numerics import numerics, single_precision, usual_threads
@@ -195,6 +195,8 @@ class Model:
     ) -> Self:
         """`learn` in full, until `until` steps in total; `attending`: who watches the training and may stop it."""
         place = None if folder is None else user_path(folder)
+        if self.num_timesteps == 0:
+            say_without_effect(self.run, self.agent.config)
         self.life.train(until, record, place, callback and partial(callback, self), attending)
         return self
 

@@ -8,10 +8,11 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from softac.config import STRICT, make_config
+from softac.config import STRICT, default, fields, make_config
 from softac.errors import ConfigError
 
 MOST_STEPS = 10**12
+OF_A_LEARNED_ONE = ("ent_coef_learning_rate", "target_entropy", "alpha_loss")  # temperature
 
 log = logging.getLogger("softac")
 
@@ -119,6 +120,17 @@ def say_ineffective(record: "RecordConfig") -> None:
     asked = [f"{name}={value}" for name, value in asdict(record).items() if value not in (0, usual[name])]
     if asked and record.n_eval_episodes > 0:
         log.warning("%s has no effect without run_dir, the folder to evaluate and save in", ", ".join(asked))
+
+
+def say_without_effect(run: RunConfig, hyperparameters: Any) -> None:
+    """Say what was asked for and waits for another setting."""
+    config, ent_coef = type(hyperparameters), getattr(hyperparameters, "ent_coef", "auto")
+    asked = [] if isinstance(ent_coef, str) else [name for name in OF_A_LEARNED_ONE if name in fields(config)]
+    for name in asked:
+        if (value := getattr(hyperparameters, name)) != default(config, name):
+            log.warning("%s=%s has no effect with ent_coef=%g, which is not learned", name, value, ent_coef)
+    if run.env_workers == 0 and run.env_timeout != default(RunConfig, "env_timeout"):
+        log.warning("env_timeout=%g has no effect without env_workers, which it is for", run.env_timeout)
 
 
 @dataclass(frozen=True, config=STRICT)
