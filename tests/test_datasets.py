@@ -391,6 +391,13 @@ def test_a_piece_that_becomes_far_larger_than_it_says(tmp_path: Path, monkeypatc
     edit(packed(bytes(400), 4, compression="lzf"))(folder)
     with pytest.raises(CheckpointError, match=text):
         recordings_of(folder, FEW)
+    noise = np.random.default_rng(0).integers(-128, 128, 2**16).astype("i1")  # that packing does not make smaller
+    loud = write(tmp_path / "loud", {"observations": np.zeros((2**16 + 1, 3))}, steps=2**16)
+    for packing in ("gzip", "lzf"):
+        with h5py.File(loud / "data" / "main_data.hdf5", "a") as file:
+            del file["episode_0/rewards"]
+            file["episode_0"].create_dataset("rewards", data=noise, chunks=(2**16,), compression=packing)
+        assert recordings_of(loud, FEW)[0].rewards.tolist() == noise.tolist()
     for length in (4, 2**16):  # as large as they say
         edit(packed(zlib.compress(bytes(length), 9), length, compression="gzip"))(folder)
         assert recordings_of(folder, FEW)[0].rewards.tolist() == [0, 0, 0, 0]

@@ -292,6 +292,11 @@ def test_a_rollout_of_one_transition_is_refused():
     with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         softac.PPO("CartPole-v1", n_steps=1, net_arch=(8,)).learn(5)
     assert softac.PPO("CartPole-v1", n_steps=1, net_arch=(8,), n_envs=2).learn(4).training.updates == 2
+    allowed = softac.PPO("CartPole-v1", n_steps=1, net_arch=(8,), normalize_advantage=False).learn(4)
+    assert allowed.training.updates == 4
+
+
+def test_a_mean_of_one_return_is_refused_as_a_baseline():
     text = (
         'n_steps=1 was given with one environment and baseline="mean"; expected at least 2 steps in a rollout, '
         'since a single return less its mean is 0; raise n_steps or choose baseline="none"'
@@ -299,8 +304,6 @@ def test_a_rollout_of_one_transition_is_refused():
     with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         softac.REINFORCE("CartPole-v1", n_steps=1, baseline="mean", net_arch=(8,)).learn(5)
     assert softac.REINFORCE("CartPole-v1", n_steps=1, net_arch=(8,)).learn(4).training.updates == 4
-    allowed = softac.PPO("CartPole-v1", n_steps=1, net_arch=(8,), normalize_advantage=False).learn(4)
-    assert allowed.training.updates == 4
 
 
 # DQN

@@ -302,6 +302,13 @@ def test_a_mask_may_allow_nothing_where_the_episode_has_ended() -> None:
         model.add(obs, 1, 1.0, last, False)
 
 
+def test_an_observation_without_its_mask_is_refused_in_the_same_words_where_the_episode_has_ended() -> None:
+    model = DQN(MaskTold, net_arch=(8,))
+    for ended in (False, True):
+        with pytest.raises(ConfigError, match="an observation without its action mask was given"):
+            model.add({"action_mask": [1, 1, 0], "observation": np.zeros(2)}, 1, 1.0, np.zeros(2), ended)
+
+
 class Masked(gym.Env[Any, Any]):
     observation_space = gym.spaces.Dict(
         {"action_mask": gym.spaces.MultiBinary(3), "x": gym.spaces.Box(-1, 1, (2,))}
@@ -313,6 +320,13 @@ class Masked(gym.Env[Any, Any]):
 
     def step(self, action: Any) -> Any:
         return self.reset()[0], 1.0, False, False, {}
+
+
+class MaskTold(Masked):
+    observation_space = gym.spaces.Box(-1, 1, (2,))
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return np.zeros(2, np.float32), {"action_mask": np.array([1, 1, 0], np.int8)}
 
 
 @pytest.mark.parametrize(

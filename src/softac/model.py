@@ -19,7 +19,7 @@ from softac.envs.make import EnvLike
 from softac.files import user_path
 from softac.learning.engine import require_engine
 from softac.run import given, habits, stored
-from softac.run.config import RecordConfig, RunConfig, say_ineffective, say_without_effect, whole_steps
+from softac.run.config import RecordConfig, RunConfig, say_without_effect, say_without_run_dir, whole_steps
 from softac.run.evaluate import Returns, evaluate, predict
 from softac.run.lifecycle import Attending, Lifecycle
 from softac.run.numerics import numerics, single_precision, usual_threads
@@ -179,7 +179,7 @@ class Model:
         habits.refuse_learnt(others)
         habits.require_callback(callback)
         if run_dir is None:
-            say_ineffective(record)
+            say_without_run_dir(record)
         until = self.num_timesteps + whole_steps(total_timesteps)
         with Interruption() as stop:
             return self.train(until, record, run_dir, callback=callback, stop=stop)

@@ -181,8 +181,8 @@ def allowing_all(spec: EnvSpec, flat: FloatArray) -> FloatArray:
 
 def allowing_all_at_the_end(spec: EnvSpec, obs: Any, *, several: bool) -> Any:
     """The observations of an episode that terminates, or its last one alone, as `allowing_all` has them."""
-    if spec.mask is None:
-        return obs
+    if spec.mask is None or not isinstance(obs, dict) or MASK not in obs:
+        return obs  # what lacks a mask is refused where it is read
     mask = np.array(obs[MASK])
     mask[-1 if several else ...] = 1
     return {**obs, MASK: mask}

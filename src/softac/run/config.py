@@ -12,7 +12,7 @@ from softac.config import STRICT, default, fields, make_config
 from softac.errors import ConfigError
 
 MOST_STEPS = 10**12
-OF_A_LEARNED_ONE = ("ent_coef_learning_rate", "target_entropy", "alpha_loss")  # temperature
+OF_A_LEARNED_TEMPERATURE = ("ent_coef_learning_rate", "target_entropy", "alpha_loss")
 
 log = logging.getLogger("softac")
 
@@ -114,7 +114,7 @@ def exchanged(run: RunConfig, **values: Any) -> RunConfig:
     return changed
 
 
-def say_ineffective(record: "RecordConfig") -> None:
+def say_without_run_dir(record: "RecordConfig") -> None:
     """Say what was asked for in vain by a training without a run folder, which writes and evaluates nothing."""
     usual = asdict(RecordConfig())
     asked = [f"{name}={value}" for name, value in asdict(record).items() if value not in (0, usual[name])]
@@ -124,11 +124,10 @@ def say_ineffective(record: "RecordConfig") -> None:
 
 def say_without_effect(run: RunConfig, hyperparameters: Any) -> None:
     """Say what was asked for and waits for another setting."""
-    config, ent_coef = type(hyperparameters), getattr(hyperparameters, "ent_coef", "auto")
-    asked = [] if isinstance(ent_coef, str) else [name for name in OF_A_LEARNED_ONE if name in fields(config)]
-    for name in asked:
-        if (value := getattr(hyperparameters, name)) != default(config, name):
-            log.warning("%s=%s has no effect with ent_coef=%g, which is not learned", name, value, ent_coef)
+    own, ent_coef = fields(type(hyperparameters)), getattr(hyperparameters, "ent_coef", "auto")
+    for name in OF_A_LEARNED_TEMPERATURE if not isinstance(ent_coef, str) else ():
+        if name in own and (value := getattr(hyperparameters, name)) != default(type(hyperparameters), name):
+            log.warning("%s=%s has no effect with ent_coef=%s, which is not learned", name, value, ent_coef)
     if run.env_workers == 0 and run.env_timeout != default(RunConfig, "env_timeout"):
         log.warning("env_timeout=%g has no effect without env_workers, which it is for", run.env_timeout)
 

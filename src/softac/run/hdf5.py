@@ -123,17 +123,21 @@ def size(array: Any) -> int:
 def _grows(array: Any, filters: list[int]) -> bool:
     """Whether a packed piece may take more than 1 GiB that is not its own while it is unpacked.
 
-    HDF5 unpacks a piece to its end, whatever size is declared.
+    HDF5 unpacks a piece to its end, whatever size is declared. What lzf does not make smaller is stored as it is.
     """
-    packing = [kind for kind in filters if kind in GROWTH]
-    if not packing:
+    if not GROWTH.keys() & set(filters):
         return False
     stored: list[Any] = []
     array.id.chunk_iter(stored.append)
     declared = int(array.dtype.itemsize * math.prod(array.chunks))
-    growth = math.prod(GROWTH[kind] for kind in packing)
-    suspects = [piece for piece in stored if piece.size * growth > max(declared, UNSEEN)]
-    return any(packing != [DEFLATE] or not _inflates_to(array, piece, declared) for piece in suspects)
+    for piece in stored:
+        packing = [kind for i, kind in enumerate(filters) if kind in GROWTH and not piece.filter_mask >> i & 1]
+        growth = math.prod(GROWTH[kind] for kind in packing)
+        if piece.size * growth <= max(declared, UNSEEN) or not packing:
+            continue
+        if packing != [DEFLATE] or not _inflates_to(array, piece, declared):
+            return True
+    return False
 
 
 def _inflates_to(array: Any, piece: Any, declared: int) -> bool:
