@@ -20,7 +20,7 @@ def drawn(*folders: Path) -> Figure:
 
 
 def legend_of(figure: Figure) -> list[str]:
-    [legend] = figure.legends
+    [legend] = [*figure.legends, *(axis.get_legend() for axis in figure.axes if axis.get_legend())]
     return [text.get_text() for text in legend.get_texts()]
 
 
@@ -53,6 +53,30 @@ def test_a_line_has_one_colour_in_all_panels_and_one_entry_in_the_legend(tmp_pat
     assert len(titles) == 2 * COLUMNS
 
 
+@pytest.mark.parametrize(
+    ("tasks", "names", "beside"),
+    [(1, 1, False), (3, 2, False), (4, 2, True), (5, 2, True), (6, 2, False), (5, 16, False)],
+)
+def test_the_legend_stands_in_a_panel_to_spare_or_below(
+    tmp_path: Path, tasks: int, names: int, beside: bool
+) -> None:
+    """16 names, two lines each, are higher than a panel."""
+    for task in range(tasks):
+        for name in range(names):
+            config = config_of(env=f"Task{task}-v0") | {"algorithm": f"name-{name:02}-" + "x" * 50}
+            write_run(tmp_path / f"{task}-{name}", {5_000: 1.0, 10_000: 2.0}, config)
+    figure = drawn(tmp_path)
+    spare = [axis for axis in figure.axes if not axis.axison]
+    assert len(legend_of(figure)) == names
+    assert bool(spare) is (tasks in (4, 5))
+    assert [axis.get_legend() is not None for axis in spare] == [beside, False][: len(spare)]
+    assert bool(figure.legends) is not beside
+    width, height = figure.get_size_inches()
+    rows = -(-tasks // COLUMNS)
+    assert (width, height >= 4.0 * rows) == (6.4 * min(tasks, COLUMNS), True)
+    assert bool(height == 4.0 * rows) is beside
+
+
 def test_a_panel_shows_the_range_of_the_runs_and_not_that_of_a_wide_interval(tmp_path: Path) -> None:
     [axis] = drawn(write_seeds(tmp_path, [10.0, 110.0])).axes
     assert axis.get_ylim() == (
@@ -69,9 +93,14 @@ def test_a_run_that_failed_does_not_shorten_the_line_of_the_others(tmp_path: Pat
     write_run(tmp_path / "seed-3", {}, config_of(seed=3))
     figure = drawn(tmp_path)
     [axis] = figure.axes
-    [line] = axis.get_lines()
+    line, cross = axis.get_lines()
     assert [list(map(float, values)) for values in line.get_data()] == [[5_000, 10_000], [5, 15]]
-    assert legend_of(figure) == ["sac: mean of 2 to 3 seeds, 95 % interval (3 of 4 runs)"]
+    assert legend_of(figure) == [
+        "sac: mean of 2 to 3 seeds, 95 % interval (3 of 4 runs)",
+        "a run that failed: its last evaluation",
+    ]
+    assert (cross.get_marker(), *cross.get_data()) == ("x", [5_000], [0.0])
+    assert axis.get_ylim()[0] < 0.0
 
 
 def test_a_band_breaks_off_where_a_single_run_is_left(tmp_path: Path) -> None:

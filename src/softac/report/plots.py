@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from softac.errors import ConfigError, DiskError
@@ -18,7 +19,9 @@ from softac.report.tables import Group, curve, group_runs
 
 COLOURS = ("#3366cc", "#dd6b20", "#2f855a", "#9f3fbf", "#c53030", "#0d8f9c", "#8a6d00", "#555555")
 COLUMNS = 3  # of panels
-WIDTH = 80  # characters in a line of the legend
+PANEL = (6.4, 4.0)  # inches
+WIDTH = 80  # characters in a line of the legend, as many as a panel is wide
+CROSS: dict[str, Any] = {"linestyle": "none", "marker": "x", "markersize": 7, "markeredgewidth": 2}
 PICTURES = (".png", ".svg", ".pdf")
 SUMMARY = "learning_curve.png"
 
@@ -28,8 +31,9 @@ def learning_curves(results: Sequence[Result]) -> Figure:
 
     Runs of one name on one environment become one line: their mean, with the 95 % t-interval of that mean as a
     band, which breaks off where a single run is left. A single run has the standard deviation over its evaluation
-    episodes as its band, and the return of its training episodes as a thin line. A panel shows the range of its
-    runs: the interval of two or three seeds may be wider.
+    episodes as its band, and the return of its training episodes as a thin line. A cross marks where a run failed.
+    A panel shows the range of its runs: the interval of two or three seeds may be wider. The legend stands in a
+    panel to spare, or below.
 
     Args:
         results: runs; those of one environment and name are neighbours.
@@ -52,13 +56,19 @@ def learning_curves(results: Sequence[Result]) -> Figure:
     axes = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
     for axis, (env, members) in zip(axes, panels, strict=False):
         _panel(axis, env, [(group, COLOURS[names.index(group.name) % len(COLOURS)]) for group in members])
-    for axis in axes[len(panels) :]:
+    spare = axes[len(panels) :]
+    for axis in spare:
         axis.set_axis_off()
     lines = {text: line for axis in axes for line, text in zip(*axis.get_legend_handles_labels(), strict=True)}
-    legend = figure.legend(lines.values(), lines.keys(), loc="outside lower left", frameon=False, fontsize="small")
+    if any(_failed(group) for group in groups):
+        lines["a run that failed: its last evaluation"] = Line2D([], [], color="#555555", **CROSS)
+    height = 0.2 * sum(text.count("\n") + 1 for text in lines)
+    within = bool(spare) and height <= PANEL[1] - 1.0
+    home, place = (spare[0], "center left") if within else (figure, "outside lower left")
+    legend = home.legend(lines.values(), lines.keys(), loc=place, frameon=False, fontsize="small")
     for text in legend.get_texts():
         text.set_parse_math(False)
-    figure.set_size_inches(6.4 * n_columns, 4.0 * n_rows + 0.2 * sum(text.count("\n") + 1 for text in lines))
+    figure.set_size_inches(PANEL[0] * n_columns, PANEL[1] * n_rows + (0.0 if within else height))
     return figure
 
 
@@ -109,9 +119,17 @@ def _draw(axis: Any, group: Group, colour: str) -> NDArray[np.float64]:
         ms=4,
         label=fill(title, WIDTH),
     )
+    for step, value in _failed(group):
+        axis.plot([step], [value], color=colour, **CROSS)
+        shown = np.append(shown, value)
     # The interval of two runs says little, and is wide.
     axis.fill_between(steps, low, high, color=colour, alpha=0.04 if len(runs) == 2 else 0.18, linewidth=0)
     return shown
+
+
+def _failed(group: Group) -> list[tuple[int, float]]:
+    """The last evaluations of its runs that failed, with their steps."""
+    return [max(run.returns.items()) for run in group.evaluated if run.state == "failed"]
 
 
 def _seeds(numbers: Sequence[int]) -> str:
