@@ -425,6 +425,25 @@ def test_encoders_that_cannot_be(tmp_path: Path) -> None:
         SAC.load(tmp_path / "model", env=Steering, encoder="small")
 
 
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        (spaces.Box(0, 200, (40, 40, 3), np.uint8), "(40, 40, 3) of uint8 are read as a vector of 4,800 numbers"),
+        (spaces.Box(0, 255, (3, 40, 40), np.int64), "(3, 40, 40) of int64 are read as a vector of 4,800 numbers"),
+        (spaces.Box(0, 255, (40, 40, 3), np.uint8), ""),
+        (spaces.Box(0, 2, (19, 19, 3), np.int8), ""),
+        (spaces.Box(-1.0, 1.0, (40, 40, 9), np.float32), ""),
+    ],
+)
+def test_what_has_the_shape_of_a_picture_and_is_none_by_the_rule_is_said(
+    space: spaces.Box, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    SAC(lambda: SpaceEnv(observation_space=space), **SMALL)
+    told = [record.message for record in caplog.records if "read as a vector" in record.message]
+    remedy = "; if they are images, declare them as uint8 from 0 to 255, or ask for an encoder (encoder='nature')"
+    assert told == ([f"observations {said}{remedy}"] if said else [])
+
+
 def test_floats_are_images_only_where_that_is_asked_for(caplog: pytest.LogCaptureFixture) -> None:
     space = spaces.Box(0.0, 4.0, (40, 40, 3), np.float32)
     with caplog.at_level(logging.INFO, "softac"):

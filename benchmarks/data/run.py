@@ -3,7 +3,7 @@
     python benchmarks/data/run.py source      a SAC of 100,000 steps, stopped half-trained
     python benchmarks/data/run.py collect     its policy as two data sets: 10 and 100 episodes of 1,000 steps
     python benchmarks/data/run.py prior       20,000 new steps with the small one as prior data, and without
-    python benchmarks/data/run.py offline     the large one alone: rebrac, and plain SAC, 100,000 updates
+    python benchmarks/data/run.py offline     the large one alone: rebrac, and plain SAC, 50,000 updates
     python benchmarks/data/run.py table       the rows of results/data.csv in words
     python benchmarks/data/run.py picture     results/alone.png: learning from the large one alone
 
@@ -44,7 +44,7 @@ SETTINGS: dict[str, list[str]] = {
 }
 GROUPS = {
     "prior": (("none", "prior", "norm alone"), 20_000, 5_000),
-    "offline": (("rebrac", "sac alone"), 100_000, 10_000),
+    "offline": (("rebrac", "sac alone"), 50_000, 10_000),
 }
 
 

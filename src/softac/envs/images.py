@@ -88,10 +88,10 @@ def say_what_may_be_images(space: gym.Space[Any], encoder: AsEncoder) -> None:
     if encoder != "auto":
         return
     for _, part in _placed(space):
-        if isinstance(part, spaces.Box) and _looks_like_floats(part):
+        if isinstance(part, spaces.Box) and not is_image(part) and _looks_like_an_image(part.shape):
             log.warning(
                 "observations %s of %s are read as a vector of %s numbers; if they are images, declare them as "
-                "uint8, or ask for an encoder (encoder='nature')",
+                "uint8 from 0 to 255, or ask for an encoder (encoder='nature')",
                 part.shape,
                 part.dtype,
                 f"{flat_size(part):,}",
@@ -150,11 +150,6 @@ def _channels(shape: tuple[int, ...]) -> int:
     return 1 if len(shape) == 2 else shape[-3] if _leading(shape) else shape[-1]
 
 
-def _looks_like_floats(space: spaces.Box) -> bool:
-    """Whether a Box of floats has the shape of a picture."""
-    layout = _layout(space.shape) if np.issubdtype(space.dtype, np.floating) and len(space.shape) == 3 else None
-    return (
-        layout is not None
-        and min(layout[1:3]) >= SMALLEST_GREY
-        and (layout[0] if layout[3] == 1 else layout[3]) <= 4
-    )
+def _looks_like_an_image(shape: tuple[int, ...]) -> bool:
+    layout = _layout(shape) if len(shape) == 3 else None
+    return layout is not None and min(layout[1:3]) >= SMALLEST_GREY and _channels(shape) <= 4
