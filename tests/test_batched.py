@@ -77,6 +77,18 @@ def test_one_that_resets_by_itself_is_refused(mode: AutoresetMode) -> None:
     )
 
 
+def test_masks_beside_the_observations_are_refused() -> None:
+    taxis = gym.make_vec(
+        "Taxi-v4", 2, vectorization_mode="sync", vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED}
+    )
+    with pytest.raises(ConfigError) as caught:
+        GymnasiumBatch(taxis)
+    assert str(caught.value) == (
+        "a vector environment that says its action masks in info['action_mask'] was given; expected them in its "
+        "observations, a part 'action_mask' of a Dict; give one environment and n_envs instead, or put them there"
+    )
+
+
 def test_rows_are_those_of_each_episode() -> None:
     """Tensors in; the true last observation, never that of a reset, and a seed for each episode."""
     batch = Counting()

@@ -264,6 +264,48 @@ def test_a_terminal_state_may_allow_nothing():
     assert set(ends) == {"terminated", "returned an action mask that allows no action, of 5"}
 
 
+@pytest.mark.parametrize(
+    ("at", "where"),
+    [
+        (1, "at step 1 of episode 0 (seed"),
+        (5, "at step 1 of episode 1 (seed"),
+        (4, "at the start of episode 1 (seed"),
+    ],
+)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_mask_that_the_first_reset_lacked_is_not_passed_over(at, where, workers):
+    """Answer 0 is looked at for a mask; 1 to 4 are the first episode, of three steps, 5 to 8 the second."""
+
+    class Late(gym.Env):
+        observation_space, action_space = spaces.Box(-1.0, 1.0, (2,)), spaces.Discrete(3)
+
+        def __init__(self):
+            self.answers = -1
+
+        def info(self):
+            self.answers += 1
+            return {"action_mask": np.ones(3, np.int8) if self.answers > at else None}
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            self.t, info = 0, self.info()
+            return np.zeros(2, np.float32), info
+
+        def step(self, action):
+            self.t += 1
+            return np.zeros(2, np.float32), 0.0, False, self.t == 3, self.info()
+
+    model = softac.DQN(Late, net_arch=[8], env_workers=workers)
+    with pytest.raises(EnvironmentFailed) as failed:
+        model.learn(20)
+    assert str(failed.value).startswith(
+        f"environment 0 returned info['action_mask'], which the first reset did not {where}"
+    )
+    assert "; expected a mask in the info of every reset and step, of ones where everything is allowed; " in str(
+        failed.value
+    )
+
+
 def test_a_mask_of_the_wrong_length_is_seen_in_the_space():
     space = spaces.Dict({"action_mask": spaces.MultiBinary(3), "x": spaces.Box(-1.0, 1.0, (2,))})
     with pytest.raises(ConfigError) as raised:

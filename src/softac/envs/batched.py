@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from softac.envs.flat import item
-from softac.envs.masks import allowing_all, misfit_of_mask
+from softac.envs.masks import MASK, allowing_all, is_maskless, misfit_of_mask, says_mask
 from softac.envs.spaces import Spaces
 from softac.envs.vector import FLOAT32_MAX, EnvFault, Step, close_env
 from softac.errors import RAISED, ConfigError
@@ -184,7 +184,7 @@ class GymnasiumBatch:
         envs: the vector environment.
 
     Raises:
-        ConfigError: it resets by itself.
+        ConfigError: it resets by itself, or its action masks are no part of its observations.
     """
 
     def __init__(self, envs: gym.vector.VectorEnv[Any, Any, Any]) -> None:
@@ -198,13 +198,16 @@ class GymnasiumBatch:
         self.envs: Any = envs
         self.num_envs = envs.num_envs
         self.observation_space, self.action_space = envs.single_observation_space, envs.single_action_space
-        self._begun = False
+        _, info = self.envs.reset(seed=0)  # as a whole, before one of them can be
+        if is_maskless(self.observation_space, self.action_space) and says_mask(info):
+            raise ConfigError(
+                f"a vector environment that says its action masks in info[{MASK!r}] was given",
+                f"expected them in its observations, a part {MASK!r} of a Dict",
+                "give one environment and n_envs instead, or put them there",
+            )
 
     def reset(self, mask: NDArray[np.bool], seeds: NDArray[np.int64]) -> Any:
         """As `BatchEnv.reset`."""
-        if not self._begun:  # it must have been reset as a whole before one can be
-            self.envs.reset(seed=[int(seed) for seed in seeds])
-            self._begun = True
         chosen = [int(seed) if wanted else None for seed, wanted in zip(seeds, mask, strict=True)]
         return self.envs.reset(seed=chosen, options={"reset_mask": mask.copy()})[0]
 

@@ -6,6 +6,7 @@ travels wherever its observation does: into the replay, to the policy, through `
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -68,17 +69,26 @@ def observe_mask(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
 
     Whether `info` brings one is seen from a reset.
     """
-    if not number_of_choices(env.action_space):
-        return env
-    if isinstance(env.observation_space, spaces.Dict) and MASK in env.observation_space.spaces:
+    if not is_maskless(env.observation_space, env.action_space):
         return env
     if env.has_wrapper_attr(METHOD) and callable(env.get_wrapper_attr(METHOD)):
         return MaskObserved(env, by_method=True)
     try:
-        said = MASK in env.reset(seed=0)[1]
+        _, info = env.reset(seed=0)
     except RAISED:  # the first reset that matters says what is wrong
         return env
-    return MaskObserved(env, by_method=False) if said else env
+    return MaskObserved(env, by_method=False) if says_mask(info) else env
+
+
+def is_maskless(observations: gym.Space[Any], actions: gym.Space[Any]) -> bool:
+    """Whether there are actions to mask and observations have no part for it."""
+    part = isinstance(observations, spaces.Dict) and MASK in observations.spaces
+    return number_of_choices(actions) > 0 and not part
+
+
+def says_mask(info: Any) -> bool:
+    """Whether an environment's `info`, which may be any object, brings a mask."""
+    return isinstance(info, Mapping) and info.get(MASK) is not None
 
 
 class MaskObserved(gym.Wrapper[Any, Any, Any, Any]):

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 
-from softac.envs.masks import allowing_all, misfit_of_mask
+from softac.envs.masks import MASK, allowing_all, is_maskless, misfit_of_mask, says_mask
 from softac.envs.spaces import Spaces, spaces_of
 from softac.errors import RAISED, ConfigError, SoftacError
 from softac.types import FloatArray
@@ -113,6 +113,7 @@ class InProcessVectorEnv:
                 self.envs.append(make())
             _require_apart(self.envs)
             self.spaces = spaces_of(self.envs[0])
+            self._maskless = is_maskless(self.spaces.observation_space, self.spaces.action_space)
         except BaseException:
             self.close()
             raise
@@ -126,6 +127,7 @@ class InProcessVectorEnv:
         if not isinstance(answer, tuple) or len(answer) != 2:
             wanted = f"two values, observation and info, {SINCE}"
             raise EnvFault(f"returned {_size(answer)} from reset, not 2 values", wanted)
+        self._require_no_late_mask(answer[1])
         return self._allowed(self._checked(answer[0], OBSERVATION), OBSERVATION)
 
     def step(self, first: int, actions: FloatArray) -> Iterator[Step]:
@@ -160,6 +162,7 @@ class InProcessVectorEnv:
             flags = f"terminated={terminated!r:.40}, truncated={truncated!r:.40}"
             raise EnvFault(f"returned {flags}, not booleans", f"{FIVE}, {SINCE}")
         reward = checked_reward(reward)
+        self._require_no_late_mask(info)
         flat = self._checked(obs)
         if self.spaces.spec.mask is not None:
             flat = allowing_all(self.spaces.spec, flat) if terminated else self._allowed(flat)
@@ -170,6 +173,14 @@ class InProcessVectorEnv:
         if wrong := misfit_of_mask(self.spaces.spec, flat):
             raise EnvFault(f"returned {wrong}", f"{expected}, and at least one action to choose")
         return flat
+
+    def _require_no_late_mask(self, info: Any) -> None:
+        """Refuse a mask that would be passed over, since the environment was taken for one without."""
+        if self._maskless and says_mask(info):
+            raise EnvFault(
+                f"returned info[{MASK!r}], which the first reset did not",
+                "a mask in the info of every reset and step, of ones where everything is allowed",
+            )
 
     def _checked(self, obs: Any, expected: str = ANSWER) -> FloatArray:
         try:
