@@ -64,8 +64,9 @@ def learning_curves(results: Sequence[Result]) -> Figure:
         lines["a run that failed: its last evaluation"] = Line2D([], [], color="#555555", **CROSS)
     height = 0.2 * sum(text.count("\n") + 1 for text in lines)
     within = bool(spare) and height <= PANEL[1] - 1.0
-    home, place = (spare[0], "center left") if within else (figure, "outside lower left")
-    legend = home.legend(lines.values(), lines.keys(), loc=place, frameon=False, fontsize="small")
+    where: Any = spare[0] if within else figure
+    place = "center left" if within else "outside lower left"
+    legend = where.legend(lines.values(), lines.keys(), loc=place, frameon=False, fontsize="small")
     for text in legend.get_texts():
         text.set_parse_math(False)
     figure.set_size_inches(PANEL[0] * n_columns, PANEL[1] * n_rows + (0.0 if within else height))
