@@ -100,6 +100,18 @@ def test_no_seeds_are_not_those_of_the_file(folder: Path) -> None:
         plan(str(written(folder)), None, "", None)
 
 
+def test_settings_are_also_those_of_a_run(folder: Path) -> None:
+    text = SMALL.replace("n_steps = 40", 'n_steps = 40, normalize = "obs,reward", n_envs = 2')
+    suite, models = plan(str(written(folder, text)), None, None, None)
+    for model in models:
+        model.close()
+    runs = {group.name: group.config["run"] for group in suite.groups}
+    assert {name: (run["normalize"], run["n_envs"]) for name, run in runs.items()} == {
+        "sac": ("none", 1),
+        "quick": ("obs,reward", 2),
+    }
+
+
 def test_seeds_take_turns() -> None:
     suite, models = plan("figure", None, "0-1", None)
     for model in models:
@@ -253,7 +265,11 @@ def test_another_suite_in_the_same_folder(whole: tuple[Path, str], folder: Path)
             ("n_epochs", "n_epoch"),
             "quick on Pendulum-v1: unknown hyperparameter 'n_epoch'; did you mean 'n_epochs'",
         ),
-        (("n_epochs = 2", "seed = 2"), "quick on Pendulum-v1: seed or env_kwargs stand in settings; expected"),
+        (
+            ("n_epochs = 2", "seed = 2"),
+            "quick on Pendulum-v1: seed or env_kwargs stand in settings; expected hyperparameters and settings of "
+            "a run: n_envs, precision, normalize, hindsight, say; give the seeds with seeds",
+        ),
         (("n_epochs = 2", 'env = "CartPole-v1"'), "quick on Pendulum-v1: unknown hyperparameter 'env'; "),
         (("n_epochs = 2", "trust_module = true"), "quick on Pendulum-v1: unknown hyperparameter 'trust_module'; "),
         (("eval_freq = 60", "eval_freq = true"), "eval_freq = 'True' was given, where "),

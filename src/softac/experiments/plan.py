@@ -211,7 +211,7 @@ def _model(entry: Algorithm, env_id: str, seed: int, *, trusted: bool) -> Model:
         if "seed" in entry.settings or "env_kwargs" in entry.settings:
             raise ConfigError(
                 "seed or env_kwargs stand in settings",
-                "expected hyperparameters, and n_envs, device, engine or precision",
+                "expected hyperparameters and settings of a run: n_envs, precision, normalize, hindsight, say",
                 "give the seeds with seeds, and register an environment that needs arguments",
             )
         agent_class = find_agent(entry.algorithm)
