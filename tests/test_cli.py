@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from softac.cli.arguments import as_pairs, env_kwargs
-from softac.cli.main import main
+from softac.cli.main import build_parser, main
 from softac.cli.train import _algorithm
 from softac.files import sealed_json
 
@@ -180,6 +180,19 @@ def test_underscores_work_in_flags(tmp_path: Path) -> None:
 )
 def test_the_algorithm_is_a_word_that_stands_alone(words: list[str], algorithm: str) -> None:
     assert _algorithm(["train", *words]) == algorithm
+
+
+@pytest.mark.parametrize(
+    ("words", "read"),
+    [
+        (["train", "ppo", "--n-steps", "9", "CartPole-v1", "-n", "5"], {"what": ["ppo", "CartPole-v1"]}),
+        (["tune", "sac", "-n", "50", "Hopper-v5"], {"algorithm": "sac", "env": "Hopper-v5"}),
+        (["plot", "a", "-o", "c.png", "b"], {"runs": [Path("a"), Path("b")], "output": Path("c.png")}),
+    ],
+)
+def test_words_may_stand_behind_options(words: list[str], read: dict[str, Any]) -> None:
+    args = vars(build_parser(words).parse_args(words))
+    assert {name: args[name] for name in read} == read
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from softac._version import __version__
 from softac.cli.output import in_its_letters, silence
@@ -52,6 +52,17 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose mistakes are `ConfigError`s of one line."""
 
     verb: tuple[str, ...] = ()  # the command in use, which argparse does not name for unknown arguments
+    intermixed = False  # while words and options are read in any order
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse, words also behind options: `train sac --seed 1 Pendulum-v1`."""
+        if self.intermixed or self._subparsers is not None:
+            return super().parse_known_args(args, namespace)
+        self.intermixed = True  # up to Python 3.12 it calls this method
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self.intermixed = False
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print over several lines."""
