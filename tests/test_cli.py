@@ -208,6 +208,24 @@ def test_words_may_stand_behind_options(words: list[str], read: dict[str, Any]) 
         (["train", "--lr", "1"], "unknown argument '--lr'; here it is called '--learning-rate'"),
         (["train", "--start_steps=1"], "unknown argument '--start-steps'; here it is called '--learning-starts'"),
         (["plot", "--lr", "1"], "unknown argument '--lr'; expected what `softac plot --help` lists"),
+        (
+            ["train", "--algo", "sac", "--env", "Pendulum-v1"],
+            "unknown argument '--algo'; expected what `softac train --help` lists; write algorithm and "
+            "environment as words: softac train sac Pendulum-v1\n",
+        ),
+        (
+            ["train", "--tensorboard_log=x"],
+            "unknown argument '--tensorboard-log'; expected what `softac train --help` lists; leave it out, or "
+            "write --run-dir DIR: the folder of a run has the events for TensorBoard\n",
+        ),
+        (
+            ["tune", "sac", "Pendulum-v1", "--cuda"],
+            "unknown argument '--cuda'; expected what `softac tune --help` lists; leave it out: a GPU is used "
+            "where there is one; or write --device cuda\n",
+        ),
+        (["plot", "a", "--cuda"], "'--cuda'; expected what `softac plot --help` lists; correct it\n"),
+        (["train", "SAC", "Pendulum-v1"], "unknown algorithm 'SAC'; did you mean 'sac'?"),
+        (["train", "sac", "pendulum-V1"], "unknown environment 'pendulum-V1'; did you mean 'Pendulum-v1'"),
         (["train", "Pendulm-v1"], "unknown environment 'Pendulm-v1'; did you mean 'Pendulum-v1'"),
         (["train", "sacc", "Pendulum-v1"], "unknown algorithm 'sacc'; did you mean 'sac' or 'sac_v'?"),
         (["train", "sca"], "unknown algorithm 'sca'; did you mean 'sac'?"),

@@ -51,6 +51,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "target-128-n3": ("crossq", TARGET | {"batch_size": 128, "n_steps": 3}),
     "target-128-gamma-0.995": ("crossq", TARGET | {"batch_size": 128, "gamma": 0.995}),
     "target-128-3e-4": ("crossq", TARGET | {"batch_size": 128, "learning_rate": 3e-4}),
+    # The same large steps at first, smaller ones once there is a policy to spoil.
+    "target-128-decay": ("crossq", TARGET | {"batch_size": 128, "learning_rate": "linear 1e-3 2e-4 100000"}),
     "xqc-128": ("xqc", {"batch_size": 128}),
     # For Swimmer: a discount that sees its stroke, alone, and with what helps sac there.
     "target-128-gamma-0.9999": ("crossq", TARGET | {"batch_size": 128, "gamma": 0.9999}),

@@ -99,11 +99,13 @@ def one_line(text: str, longest: int) -> str:
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:
-    """Return "; did you mean 'X'?" for the candidates that look most like `word`, else ""."""
-    matches = get_close_matches(word, list(candidates), n=3, cutoff=0.6)
+    """Return "; did you mean 'X'?" for the candidates that look most like `word` in any case, else ""."""
+    by_letters = {candidate.lower(): candidate for candidate in candidates}
+    typed = word.lower()
+    matches = [typed] if typed in by_letters else get_close_matches(typed, by_letters, n=3, cutoff=0.6)
     if not matches:
         return ""
-    return "; did you mean " + " or ".join(repr(m) for m in matches) + "?"
+    return "; did you mean " + " or ".join(repr(by_letters[match]) for match in matches) + "?"
 
 
 def either(names: Iterable[str]) -> str:

@@ -47,6 +47,20 @@ EPILOG = """first steps:
   softac tune sac HalfCheetah-v5 -n 50000  better settings, tried on fresh seeds
 """
 
+# What the training scripts of others call it, and what to write here.
+WORDS = "write algorithm and environment as words: softac train sac Pendulum-v1"
+AFTERWARDS = "leave it out, and write softac track RUN --to wandb, during the run or afterwards"
+EVENTS = "leave it out, or write --run-dir DIR: the folder of a run has the events for TensorBoard"
+OTHERS = {
+    **dict.fromkeys(("algo", "alg", "agent", "env", "env-id", "env-name", "task"), WORDS),
+    **dict.fromkeys(("cuda", "gpu"), "leave it out: a GPU is used where there is one; or write --device cuda"),
+    **dict.fromkeys(("track", "wandb", "wandb-project-name"), AFTERWARDS),
+    **dict.fromkeys(("tensorboard", "tensorboard-log", "log-dir", "logdir", "log-folder"), EVENTS),
+    **dict.fromkeys(("conf-file", "config", "yaml-file"), "write settings as flags, or --preset FILE.toml"),
+    **dict.fromkeys(("progress", "verbose"), "leave it out: progress is shown"),
+    **dict.fromkeys(("capture-video", "render"), "leave it out, and write softac enjoy RUN, or RUN --video"),
+}
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose mistakes are `ConfigError`s of one line."""
@@ -66,15 +80,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print over several lines."""
-        unknown = message.removeprefix("unrecognized arguments: ")
+        unknown, remedy = message.removeprefix("unrecognized arguments: "), "correct it"
         if unknown != message:
-            message = self._unknown(unknown.split()[0].partition("=")[0])
+            word = unknown.split()[0].partition("=")[0]
+            message = self._unknown(word)
+            if self.verb in (("train",), ("tune",)) and word.removeprefix("--") in OTHERS:
+                message, remedy = f"unknown argument {word!r}", OTHERS[word.removeprefix("--")]
         prog = " ".join([self.prog, *self.verb])
-        raise ConfigError(
-            f"{message}",
-            f"expected what `{prog} --help` lists",
-            "correct it",
-        )
+        raise ConfigError(message, f"expected what `{prog} --help` lists", remedy)
 
     def _unknown(self, word: str) -> str:
         from softac.config.make import ELSEWHERE
