@@ -100,9 +100,9 @@ def test_no_seeds_are_not_those_of_the_file(folder: Path) -> None:
         plan(str(written(folder)), None, "", None)
 
 
-def test_settings_are_also_those_of_a_run(folder: Path) -> None:
+def test_settings_are_also_those_of_a_run(tmp_path: Path) -> None:
     text = SMALL.replace("n_steps = 40", 'n_steps = 40, normalize = "obs,reward", n_envs = 2')
-    suite, models = plan(str(written(folder, text)), None, None, None)
+    suite, models = plan(str(written(tmp_path, text)), None, None, None)
     for model in models:
         model.close()
     runs = {group.name: group.config["run"] for group in suite.groups}
