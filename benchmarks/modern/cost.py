@@ -29,7 +29,6 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "crossq, target": ("crossq", {"target_network": True}),
     "crossq, batch 128": ("crossq", {"target_network": False, "batch_size": 128}),
     "crossq, target, batch 128": ("crossq", {"target_network": True, "batch_size": 128}),
-    "crossq, target, batch 64": ("crossq", {"target_network": True, "batch_size": 64}),
     "xqc": ("xqc", {}),
 }
 
