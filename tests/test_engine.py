@@ -20,6 +20,7 @@ from reliability_envs import tiny
 from softac import PPO, SAC, TD3
 from softac.agents.registry import AGENTS
 from softac.errors import ConfigError
+from softac.learning import private
 from softac.learning.engine import (
     PAYS_FROM,
     Engine,
@@ -28,6 +29,7 @@ from softac.learning.engine import (
 )
 from softac.learning.graphs import Recording, prepare_compiler
 from softac.learning.learner import Learner
+from softac.learning.products import onednn_is_ahead
 from softac.learning.state import state_of
 from softac.nets.layers import Linear, mlp, round_hidden_products
 from softac.run.numerics import WORTH_A_THREAD, usual_threads
@@ -95,6 +97,18 @@ def test_compiled_updates_are_the_eager_ones_to_rounding(name: str) -> None:
     assert_parity(name, "compiled", **({"target_update_interval": 3, "tau": 0.5} if name == "dqn" else {}))
 
 
+@NO_COMPILER
+@pytest.mark.parametrize("ahead", [True, False])
+def test_products_are_made_by_whom_the_processor_favours(ahead: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    make = private.products_by_onednn
+    monkeypatch.setattr(private, "products_by_onednn", lambda: made.append(1) or make())
+    monkeypatch.setattr("softac.learning.graphs.onednn_is_ahead", lambda: ahead)
+    monkeypatch.setattr(private, "LARGE", 16)
+    assert_parity("crossq", "compiled", net_arch=(32, 48))  # products, stacks of two, biases
+    assert made == [1] * ahead
+
+
 OPTIONS = [
     ("sac", {"ent_coef": 0.2}),
     ("sac", {"log_std": "tanh", "alpha_loss": "log_alpha", "actor_q": "mean", "n_critics": 1}),
@@ -117,7 +131,7 @@ def test_every_option_is_one_graph(name: str, options: dict[str, Any], monkeypat
     traced = partial(torch.compile, backend="aot_eager")
 
     def without_code(function: Any, *, fullgraph: bool, dynamic: bool, options: Any) -> Any:
-        assert set(options) == {"guard_filter_fn", "cpp_wrapper"}
+        assert set(options) - {"post_grad_custom_post_pass"} == {"guard_filter_fn", "cpp_wrapper"}
         assert options["cpp_wrapper"] is True
         return traced(function, fullgraph=fullgraph, dynamic=dynamic)
 
@@ -398,9 +412,47 @@ def test_bf16_needs_two_hidden_layers() -> None:
 
 def test_threads_follow_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.get_num_threads", lambda: 8)
+    monkeypatch.setattr("softac.run.numerics.onednn_is_ahead", lambda: False)
     assert usual_threads(100, (64, 64)) == 1
     assert usual_threads(256, (256, 256)) == 256**3 // WORTH_A_THREAD == 4
     assert usual_threads(4096, (256, 256)) == 8
     assert usual_threads(256, (1024,)) == 1
     monkeypatch.setattr("torch.get_num_threads", lambda: 2)
     assert usual_threads(256, (256, 256)) == 2
+
+
+def test_a_thread_does_more_where_onednn_makes_the_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.get_num_threads", lambda: 8)
+    monkeypatch.setattr("softac.run.numerics.onednn_is_ahead", lambda: True)
+    assert usual_threads(256, (256, 256)) == 1
+    assert usual_threads(256, (512, 512)) == 4
+    assert usual_threads(256, (256, 256), may_compile=False) == 4
+    wide: Any = {"net_arch": [256, 256], "batch_size": 256, "buffer_size": 256}
+    assert tiny("Pendulum-v1", **wide).threads == 1
+    assert tiny("Pendulum-v1", **wide, engine="eager").threads == 4
+
+
+ZEN_5 = {"sse4a": True, "avx512_vp2intersect": True, "avx512_bf16": True}
+
+
+@pytest.mark.parametrize(
+    ("can", "expected"),
+    [
+        (ZEN_5, True),
+        (ZEN_5 | {"avx512_vp2intersect": False}, False),  # Zen 4
+        (ZEN_5 | {"sse4a": False}, False),  # Intel's that have it
+        ({"neon": True}, False),
+    ],
+)
+def test_where_onednn_is_ahead(can: dict[str, bool], expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.backends.mkl.is_available", lambda: True)
+    monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: True)
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: can, raising=False)
+    assert onednn_is_ahead() is expected
+    monkeypatch.setattr("torch.backends.mkl.is_available", lambda: False)
+    assert not onednn_is_ahead()
+
+
+def test_a_pytorch_that_cannot_tell_what_the_processor_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("torch.cpu.get_capabilities", raising=False)
+    assert not onednn_is_ahead()

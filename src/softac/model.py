@@ -102,7 +102,7 @@ class Model:
         with ExitStack() as stack:
             if source.repeatable:  # made here
                 stack.callback(envs.close)
-            threads = usual_threads(*widths, envs.spaces.spec.pixels)
+            threads = usual_threads(*widths, envs.spaces.spec.pixels, may_compile=run.engine != "eager")
             setup = stored.Setup(agent_class, hyperparameters, run, envs.spaces, threads, encoder)
             self._assemble(setup, source, envs, where)
             stack.pop_all()

@@ -13,6 +13,7 @@ from softac.learning import private
 from softac.learning.adam import InOperations
 from softac.learning.learner import Learner, fused_adam_
 from softac.learning.parts import learners, parts
+from softac.learning.products import onednn_is_ahead
 from softac.types import Agent
 
 WARM_UPS = 3  # updates on a GPU before one is recorded
@@ -66,7 +67,8 @@ class Graph:
     def _for_the_first_time(self, arguments: tuple[Any, ...]) -> Any:
         if self._compiled is None:
             prepare_compiler()
-            self._compiled = private.compiled(apart(self.function), list(_own_tensors(self.agent)))
+            own = list(_own_tensors(self.agent))
+            self._compiled = private.compiled(apart(self.function), own, by_onednn=onednn_is_ahead())
         self._met.add(flags_of(arguments))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the compiler's, of its own parts

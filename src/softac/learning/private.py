@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+LARGE = 64  # rows and columns from which on a product in float32 is worth oneDNN's call
+
 
 def add_to_each_(tensors: Sequence[Tensor], number: float) -> None:
     """Add a number to each tensor, in place, by one operation."""
@@ -76,7 +78,9 @@ def compilers_reason(error: Exception) -> str | None:
     return None
 
 
-def compiled(function: Callable[..., Any], own: Sequence[Tensor]) -> Callable[..., Any]:
+def compiled(
+    function: Callable[..., Any], own: Sequence[Tensor], *, by_onednn: bool = False
+) -> Callable[..., Any]:
     """`function` as one graph, compiled when it is called.
 
     Before each call the compiler checks whether what the graph was made from is still so: the arguments, and every
@@ -86,6 +90,7 @@ def compiled(function: Callable[..., Any], own: Sequence[Tensor]) -> Callable[..
     Args:
         function: of tensors, tuples of them and booleans.
         own: tensors that it writes into and that are never replaced by others of another shape or type.
+        by_onednn: whether its products in float32 are made by oneDNN and not by MKL; on the CPU alone.
     """
     known = {id(tensor) for tensor in own}
 
@@ -96,4 +101,63 @@ def compiled(function: Callable[..., Any], own: Sequence[Tensor]) -> Callable[..
     # Calls in C++ make small graphs fast on a CPU; asked for here, they fail on a GPU (pytorch issue 178845).
     on_cpu = all(tensor.device.type == "cpu" for tensor in own)
     options: dict[str, Any] = {"guard_filter_fn": may_change, "cpp_wrapper": on_cpu}
+    if by_onednn and on_cpu:
+        options["post_grad_custom_post_pass"] = products_by_onednn()
     return torch.compile(function, fullgraph=True, dynamic=False, options=options)
+
+
+def products_by_onednn() -> Any:
+    """For the compiler: a pass over a graph that has its large products in float32 made by oneDNN.
+
+    Each node that is such a product gets a rule of ours for what it becomes.
+    """
+    from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
+
+    rules = _rules_of_products()
+
+    def is_large(left: Tensor, right: Tensor) -> bool:
+        return left.dtype == torch.float32 and min(*left.shape[-2:], right.shape[-1]) >= LARGE
+
+    class ByOneDNN(CustomGraphPass):
+        def __call__(self, graph: torch.fx.Graph) -> None:
+            for node in graph.nodes:
+                if node.target in rules and not node.kwargs and is_large(*(n.meta["val"] for n in node.args[-2:])):
+                    node.target = rules[node.target]
+
+        def uuid(self) -> Any:
+            return get_hash_for_files((__file__,))
+
+    return ByOneDNN()
+
+
+def _rules_of_products() -> dict[Any, Callable[..., Any]]:
+    """What the compiler makes of a product, of one with a bias and of a stack of them.
+
+    PyTorch has an operation that calls oneDNN, `mkldnn::_linear_pointwise`; its own rule for that one takes only
+    weights that never change.
+    """
+    from torch._inductor.ir import FixedLayout, TensorBox
+    from torch._inductor.lowering import lowerings, permute, select, unsqueeze
+    from torch._inductor.mkldnn_ir import LinearUnary, _create_output_node
+
+    aten: Any = torch.ops.aten
+    made: Any = _create_output_node
+
+    def mm(left: Any, right: Any) -> Any:
+        rows = LinearUnary.require_contiguous(LinearUnary.realize_input(left))
+        columns: Any = LinearUnary.realize_input(permute(right, [1, 0]))
+        size = [rows.get_size()[0], columns.get_size()[0]]
+        layout = FixedLayout(device=torch.device("cpu"), dtype=torch.float32, size=size)
+        return TensorBox.create(made(LinearUnary(layout, [rows, columns], [None, "none", [-1], ""])))
+
+    def addmm(bias: Any, left: Any, right: Any) -> Any:
+        return lowerings[aten.add.Tensor](mm(left, right), bias)
+
+    def bmm(left: Any, right: Any) -> Any:
+        products = [mm(select(left, 0, i), select(right, 0, i)) for i in range(int(left.get_size()[0]))]
+        return lowerings[aten.cat.default]([unsqueeze(product, 0) for product in products], 0)
+
+    rules: dict[Any, Any] = {aten.mm.default: mm, aten.addmm.default: addmm, aten.bmm.default: bmm}
+    for rule in rules.values():
+        rule._inductor_lowering_function = True
+    return rules

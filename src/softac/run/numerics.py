@@ -6,7 +6,10 @@ from itertools import pairwise
 
 import torch
 
+from softac.learning.products import onednn_is_ahead
+
 WORTH_A_THREAD = 4_000_000  # multiply-adds
+WORTH_A_THREAD_BY_ONEDNN = 16_000_000  # the same, where a thread does more of them before it must wait
 PER_PIXEL = 128  # multiply-adds of the first convolution of an encoder
 
 
@@ -55,17 +58,18 @@ def single_precision() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def usual_threads(batch_size: int, net_arch: Sequence[int], pixels: int = 0) -> int:
+def usual_threads(batch_size: int, net_arch: Sequence[int], pixels: int = 0, *, may_compile: bool = True) -> int:
     """The threads that networks of these hidden layers are worth, at most as many as PyTorch would take.
 
     `pixels` is the numbers of an observation that are parts of images.
 
     One for each 4 million multiply-adds of the largest product of an update: for less than that, waking
-    another thread costs more than it brings.
+    another thread costs more than it brings. Where compiled updates have them made by oneDNN, one for 16 million.
     """
+    worth = WORTH_A_THREAD_BY_ONEDNN if may_compile and onednn_is_ahead() else WORTH_A_THREAD
     products = [a * b for a, b in pairwise(net_arch)] + [pixels * PER_PIXEL]
     largest = batch_size * max(products)
-    return max(1, min(torch.get_num_threads(), largest // WORTH_A_THREAD))
+    return max(1, min(torch.get_num_threads(), largest // worth))
 
 
 def flushes_denormals() -> bool:
