@@ -2,7 +2,7 @@
 
     softac bench benchmarks/figure/figure-100k.toml --run-dir runs/figure-100k
     python benchmarks/figure/collect.py runs/figure-100k benchmarks/figure/100k
-    softac report benchmarks/figure/100k -o benchmarks/figure/100k.html
+    softac report benchmarks/figure/100k benchmarks/modern/results/figure -o benchmarks/figure/100k.html
 
 A run that is not finished is taken as far as it is, one that failed with the reason.
 """
