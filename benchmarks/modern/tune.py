@@ -59,6 +59,9 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "target-64-two-entropy": ("crossq", TWICE | {"target_entropy": "full"}),
     "target-64-two-scale-10": ("crossq", TWICE | {"value_scale": 10.0, "ent_coef": "auto_0.03"}),
     "target-64-two-decay": ("crossq", TWICE | {"learning_rate": "linear 1e-3 2e-4 100000"}),
+    # For Humanoid, within 200,000 steps.
+    "target-decay-200": ("crossq", TARGET | {"learning_rate": "linear 1e-3 2e-4 200000"}),
+    "target-64-two-3e-4": ("crossq", TWICE | {"learning_rate": 3e-4}),
     "xqc-128": ("xqc", {"batch_size": 128}),
     # For Swimmer: a discount that sees its stroke, alone, and with what helps sac there.
     "target-128-gamma-0.9999": ("crossq", TARGET | {"batch_size": 128, "gamma": 0.9999}),
