@@ -99,6 +99,14 @@ def test_relative_links_resolve(page):
             assert (page.parent / path).exists(), f"{target} leads nowhere"
 
 
+@pytest.mark.parametrize("page", sorted(ROOT.glob("benchmarks/*/*.html")), ids=lambda page: page.name)
+def test_pages_on_runs_link_to_files_that_are_here(page):
+    links = re.findall(r'href="(\./[^"#]+)"', page.read_text(encoding="utf-8"))
+    assert len(links) >= 10
+    missing = [link for link in links if not (page.parent / link).is_file()]
+    assert not missing, f"made elsewhere: run `softac report` in {page.parent.name} itself"
+
+
 def test_prints_are_compared_with_the_page():
     exec(compile("print(1 + 1)  # > 2", "page", "exec"), {"print": checking_print("print(1 + 1)  # > 2")})  # noqa: S102
     with pytest.raises(AssertionError, match="the page says '3', not '2'"):
