@@ -23,6 +23,7 @@ from softac.agents.registry import find_agent
 EVERY, SAVE_EVERY, EPISODES = 5_000, 10_000, 5
 TARGET = {"target_network": True}
 TWICE = TARGET | {"batch_size": 64, "gradient_steps": 2}
+DECAY = {"learning_rate": "linear 1e-3 2e-4 100000"}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "sac": ("sac", {}),
     "one": ("crossq", {"target_network": False}),
@@ -53,15 +54,22 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "target-128-gamma-0.995": ("crossq", TARGET | {"batch_size": 128, "gamma": 0.995}),
     "target-128-3e-4": ("crossq", TARGET | {"batch_size": 128, "learning_rate": 3e-4}),
     # The same large steps at first, smaller ones once there is a policy to spoil.
-    "target-128-decay": ("crossq", TARGET | {"batch_size": 128, "learning_rate": "linear 1e-3 2e-4 100000"}),
+    "target-128-decay": ("crossq", TARGET | DECAY | {"batch_size": 128}),
     # A smaller batch still, and two updates for each step: nearly the same work.
     "target-64-two": ("crossq", TWICE),
     "target-64-two-entropy": ("crossq", TWICE | {"target_entropy": "full"}),
     "target-64-two-scale-10": ("crossq", TWICE | {"value_scale": 10.0, "ent_coef": "auto_0.03"}),
-    "target-64-two-decay": ("crossq", TWICE | {"learning_rate": "linear 1e-3 2e-4 100000"}),
+    "target-64-two-decay": ("crossq", TWICE | DECAY),
+    # Others beside it: smaller and larger steps, a target network that follows faster, targets over three steps.
+    "target-64-two-3e-4-decay": ("crossq", TWICE | {"learning_rate": "linear 3e-4 3e-5 100000"}),
+    "target-64-two-2e-3-decay": ("crossq", TWICE | {"learning_rate": "linear 2e-3 2e-4 100000"}),
+    "target-64-two-decay-tau-0.01": ("crossq", TWICE | DECAY | {"tau": 0.01}),
+    "target-64-two-decay-tau-0.02": ("crossq", TWICE | DECAY | {"tau": 0.02}),
+    "target-64-two-decay-n3": ("crossq", TWICE | DECAY | {"n_steps": 3}),
     # For Humanoid, within 200,000 steps.
     "target-decay-200": ("crossq", TARGET | {"learning_rate": "linear 1e-3 2e-4 200000"}),
     "target-64-two-3e-4": ("crossq", TWICE | {"learning_rate": 3e-4}),
+    "target-64-two-3e-4-decay-200": ("crossq", TWICE | {"learning_rate": "linear 3e-4 3e-5 200000"}),
     "xqc-128": ("xqc", {"batch_size": 128}),
     # For Swimmer: a discount that sees its stroke, alone, and with what helps sac there.
     "target-128-gamma-0.9999": ("crossq", TARGET | {"batch_size": 128, "gamma": 0.9999}),
