@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from softac.files import seal_is_whole
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(page for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")] if "_build" not in page.parts)
 FENCE = re.compile(r"^(?P<fence>`{3,}|:{3,}) *(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=fence) *$", re.M | re.S)
@@ -105,6 +107,13 @@ def test_pages_on_runs_link_to_files_that_are_here(page):
     assert len(links) >= 10
     missing = [link for link in links if not (page.parent / link).is_file()]
     assert not missing, f"made elsewhere: run `softac report` in {page.parent.name} itself"
+
+
+def test_committed_runs_and_suites_can_be_read():
+    files = [path for name in ("suite.json", "config.json") for path in ROOT.glob(f"benchmarks/*/**/{name}")]
+    assert len(files) > 100
+    broken = [path for path in files if not seal_is_whole(path.read_bytes())]
+    assert not broken, "changed by hand: seal them again"
 
 
 def test_prints_are_compared_with_the_page():
