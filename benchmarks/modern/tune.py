@@ -65,11 +65,11 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "target-64-two-2e-3-decay": ("crossq", TWICE | {"learning_rate": "linear 2e-3 2e-4 100000"}),
     "target-64-two-decay-tau-0.01": ("crossq", TWICE | DECAY | {"tau": 0.01}),
     "target-64-two-decay-tau-0.02": ("crossq", TWICE | DECAY | {"tau": 0.02}),
+    "target-64-two-decay-n3": ("crossq", TWICE | DECAY | {"n_steps": 3}),
     # More chance at first, against what HalfCheetah finds early and stays with.
     "target-64-two-decay-start-10": ("crossq", TWICE | DECAY | {"learning_starts": 10_000}),
     "target-64-two-decay-ent-0.1": ("crossq", TWICE | DECAY | {"ent_coef": "auto_0.1"}),
-    "target-64-two-decay-n3": ("crossq", TWICE | DECAY | {"n_steps": 3}),
-    # For Humanoid, within 200,000 steps.
+    # For Ant and Humanoid, within 200,000 steps.
     "target-decay-200": ("crossq", TARGET | {"learning_rate": "linear 1e-3 2e-4 200000"}),
     "target-64-two-3e-4": ("crossq", TWICE | {"learning_rate": 3e-4}),
     "target-64-two-3e-4-decay-200": ("crossq", TWICE | {"learning_rate": "linear 3e-4 3e-5 200000"}),
