@@ -5,6 +5,7 @@ PyTorch's compiler is imported here and at its first use. For each function ther
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -90,7 +91,8 @@ def compiled(
     Args:
         function: of tensors, tuples of them and booleans.
         own: tensors that it writes into and that are never replaced by others of another shape or type.
-        by_onednn: whether its products in float32 are made by oneDNN and not by MKL; on the CPU alone.
+        by_onednn: whether its products in float32 are made by oneDNN and not by MKL; on the CPU alone, and where
+            PyTorch has what that takes.
     """
     known = {id(tensor) for tensor in own}
 
@@ -102,7 +104,8 @@ def compiled(
     on_cpu = all(tensor.device.type == "cpu" for tensor in own)
     options: dict[str, Any] = {"guard_filter_fn": may_change, "cpp_wrapper": on_cpu}
     if by_onednn and on_cpu:
-        options["post_grad_custom_post_pass"] = products_by_onednn()
+        with suppress(ImportError):  # a PyTorch that has moved what the pass needs multiplies as it always did
+            options["post_grad_custom_post_pass"] = products_by_onednn()
     return torch.compile(function, fullgraph=True, dynamic=False, options=options)
 
 
